@@ -1,0 +1,1 @@
+"""The HTTP server: uploads, tasks, documents, search, operations."""

@@ -1,0 +1,1 @@
+"""Plain data that the API and the workers share: pydantic and the standard library, nothing else."""

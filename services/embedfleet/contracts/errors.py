@@ -1,0 +1,150 @@
+"""The one error tree. Every error says what to do next and whether a retry helps.
+
+FleetError                      code, HTTP status, retryable, detail
+├── InvalidRequest         4xx  the request can't be accepted; nothing was stored
+├── Unauthorized           401  no key, or one that is not known
+├── NotFound               404  no such task, document or collection of yours
+├── Gone                   410  the task's details have expired
+├── Overloaded             429 / 503  refused before anything was stored; try again after `retry_after`
+├── DependencyDown         503  Redis, Qdrant or the blob store can't be reached; spends no attempt
+├── DocumentProcessingError     the file itself: corrupt, encrypted, empty, over a limit; never retried
+├── EmbeddingError              the model or its runtime; never retried
+├── VectorStoreError            the vector store refused: wrong dimension, bad request; never retried
+└── ConfigurationError          the process can't start like this; says which setting to change
+
+Only ``code``, ``detail`` and ``retryable`` cross a queue or the network (`FleetError.as_dict`).
+"""
+
+from typing import Any, ClassVar
+
+
+class FleetError(Exception):
+    """Root of all errors that the project raises on purpose.
+
+    Args:
+        detail: one or two sentences for the user: what happened and what to do.
+        code: stable, snake_case; defaults to the class's.
+        status: HTTP status; defaults to the class's.
+    """
+
+    default_code: ClassVar[str] = "internal"
+    default_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = True
+
+    def __init__(self, detail: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or self.default_code
+        self.status = status or self.default_status
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the ledger and the API show of this error."""
+        return {"code": self.code, "detail": self.detail, "retryable": self.retryable}
+
+
+class InvalidRequest(FleetError):
+    """The request can't be accepted as it is."""
+
+    default_code = "invalid_request"
+    default_status = 422
+    retryable = False
+
+
+class Unauthorized(FleetError):
+    """No API key, or one that is not known."""
+
+    default_code = "unauthorized"
+    default_status = 401
+    retryable = False
+
+
+class NotFound(FleetError):
+    """No such thing, or not of this tenant."""
+
+    default_code = "not_found"
+    default_status = 404
+    retryable = False
+
+
+class Gone(FleetError):
+    """The task finished and its details have expired."""
+
+    default_code = "expired"
+    default_status = 410
+    retryable = False
+
+
+class Overloaded(FleetError):
+    """Refused before anything was stored: a limit of the caller (429) or of the fleet (503).
+
+    Args:
+        retry_after: seconds after which a retry makes sense.
+    """
+
+    default_code = "overloaded"
+    default_status = 503
+
+    def __init__(
+        self, detail: str, *, retry_after: int, code: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(detail, code=code, status=status)
+        self.retry_after = retry_after
+
+
+class DependencyDown(FleetError):
+    """Redis, Qdrant or the blob store can't be reached. Costs no attempt; the pool waits."""
+
+    default_code = "dependency_down"
+    default_status = 503
+
+    def __init__(self, dependency: str, address: str, reason: str) -> None:
+        super().__init__(f"{dependency} at {address} can't be reached: {reason}")
+        self.dependency = dependency
+        self.address = address
+        self.retry_after = 5
+
+
+class DocumentProcessingError(FleetError):
+    """The file can't be turned into chunks. ``code`` is one of `DOCUMENT_CODES`."""
+
+    default_code = "corrupt"
+    default_status = 422
+    retryable = False
+
+
+class EmbeddingError(FleetError):
+    """The model or its runtime can't encode this."""
+
+    default_code = "embedding_failed"
+    retryable = False
+
+
+class VectorStoreError(FleetError):
+    """The vector store answered and refused."""
+
+    default_code = "vector_store_refused"
+    retryable = False
+
+
+class ConfigurationError(FleetError):
+    """The process refuses to start; the detail names the setting to change."""
+
+    default_code = "configuration"
+    retryable = False
+
+
+DOCUMENT_CODES = {
+    "unsupported_type": "the content is not PDF, DOCX, TXT or MD, or doesn't match the file's extension",
+    "empty_file": "the file has no bytes",
+    "corrupt": "the file is damaged beyond reading",
+    "encrypted": "the file needs a password",
+    "no_text": "the file has no text (a scan needs OCR first)",
+    "binary": "a text file that holds binary data",
+    "macro": "a DOCX that carries macros",
+    "unsafe_xml": "a DOCX with a document type declaration or an entity",
+    "limit_exceeded": "over a limit: pages, entries, inflated size or characters",
+    "sandbox_timeout": "reading took longer than the time limit",
+    "sandbox_memory": "reading took more memory than the limit",
+    "sandbox_crash": "the parser crashed",
+    "poison": "its worker died each time it was tried",
+}

@@ -1,0 +1,60 @@
+"""What travels on the queues: references, never text. A message is ≤ 2 KB.
+
+A job is plain data with a stable name and a queue. Producers send by name and never import a
+worker. Fields only ever grow, with defaults: old messages are still queued while a new version
+rolls out.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+MAX_MESSAGE_BYTES = 2048
+
+
+class Queue(StrEnum):
+    """The Redis lists that workers take; a pool has the name of its queue."""
+
+    DOCUMENTS = "documents"
+    EMBEDDINGS = "embeddings"
+
+
+class Job(BaseModel):
+    """Base of all jobs.
+
+    Attributes:
+        task_id: the task's row in the ledger, and the message's Celery id.
+        sequence: number of this publish on its queue; tells the janitor which wake-ups were lost.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    task_name: ClassVar[str]
+    queue: ClassVar[Queue]
+
+    task_id: str
+    sequence: int = 0
+
+
+class ProcessDocument(Job):
+    """Parse, clean and chunk one generation of one document."""
+
+    task_name = "embedfleet.documents.process_document_task"
+    queue = Queue.DOCUMENTS
+
+
+class GenerateEmbeddings(Job):
+    """Embed one chunk file of one generation and store its vectors."""
+
+    task_name = "embedfleet.embeddings.generate_embeddings_task"
+    queue = Queue.EMBEDDINGS
+
+
+JOBS: tuple[type[Job], ...] = (ProcessDocument, GenerateEmbeddings)
+JOB_OF_NAME: dict[str, type[Job]] = {job.task_name: job for job in JOBS}
+
+
+def lease_key(queue: str) -> str:
+    """Return the Redis zset of live leases of a pool: KEDA counts it."""
+    return f"leases:{queue}"

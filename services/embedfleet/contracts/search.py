@@ -1,0 +1,44 @@
+"""A search and its hits."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SearchFilter(BaseModel):
+    """Keep only hits of these documents, and whose metadata has all these values."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    document_ids: list[str] = Field(default_factory=list, max_length=100)
+    metadata: dict[str, str | int | bool] = Field(default_factory=dict, max_length=20)
+
+
+class SearchQuery(BaseModel):
+    """What to look for, in which collection."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str
+    query: str = Field(min_length=1, max_length=8000)
+    limit: int = Field(10, ge=1, le=100)
+    filter: SearchFilter = Field(default_factory=SearchFilter)
+
+
+class Hit(BaseModel):
+    """One chunk that matches; `score` is the cosine similarity in [-1, 1]."""
+
+    score: float
+    text: str
+    document_id: str
+    filename: str
+    chunk_index: int
+    page: int | None = None
+    heading: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class SearchAnswer(BaseModel):
+    """Hits, best first."""
+
+    hits: list[Hit]

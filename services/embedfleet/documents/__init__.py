@@ -1,0 +1,1 @@
+"""Bytes to text to chunks. Never imports torch, onnxruntime, numpy, qdrant_client or fastapi."""

@@ -1,0 +1,1 @@
+"""Chunks to vectors. Never imports pypdf, docx or fastapi."""

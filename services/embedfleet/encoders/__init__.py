@@ -1,0 +1,1 @@
+"""Text to vectors: used by the embedding workers, and by the API for queries."""

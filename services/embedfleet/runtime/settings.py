@@ -1,0 +1,237 @@
+"""Every setting of every process: one class a concern, one line of documentation a variable.
+
+Names that the field already knows keep their name (``CELERY_*``, ``QDRANT_*``, ``LOG_LEVEL``);
+ours start with ``FLEET_``. The table in ``docs/environment.md`` is generated from this file.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Section = TypeVar("Section", bound="Settings")
+
+
+class Settings(BaseSettings):
+    """Base of the sections; an empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
+
+
+class BrokerSettings(Settings):
+    """Redis and Celery."""
+
+    broker_url: str = Field(
+        "redis://127.0.0.1:6379/0", alias="CELERY_BROKER_URL", description="Redis: queues and the ledger."
+    )
+    result_backend: str = Field(
+        "",
+        alias="CELERY_RESULT_BACKEND",
+        description="Redis that shows states to `AsyncResult`; the broker's when empty.",
+    )
+    time_limit: int = Field(
+        3600, ge=1, alias="CELERY_TASK_TIME_LIMIT", description="Seconds after which a task is stopped hard."
+    )
+    soft_time_limit: int = Field(
+        3000,
+        ge=1,
+        alias="CELERY_TASK_SOFT_TIME_LIMIT",
+        description="Seconds after which a task is asked to stop.",
+    )
+    prefetch_multiplier: int = Field(
+        1,
+        ge=1,
+        alias="CELERY_WORKER_PREFETCH_MULTIPLIER",
+        description="Above 1 a worker takes messages ahead of its free threads; scaling then sees less.",
+    )
+    max_tasks_per_child: int = Field(
+        1000,
+        ge=1,
+        alias="CELERY_WORKER_MAX_TASKS_PER_CHILD",
+        description="Files that a sandbox child reads before it is replaced.",
+    )
+
+
+class LedgerSettings(Settings):
+    """Leases, retries and the janitor."""
+
+    lease_seconds: float = Field(
+        30,
+        gt=0,
+        alias="FLEET_LEASE_SECONDS",
+        description="A claim without a sign of life for this long is void.",
+    )
+    scan_seconds: float = Field(
+        5, gt=0, alias="FLEET_SCAN_SECONDS", description="Seconds between two rounds of the janitor."
+    )
+    retry_delays: str = Field(
+        "60,120,240",
+        pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?)*$",
+        alias="FLEET_RETRY_DELAYS",
+        description="Seconds before each retry of an unexpected error; their number is the number of retries.",
+    )
+    max_deaths: int = Field(
+        3, ge=1, alias="FLEET_MAX_DEATHS", description="Lease expiries after which a task is poison."
+    )
+    hold_seconds: float = Field(
+        60,
+        ge=0,
+        alias="FLEET_HOLD_SECONDS",
+        description="How long work in hand waits for a dependency that is down before it is handed back.",
+    )
+    result_expires: int = Field(
+        3600,
+        ge=1,
+        alias="FLEET_RESULT_EXPIRES",
+        description="Seconds that a finished task's details are kept.",
+    )
+
+    @property
+    def delays(self) -> tuple[float, ...]:
+        """Seconds before retry 1, 2, …"""
+        return tuple(float(part) for part in self.retry_delays.split(","))
+
+
+class BlobSettings(Settings):
+    """Where uploaded files and chunk files are."""
+
+    blob_url: str = Field(
+        "./fleet-data/blobs",
+        alias="FLEET_BLOB_URL",
+        description="A folder that api and workers share.",
+    )
+
+
+class VectorSettings(Settings):
+    """Qdrant."""
+
+    url: str = Field("http://127.0.0.1:6333", alias="QDRANT_URL", description="Qdrant's REST address.")
+    api_key: SecretStr = Field(SecretStr(""), alias="QDRANT_API_KEY", description="Qdrant's API key.")
+    timeout: int = Field(
+        30,
+        ge=1,
+        alias="FLEET_QDRANT_TIMEOUT",
+        description="Seconds before a call to Qdrant counts as failed.",
+    )
+
+
+class ModelSettings(Settings):
+    """Which model, and where its files are."""
+
+    model_id: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        alias="FLEET_MODEL_ID",
+        description="The embedding model; api and both pools must agree.",
+    )
+    model_path: Path | None = Field(
+        None, alias="FLEET_MODEL_PATH", description="Folder with the model's files; nothing is fetched then."
+    )
+    model_cache: Path = Field(
+        Path("~/.cache/embedfleet/models"),
+        alias="FLEET_MODEL_CACHE",
+        description="Where fetched models are kept.",
+    )
+    hub_url: str = Field("https://huggingface.co", alias="HF_ENDPOINT", description="The model hub.")
+    hub_offline: bool = Field(False, alias="HF_HUB_OFFLINE", description="1: never ask the hub.")
+
+
+class EngineSettings(Settings):
+    """The embedding lane."""
+
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", alias="FLEET_DEVICE", description="`cuda` refuses to start without a usable GPU."
+    )
+    backend: Literal["onnx", "torch"] = Field(
+        "onnx", alias="FLEET_BACKEND", description="Runtime of the encoder; `torch` needs the extra `torch`."
+    )
+    max_batch_tokens: int = Field(
+        4096, ge=1, alias="FLEET_MAX_BATCH_TOKENS", description="Token budget of a batch, padding included."
+    )
+    chunks_per_task: int = Field(
+        256, ge=1, le=4096, alias="FLEET_CHUNKS_PER_TASK", description="Chunks in one embedding task."
+    )
+    threads: int = Field(
+        0, ge=0, alias="FLEET_ENCODER_THREADS", description="Threads of the encoder on CPU; 0: one a core."
+    )
+
+
+class SandboxSettings(Settings):
+    """Limits of reading one file, held by the kernel in a child process."""
+
+    memory_bytes: int = Field(
+        1_500_000_000,
+        ge=200_000_000,
+        alias="FLEET_SANDBOX_MEMORY",
+        description="Address space of a child, bytes.",
+    )
+    max_pages: int = Field(5000, ge=1, alias="FLEET_MAX_PAGES", description="Pages of a PDF.")
+    max_characters: int = Field(
+        60_000_000, ge=1, alias="FLEET_MAX_CHARACTERS", description="Characters of extracted text."
+    )
+
+
+class ApiSettings(Settings):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", alias="FLEET_HOST", description="Address that the API binds to.")
+    port: int = Field(8000, ge=0, le=65535, alias="FLEET_PORT", description="Port of the API.")
+    auth: Literal["keys", "off"] = Field(
+        "keys",
+        alias="FLEET_AUTH",
+        description="`off`: everyone is tenant `default`; needed to bind wider than loopback without keys.",
+    )
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        alias="FLEET_API_KEYS",
+        description='JSON list of `{"name","tenant","sha256"}`; the sha256 (hex) of each key, never the key.',
+    )
+    api_keys_file: Path | None = Field(
+        None, alias="FLEET_API_KEYS_FILE", description="File with the same JSON list."
+    )
+    max_upload_bytes: int = Field(
+        50_000_000, ge=1, alias="FLEET_MAX_UPLOAD_BYTES", description="Largest file that is taken, bytes."
+    )
+
+
+class ProcessSettings(Settings):
+    """Logs and probes of a process."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="LOG_LEVEL", description="Least severe line that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(
+        "json", alias="FLEET_LOG_FORMAT", description="One JSON object a line, or text for people."
+    )
+    probe_host: str = Field(
+        "0.0.0.0",  # noqa: S104 — kubelet and Prometheus ask from outside the pod
+        alias="FLEET_PROBE_HOST",
+        description="Address of a worker's `/livez`, `/readyz` and `/metrics`.",
+    )
+    probe_port: int = Field(
+        9200, ge=0, le=65535, alias="FLEET_PROBE_PORT", description="Port of them; 0: none."
+    )
+
+
+SECTIONS: tuple[type[Settings], ...] = (
+    BrokerSettings,
+    LedgerSettings,
+    BlobSettings,
+    VectorSettings,
+    ModelSettings,
+    EngineSettings,
+    SandboxSettings,
+    ApiSettings,
+    ProcessSettings,
+)
+
+
+@cache
+def load(section: type[Section]) -> Section:
+    """Read one section from the environment, once a process.
+
+    Raises:
+        pydantic.ValidationError: a variable has a value that is not allowed.
+    """
+    return section()
