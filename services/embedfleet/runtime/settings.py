@@ -70,7 +70,7 @@ class LedgerSettings(Settings):
         "60,120,240",
         pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?)*$",
         alias="FLEET_RETRY_DELAYS",
-        description="Seconds before each retry of an unexpected error; their number is the number of retries.",
+        description="Seconds before each retry of an unexpected error; as many retries as numbers.",
     )
     max_deaths: int = Field(
         3, ge=1, alias="FLEET_MAX_DEATHS", description="Lease expiries after which a task is poison."
@@ -90,7 +90,7 @@ class LedgerSettings(Settings):
 
     @property
     def delays(self) -> tuple[float, ...]:
-        """Seconds before retry 1, 2, …"""
+        """Return the seconds before the first retry, the second, and so on."""
         return tuple(float(part) for part in self.retry_delays.split(","))
 
 
