@@ -1,0 +1,230 @@
+-- The ledger's edges. Each is one atomic compare-and-set on (state, fence); terminal states absorb.
+--
+-- ARGV[1]  name of the edge        ARGV[2]  its arguments, a JSON object       returns a JSON object
+-- Repeating a call whose answer was lost gives the same answer: a claim by its owner, an end by its fence.
+
+local edges = {}
+
+-- The same upload again: nothing to do, but its task is shown once more if its details have expired.
+local function unchanged(document, row)
+  local key = task_key(document.task_id)
+  if not row then
+    row = {name = a.name, queue = a.queue, tenant = document.tenant, document = document.id, fence = 0, attempt = 0,
+           generation = document.generation, state = 'SUCCESS', result = document.result, done = 0,
+           created_at = document.created_at, completed_at = document.updated_at}
+    write(key, row, row)
+  end
+  if finished(row.state) then redis.call('EXPIRE', key, a.expires) end
+  return {unchanged = true, task_id = document.task_id, generation = tonumber(document.generation), state = document.state}
+end
+
+function edges.accept()
+  local new = a.document
+  local key = 'document:' .. new.tenant .. ':' .. new.id
+  local old = record(key)
+  local same = old and old.fingerprint == new.fingerprint and old.state ~= 'FAILED' and old.state ~= 'REVOKED'
+  if same or (old and old.task_id == new.task_id) then
+    local row = record(task_key(old.task_id))
+    if row or old.state == 'READY' then return unchanged(old, row) end
+  end
+  local task = {name = a.name, queue = a.queue, tenant = new.tenant, document = new.id}
+  if old then
+    revoke_others({tenant = new.tenant, document = new.id, generation = old.generation}, a.superseded_error)
+    new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
+    redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
+    assert(DOCUMENT_EDGES[old.state]['QUEUED'])
+  else
+    new.generation, new.live_generation, new.created_at = 1, 0, now
+  end
+  new.state, new.updated_at, new.chunks_done = 'QUEUED', now, 0
+  write(key, {}, new)
+  redis.call('ZADD', 'index:documents:' .. new.tenant, new.created_at, new.id)
+  redis.call('ZADD', 'index:documents:' .. new.tenant .. ':' .. new.collection, new.created_at, new.id)
+  task.generation = new.generation
+  return {publish = {new_task(new.task_id, task)}, task_id = new.task_id, generation = new.generation, state = 'QUEUED'}
+end
+
+-- Puts back a document's record from its durable copy; one that is here already is the newer truth.
+function edges.restore()
+  local key = 'document:' .. a.document.tenant .. ':' .. a.document.id
+  if redis.call('EXISTS', key) == 1 then return {restored = false} end
+  write(key, {}, a.document)
+  redis.call('ZADD', 'index:documents:' .. a.document.tenant, a.document.created_at, a.document.id)
+  redis.call('ZADD', 'index:documents:' .. a.document.tenant .. ':' .. a.document.collection,
+             a.document.created_at, a.document.id)
+  return {restored = true}
+end
+
+-- Remembers which sequence numbers were claimed at least `lost_after` seconds ago: a task that was
+-- published before one of those and is still not claimed has lost its message.
+local function note_claim(name)
+  local key = 'queue:' .. name
+  local queue = record(key) or {}
+  if a.sequence <= tonumber(queue.claimed or 0) then return end
+  local fields = {claimed = a.sequence, claimed_at = now}
+  if now - tonumber(queue.claimed_at or now) >= a.lost_after then fields.settled = queue.claimed end
+  if now - tonumber(queue.mark_at or 0) >= a.lost_after then
+    fields.settled = fields.settled or queue.mark
+    fields.mark, fields.mark_at = a.sequence, now
+  end
+  write(key, queue, fields)
+end
+
+function edges.claim()
+  local row = record(task_key(a.task_id))
+  if not row then return {refused = 'unknown'} end
+  note_claim(row.queue)
+  if finished(row.state) then return {refused = 'finished'} end
+  if row.state == 'STARTED' and row.owner ~= a.owner and tonumber(row.lease_until) > now then return {refused = 'held'} end
+  if row.state == 'RETRY' and tonumber(row.next_at) > now then return {refused = 'early'} end
+  local document = open_document(row)
+  if not document then
+    move_task(a.task_id, row, 'REVOKED', {error = a.superseded_error})
+    return {refused = 'revoked'}
+  end
+  if row.owner ~= a.owner or row.state ~= 'STARTED' then
+    if row.state == 'STARTED' then move_task(a.task_id, row, 'PENDING', {}) end
+    move_task(a.task_id, row, 'STARTED', {fence = tonumber(row.fence) + 1, owner = a.owner, stage = 'claimed',
+              started_at = row.started_at or now, lease_until = now + a.lease})
+    redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, a.task_id)
+    look_again(a.task_id, now + a.lease)
+  end
+  if document.state == 'QUEUED' and row.queue == 'documents' then move_document(document, 'PARSING', {}) end
+  return {task = row, document = document}
+end
+
+-- One call for all leases of a process; answers which of them it has lost.
+function edges.beat()
+  local lost = {}
+  redis.call('ZADD', 'workers:' .. a.queue, now, a.worker)
+  redis.call('ZREMRANGEBYSCORE', 'workers:' .. a.queue, '-inf', now - 4 * a.lease)
+  if a.parked then redis.call('SET', 'parked:' .. a.queue, a.parked, 'PX', math.ceil(a.lease * 1000)) end
+  for _, held in ipairs(a.leases) do
+    local row = owned(held.task_id, held.fence)
+    if row then
+      redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, held.task_id)
+      count_chunks(held.task_id, row, held.done)
+      write(task_key(held.task_id), row, {lease_until = now + a.lease, stage = held.stage, total = held.total})
+    else
+      lost[#lost + 1] = held.task_id
+    end
+  end
+  return {lost = lost}
+end
+
+-- The document task is done: its chunks are stored, its embedding tasks come into being.
+function edges.chunked()
+  local row, other = owned(a.task_id, a.fence)
+  if not row then return {lost = not (other and other.state == 'SUCCESS' and tonumber(other.fence) == a.fence)} end
+  local document = open_document(row)
+  if not document then return {lost = true} end
+  local publish = {}
+  for _, part in ipairs(a.parts) do
+    publish[#publish + 1] = new_task(part.task_id, {name = a.name, queue = a.queue, tenant = row.tenant,
+      document = row.document, generation = row.generation, parent = a.task_id, part = part.part, total = part.chunks,
+      chunk_file = part.chunk_file, stage = 'queued'})
+  end
+  move_document(document, 'EMBEDDING', {parts = #a.parts, chunk_count = a.chunk_count, chunks_done = 0, result = a.result})
+  move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = a.total, total = a.total})
+  return {publish = publish}
+end
+
+-- An embedding task is done; the one that completes the set flips the document's live generation.
+function edges.embedded()
+  local row, other = owned(a.task_id, a.fence)
+  if not row then return {lost = not (other and other.state == 'SUCCESS' and tonumber(other.fence) == a.fence)} end
+  local document = open_document(row)
+  if not document then return {lost = true} end
+  count_chunks(a.task_id, row, tonumber(row.total))
+  move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done'})
+  redis.call('SADD', generation_key(row, 'parts'), a.task_id)
+  if redis.call('SCARD', generation_key(row, 'parts')) < tonumber(document.parts) then return {ready = false} end
+  move_document(document, 'READY', {live_generation = row.generation, ready_at = now, chunks_done = document.chunk_count})
+  return {ready = true}
+end
+
+function edges.fail()
+  local row = owned(a.task_id, a.fence)
+  if not row then return {lost = true} end
+  local attempt = tonumber(row.attempt)
+  if a.retryable and attempt < #a.delays then
+    local at = now + a.delays[attempt + 1]
+    count_chunks(a.task_id, row, 0)
+    move_task(a.task_id, row, 'RETRY', {error = a.error, attempt = attempt + 1, next_at = at, sequence = 0, stage = 'retry'})
+    look_again(a.task_id, at)
+    return {state = 'RETRY', attempt = attempt + 1}
+  end
+  fail_task(a.task_id, row, a.error)
+  return {state = 'FAILURE'}
+end
+
+-- Gives the task back unspent (drain, dependency down): the lease is released here, the publish comes after.
+function edges.hand_back()
+  local row = owned(a.task_id, a.fence)
+  if not row then return {lost = true} end
+  count_chunks(a.task_id, row, 0)
+  move_task(a.task_id, row, 'PENDING', {stage = 'queued'})
+  return {publish = {next_publish(a.task_id, row)}}
+end
+
+function edges.revoke()
+  local row = record(task_key(a.task_id))
+  if not row or row.tenant ~= a.tenant then return {revoked = false} end
+  local document = open_document(row)
+  if not document then return {revoked = false} end
+  move_document(document, 'REVOKED', {})
+  revoke_others(row, a.revoked_error)
+  return {revoked = true}
+end
+
+function edges.settled()
+  local document = record('document:' .. a.tenant .. ':' .. a.document)
+  if not document or (tonumber(document.generation) == a.generation and document.state == a.state) then
+    redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
+  end
+  return {}
+end
+
+local function wake_up_is_lost(row)
+  if tonumber(row.sequence) == 0 then return true end
+  if redis.call('LLEN', row.queue) == 0 then return true end
+  local queue = record('queue:' .. row.queue)
+  local settled = tonumber(queue.settled or 0)
+  if now - tonumber(queue.mark_at or 0) >= a.lost_after then settled = math.max(settled, tonumber(queue.mark or 0)) end
+  if now - tonumber(queue.claimed_at or 0) >= a.lost_after then settled = math.max(settled, tonumber(queue.claimed or 0)) end
+  return settled > tonumber(row.sequence)
+end
+
+-- What the janitor finds due: expired leases, due retries, lost wake-ups. Answers what to publish.
+function edges.scan()
+  local publish, seen = {}, redis.call('ZRANGEBYSCORE', 'due', '-inf', now, 'LIMIT', 0, a.limit)
+  for _, id in ipairs(seen) do
+    local row = record(task_key(id))
+    if not row or finished(row.state) then
+      redis.call('ZREM', 'due', id)
+    elseif row.state == 'STARTED' and tonumber(row.lease_until) > now then
+      look_again(id, tonumber(row.lease_until))
+    elseif row.state == 'STARTED' and tonumber(row.deaths) + 1 >= a.max_deaths then
+      fail_task(id, row, a.poison_error)
+    elseif row.state == 'STARTED' then
+      count_chunks(id, row, 0)
+      move_task(id, row, 'PENDING', {deaths = tonumber(row.deaths) + 1, stage = 'queued'})
+      publish[#publish + 1] = next_publish(id, row)
+    elseif wake_up_is_lost(row) then
+      publish[#publish + 1] = next_publish(id, row)
+    else
+      look_again(id, now + a.recheck)
+    end
+  end
+  for _, queue in ipairs(a.queues) do  -- an entry without a row (expired, lost) must not hold a pool up
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases:' .. queue, '-inf', now)) do
+      local row = record(task_key(id))
+      if not row or row.state ~= 'STARTED' then redis.call('ZREM', 'leases:' .. queue, id) end
+    end
+  end
+  return {publish = publish, seen = #seen}
+end
+
+local answer = edges[ARGV[1]]()
+answer.changes = changes
+return cjson.encode(answer)

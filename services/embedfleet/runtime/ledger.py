@@ -1,0 +1,231 @@
+"""The ledger: the one truth about tasks and documents, in Redis.
+
+Celery's messages are wake-up calls; what may run, who runs it and what came of it is decided here,
+by compare-and-set edges in Lua (``ledger.lua``). A claim hands out a *fence*: a number that grows
+with every claim of the task. Every later write names its fence and is refused when another claim,
+a revocation or a newer generation has overtaken it.
+
+What a caller has to do after an edge: publish the jobs it answers. A publish that is lost costs a
+delay, never the task: the janitor's `scan` publishes again what nobody claims.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.errors import FleetError
+from embedfleet.contracts.jobs import JOB_OF_NAME, GenerateEmbeddings, Job, ProcessDocument, Queue
+from embedfleet.contracts.states import DOCUMENT_EDGES, TASK_EDGES, TaskState
+from embedfleet.runtime.ledger_views import LedgerViews
+from embedfleet.runtime.records import (
+    Acceptance,
+    Change,
+    Claim,
+    Part,
+    Pulse,
+    document_fields,
+    document_of,
+    task_of,
+)
+from embedfleet.runtime.redis_client import address_of, connect
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
+
+JITTER = 0.1
+LOST_AFTER_SECONDS = 30.0
+SCAN_LIMIT = 500
+
+
+class Ledger(LedgerViews):
+    """Records, edges, leases and lists. Thread-safe; raises `DependencyDown` where Redis can't be reached."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: LedgerSettings,
+        *,
+        address: str = "Redis",
+        mirror: Callable[[Sequence[Change]], None] | None = None,
+    ) -> None:
+        super().__init__(client, settings, address)
+        self._mirror = mirror
+        self._script = client.register_script(_script_text())
+        self._constants = {
+            "expires": settings.result_expires,
+            "recheck": settings.lease_seconds / 2,
+            "lost_after": LOST_AFTER_SECONDS,
+            "superseded_error": _error("superseded", "a newer upload of this document took its place"),
+            "sibling_error": _error("document_failed", "another task of this document failed for good"),
+            "revoked_error": _error("revoked", "revoked on request"),
+            "poison_error": _error("poison", "its worker died each time it was tried; see the workers' logs"),
+        }
+
+    @classmethod
+    def open(
+        cls,
+        broker: BrokerSettings,
+        settings: LedgerSettings,
+        mirror: Callable[[Sequence[Change]], None] | None = None,
+        **connection: Any,
+    ) -> "Ledger":
+        """Return a ledger on the broker's Redis."""
+        client = connect(broker.broker_url, **connection)
+        return cls(client, settings, address=address_of(broker.broker_url), mirror=mirror)
+
+    def accept(self, document: Document) -> Acceptance:
+        """Take an uploaded document as a new generation, unless nothing changed."""
+        fields = document_fields(document)
+        answer = self._edge("accept", document=fields, name=ProcessDocument.task_name, queue=Queue.DOCUMENTS)
+        return Acceptance(
+            task_id=answer["task_id"],
+            generation=answer["generation"],
+            unchanged=bool(answer.get("unchanged")),
+            publish=_jobs(answer),
+        )
+
+    def restore(self, document: Document) -> bool:
+        """Put back a record from its durable copy; False when one is here already."""
+        return bool(self._edge("restore", document=document_fields(document))["restored"])
+
+    def claim(self, job: Job, owner: str) -> Claim | str:
+        """Take the right to run a task, or say why not: unknown, finished, held, early or revoked.
+
+        Args:
+            job: the message.
+            owner: unique for this run; the same owner may ask again after a lost answer.
+        """
+        answer = self._edge(
+            "claim",
+            task_id=job.task_id,
+            sequence=job.sequence,
+            owner=owner,
+            lease=self._settings.lease_seconds,
+        )
+        if "refused" in answer:
+            return str(answer["refused"])
+        return Claim(task_of(job.task_id, answer["task"]), document_of(answer["document"]))
+
+    def beat(self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = "") -> set[str]:
+        """Extend leases; return the ids of those that are lost (revoked, overtaken, expired)."""
+        leases = [
+            {"task_id": p.task_id, "fence": p.fence, "stage": p.stage, "done": p.done, "total": p.total}
+            for p in pulses
+        ]
+        answer = self._edge(
+            "beat",
+            queue=queue,
+            worker=worker,
+            leases=leases,
+            lease=self._settings.lease_seconds,
+            **({"parked": parked} if parked else {}),
+        )
+        return set(answer["lost"])
+
+    def chunked(self, claim: Claim, parts: Sequence[Part], result: dict[str, Any]) -> list[Job] | None:
+        """End a document task; return the embedding jobs to publish, or None when the claim is lost."""
+        answer = self._edge(
+            "chunked",
+            task_id=claim.task.id,
+            fence=claim.fence,
+            name=GenerateEmbeddings.task_name,
+            queue=Queue.EMBEDDINGS,
+            parts=[
+                {"task_id": p.task_id, "part": p.part, "chunks": p.chunks, "chunk_file": p.chunk_file}
+                for p in parts
+            ],
+            chunk_count=sum(p.chunks for p in parts),
+            total=max(claim.task.total, 1),
+            result=json.dumps(result),
+        )
+        return None if answer.get("lost") else _jobs(answer)
+
+    def embedded(self, claim: Claim, result: dict[str, Any]) -> bool | None:
+        """End an embedding task; True when that made the document READY, None when the claim is lost."""
+        answer = self._edge("embedded", task_id=claim.task.id, fence=claim.fence, result=json.dumps(result))
+        return None if answer.get("lost") else bool(answer.get("ready"))
+
+    def fail(self, claim: Claim, error: FleetError, *, retryable: bool) -> TaskState | None:
+        """Record a failed run: RETRY while attempts are left, else FAILURE; None when the claim is lost."""
+        answer = self._edge(
+            "fail",
+            task_id=claim.task.id,
+            fence=claim.fence,
+            error=json.dumps(error.as_dict()),
+            retryable=retryable,
+            delays=[d * random.uniform(1 - JITTER, 1 + JITTER) for d in self._settings.delays],  # noqa: S311
+        )
+        return None if answer.get("lost") else TaskState(answer["state"])
+
+    def hand_back(self, claim: Claim) -> list[Job]:
+        """Give a task back without spending an attempt; return what to publish (nothing when lost)."""
+        return _jobs(self._edge("hand_back", task_id=claim.task.id, fence=claim.fence))
+
+    def revoke(self, tenant: str, task_id: str) -> bool:
+        """Revoke the task's unfinished document with all its unfinished tasks; False when there is none."""
+        return bool(self._edge("revoke", tenant=tenant, task_id=task_id)["revoked"])
+
+    def scan(self) -> list[Job]:
+        """Find expired leases, due retries and lost wake-ups; return what to publish (≤ `SCAN_LIMIT`)."""
+        answer = self._edge(
+            "scan", limit=SCAN_LIMIT, max_deaths=self._settings.max_deaths, queues=[str(q) for q in Queue]
+        )
+        return _jobs(answer)
+
+    def settled(self, document: Document) -> None:
+        """Take a document off the unsettled ones, unless it has moved on meanwhile."""
+        self._edge(
+            "settled",
+            tenant=document.tenant,
+            document=document.id,
+            generation=document.generation,
+            state=document.state,
+        )
+
+    def elect(self, role: str, owner: str, seconds: float) -> bool:
+        """Hold a role for some seconds; False when another process holds it. Losing it is harmless."""
+        key, milliseconds = f"role:{role}", int(seconds * 1000)
+        with self._reachable():
+            if self._redis.set(key, owner, nx=True, px=milliseconds):
+                return True
+            return self._redis.get(key) == owner and bool(self._redis.pexpire(key, milliseconds))
+
+    def _edge(self, edge: str, /, **arguments: Any) -> dict[str, Any]:
+        payload = json.dumps({**self._constants, **arguments}, separators=(",", ":"))
+        with self._reachable():
+            answer: dict[str, Any] = json.loads(self._script(args=[edge, payload]))
+        if self._mirror and answer["changes"]:
+            self._mirror([_change(change) for change in answer["changes"]])
+        return answer
+
+
+def _script_text() -> str:
+    folder = files("embedfleet.runtime")
+    tables = []
+    for name, edges in (("TASK_EDGES", TASK_EDGES), ("DOCUMENT_EDGES", DOCUMENT_EDGES)):
+        table = {source: dict.fromkeys(sorted(targets), True) for source, targets in edges.items()}
+        tables.append(f"local {name} = cjson.decode('{json.dumps(table)}')")
+    parts = [*tables, *((folder / f).read_text("utf-8") for f in ("ledger_records.lua", "ledger.lua"))]
+    return "\n".join(parts)
+
+
+def _error(code: str, detail: str) -> str:
+    return json.dumps({"code": code, "detail": detail, "retryable": False})
+
+
+def _jobs(answer: dict[str, Any]) -> list[Job]:
+    rows = answer.get("publish") or []
+    return [JOB_OF_NAME[r["name"]](task_id=r["task_id"], sequence=r["sequence"]) for r in rows]
+
+
+def _change(change: dict[str, Any]) -> Change:
+    result, error = change.get("result"), change.get("error")
+    return Change(
+        task_id=change["task_id"],
+        state=TaskState(change["state"]),
+        result=json.loads(result) if result else None,
+        error=json.loads(error) if error else None,
+    )

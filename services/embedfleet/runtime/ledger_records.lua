@@ -1,0 +1,132 @@
+-- The ledger's records and the moves that keep every index in step; ledger.lua follows as one script.
+-- TASK_EDGES and DOCUMENT_EDGES come from contracts/states.py: the loader puts them above this text.
+-- Keys are built here and not declared: Redis Cluster can't be a Celery broker, so it never runs this.
+--
+-- task:<id>                         hash   one unit of work                  index:tasks:<tenant>:<state>  zset by time
+-- document:<tenant>:<id>            hash   one document, newest generation   index:documents:<tenant>[:<collection>]  zset
+-- generation:<tenant>:<id>:<n>      set    all tasks of a generation         parts:<tenant>:<id>:<n>  set of finished ones
+-- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
+-- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
+-- unsettled                         set    documents that reached a terminal state, for the janitor
+-- tombstone:<tenant>:<task>         string the task existed, its details may have expired
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+local a = cjson.decode(ARGV[2])
+local TOMBSTONE_SECONDS = 86400
+local changes = {}
+
+local function record(key)
+  local flat, row = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do row[flat[i]] = flat[i + 1] end
+  return next(row) and row or nil
+end
+
+local function write(key, row, fields)
+  local flat = {}
+  for name, value in pairs(fields) do
+    if type(value) == 'number' then value = string.format('%.6f', value):gsub('%.?0+$', '') end
+    row[name] = value
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  redis.call('HSET', key, unpack(flat))
+end
+
+local function task_key(id) return 'task:' .. id end
+local function document_key(row) return 'document:' .. row.tenant .. ':' .. row.document end
+local function generation_key(row, kind)
+  return kind .. ':' .. row.tenant .. ':' .. row.document .. ':' .. row.generation
+end
+local function index_key(row, state) return 'index:tasks:' .. row.tenant .. ':' .. state end
+local function finished(state) return next(TASK_EDGES[state]) == nil end
+local function look_again(id, at) redis.call('ZADD', 'due', at, id) end
+
+-- A number for the next publish; the caller publishes after the script has run.
+local function next_publish(id, row)
+  local sequence = redis.call('HINCRBY', 'queue:' .. row.queue, 'published', 1)
+  write(task_key(id), row, {sequence = sequence, published_at = now})
+  look_again(id, now + a.recheck)
+  return {task_id = id, name = row.name, sequence = sequence}
+end
+
+local function move_task(id, row, state, fields)
+  assert(TASK_EDGES[row.state][state], 'task ' .. row.state .. ' -> ' .. state)
+  redis.call('ZREM', index_key(row, row.state), id)
+  redis.call('ZADD', index_key(row, state), now, id)
+  fields.state = state
+  if state ~= 'STARTED' then
+    redis.call('ZREM', 'leases:' .. row.queue, id)
+    fields.lease_until = 0
+  end
+  if finished(state) then fields.completed_at = now end
+  write(task_key(id), row, fields)
+  if finished(state) then
+    redis.call('ZREM', 'due', id)
+    redis.call('EXPIRE', task_key(id), a.expires)
+    redis.call('SET', 'tombstone:' .. row.tenant .. ':' .. id, state, 'EX', a.expires + TOMBSTONE_SECONDS)
+    redis.call('ZREMRANGEBYSCORE', index_key(row, state), '-inf', now - a.expires)
+  end
+  if state ~= 'PENDING' then
+    changes[#changes + 1] = {task_id = id, state = state, result = row.result, error = row.error}
+  end
+end
+
+local function new_task(id, row)
+  row.state, row.fence, row.attempt, row.deaths, row.done, row.lease_until = 'PENDING', 0, 0, 0, 0, 0
+  row.created_at = now
+  write(task_key(id), row, row)
+  redis.call('ZADD', index_key(row, 'PENDING'), now, id)
+  redis.call('SADD', generation_key(row, 'generation'), id)
+  return next_publish(id, row)
+end
+
+local function move_document(row, state, fields)
+  assert(DOCUMENT_EDGES[row.state][state], 'document ' .. row.state .. ' -> ' .. state)
+  fields.state, fields.updated_at = state, now
+  write('document:' .. row.tenant .. ':' .. row.id, row, fields)
+  if state == 'READY' or state == 'FAILED' or state == 'REVOKED' then
+    redis.call('SADD', 'unsettled', row.tenant .. ':' .. row.id)
+  end
+end
+
+-- The document, if the task belongs to its newest generation and that one is not finished.
+local function open_document(row)
+  local document = record(document_key(row))
+  if not document or document.generation ~= row.generation then return nil end
+  if document.state == 'READY' or document.state == 'FAILED' or document.state == 'REVOKED' then return nil end
+  return document
+end
+
+local function count_chunks(id, row, done)
+  local before = tonumber(row.done)
+  if done == before then return end
+  write(task_key(id), row, {done = done})
+  if row.queue ~= 'embeddings' or not open_document(row) then return end
+  redis.call('HINCRBY', document_key(row), 'chunks_done', done - before)
+end
+
+local function revoke_others(row, error, except)
+  for _, id in ipairs(redis.call('SMEMBERS', generation_key(row, 'generation'))) do
+    local other = record(task_key(id))
+    if id ~= except and other and not finished(other.state) then
+      move_task(id, other, 'REVOKED', {error = error})
+    end
+  end
+end
+
+local function fail_task(id, row, error)
+  move_task(id, row, 'FAILURE', {error = error})
+  local document = open_document(row)
+  if document then
+    move_document(document, 'FAILED', {error = error})
+    revoke_others(row, a.sibling_error, id)
+  end
+end
+
+-- The task's row, if this fence still owns it.
+local function owned(id, fence)
+  local row = record(task_key(id))
+  if row and row.state == 'STARTED' and tonumber(row.fence) == fence then return row end
+  return nil, row
+end

@@ -1,0 +1,100 @@
+"""What may be read of the ledger: tasks, documents, lists, pools. No view changes a state."""
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import redis
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.states import TASK_EDGES, TaskState
+from embedfleet.runtime.records import Task, document_of, task_of
+from embedfleet.runtime.redis_client import reachable
+from embedfleet.runtime.settings import LedgerSettings
+
+
+class LedgerViews:
+    """Reads, each with the tenant in its key; raises `DependencyDown` where Redis can't be reached."""
+
+    def __init__(self, client: redis.Redis, settings: LedgerSettings, address: str) -> None:
+        self._redis: Any = client
+        self._settings = settings
+        self._address = address
+
+    def ping(self) -> None:
+        """Raise `DependencyDown` unless Redis answers."""
+        with self._reachable():
+            self._redis.ping()
+
+    def task(self, tenant: str, task_id: str) -> Task | None:
+        """Return a task of this tenant, or None."""
+        with self._reachable():
+            row = self._redis.hgetall(f"task:{task_id}")
+        return task_of(task_id, row) if row and row["tenant"] == tenant else None
+
+    def has_expired(self, tenant: str, task_id: str) -> bool:
+        """Say whether a task of this tenant existed and its details have expired."""
+        with self._reachable():
+            return bool(self._redis.exists(f"tombstone:{tenant}:{task_id}"))
+
+    def tasks(self, tenant: str, states: Sequence[TaskState], limit: int) -> tuple[list[Task], int]:
+        """Return the newest tasks in these states, and how many there are in all."""
+        expired = time.time() - self._settings.result_expires
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for state in states:
+                key = f"index:tasks:{tenant}:{state}"
+                oldest = "-inf" if TASK_EDGES[state] else expired
+                pipe.zrevrangebyscore(key, "+inf", oldest, start=0, num=limit, withscores=True)
+                pipe.zcount(key, oldest, "+inf")
+            answers = pipe.execute()
+            found = [pair for pairs in answers[::2] for pair in pairs]
+            newest = sorted(found, key=lambda pair: -pair[1])[:limit]
+            for task_id, _ in newest:
+                pipe.hgetall(f"task:{task_id}")
+            rows = pipe.execute()
+        tasks = [task_of(task_id, row) for (task_id, _), row in zip(newest, rows, strict=True) if row]
+        return tasks, sum(answers[1::2])
+
+    def document(self, tenant: str, document_id: str) -> Document | None:
+        """Return a document of this tenant, or None."""
+        with self._reachable():
+            row = self._redis.hgetall(f"document:{tenant}:{document_id}")
+        return document_of(row) if row else None
+
+    def documents(self, tenant: str, collection: str | None, limit: int) -> tuple[list[Document], int]:
+        """Return a tenant's newest documents, of one collection or of all, and how many there are."""
+        index = f"index:documents:{tenant}" + (f":{collection}" if collection else "")
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for document_id in self._redis.zrevrange(index, 0, limit - 1):
+                pipe.hgetall(f"document:{tenant}:{document_id}")
+            pipe.zcard(index)
+            *rows, total = pipe.execute()
+        return [document_of(row) for row in rows if row], total
+
+    def live_generations(self, tenant: str, document_ids: Sequence[str]) -> dict[str, int]:
+        """Return the generation that search shows of each document; one round trip."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for document_id in document_ids:
+                pipe.hget(f"document:{tenant}:{document_id}", "live_generation")
+            live = pipe.execute()
+        pairs = zip(document_ids, live, strict=True)
+        return {document_id: int(number) for document_id, number in pairs if number}
+
+    def pool(self, queue: str) -> tuple[int, str]:
+        """Return how many workers of a pool gave a sign of life, and what it waits for if it is parked."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcount(f"workers:{queue}", time.time() - self._settings.lease_seconds, "+inf")
+            pipe.get(f"parked:{queue}")
+            workers, parked = pipe.execute()
+        return int(workers), parked or ""
+
+    def unsettled(self, limit: int) -> list[Document]:
+        """Return documents that ended and are not settled yet: durable record, blobs, old points."""
+        with self._reachable():
+            members = self._redis.srandmember("unsettled", limit)
+            rows = [self._redis.hgetall(f"document:{member}") for member in members]
+        return [document_of(row) for row in rows if row]
+
+    def _reachable(self) -> AbstractContextManager[None]:
+        return reachable(self._address)

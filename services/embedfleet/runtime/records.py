@@ -1,0 +1,157 @@
+"""What the ledger's edges take and answer, and how a record is laid out in a Redis hash."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.jobs import JOB_OF_NAME, Job
+from embedfleet.contracts.states import TERMINAL_TASK_STATES, TaskState
+
+_JSON_FIELDS = frozenset({"options", "metadata", "error"})
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task's row. Times are seconds since the epoch; `done` of `total` pages or chunks."""
+
+    id: str
+    name: str
+    tenant: str
+    document_id: str
+    generation: int
+    state: TaskState
+    stage: str
+    fence: int
+    attempt: int
+    done: int
+    total: int
+    chunk_file: str
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+    next_at: float | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the state is terminal."""
+        return self.state in TERMINAL_TASK_STATES
+
+    @property
+    def job(self) -> type[Job]:
+        """The job that this task is of."""
+        return JOB_OF_NAME[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A state that a task has just reached, for those who mirror it."""
+
+    task_id: str
+    state: TaskState
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What became of an upload: a new generation, or nothing to do because nothing changed."""
+
+    task_id: str
+    generation: int
+    unchanged: bool
+    publish: list[Job]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run a task, until its lease ends."""
+
+    task: Task
+    document: Document
+
+    @property
+    def fence(self) -> int:
+        """The number that every write of this run must name."""
+        return self.task.fence
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Sign of life of one held lease: the run's stage, and chunks or pages done of a total."""
+
+    task_id: str
+    fence: int
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One embedding task to be created: its chunk file and how many chunks are in it."""
+
+    task_id: str
+    part: int
+    chunks: int
+    chunk_file: str
+
+
+def task_of(task_id: str, row: dict[str, str]) -> Task:
+    """Read a task's hash."""
+    return Task(
+        id=task_id,
+        name=row["name"],
+        tenant=row["tenant"],
+        document_id=row["document"],
+        generation=int(row["generation"]),
+        state=TaskState(row["state"]),
+        stage=row.get("stage", "queued"),
+        fence=int(row["fence"]),
+        attempt=int(row["attempt"]),
+        done=int(row["done"]),
+        total=int(row.get("total", 0)),
+        chunk_file=row.get("chunk_file", ""),
+        result=_loads(row.get("result")),
+        error=_loads(row.get("error")),
+        created_at=float(row["created_at"]),
+        started_at=_float(row.get("started_at")),
+        completed_at=_float(row.get("completed_at")),
+        next_at=_float(row.get("next_at")),
+    )
+
+
+def document_of(row: dict[str, str]) -> Document:
+    """Read a document's hash; the fields that only the edges need are left out."""
+    values: dict[str, Any] = {name: row[name] for name in Document.model_fields if name in row}
+    values |= {name: json.loads(values[name]) for name in _JSON_FIELDS & values.keys()}
+    return Document.model_validate(values)
+
+
+def document_fields(document: Document) -> dict[str, str]:
+    """Lay a document out as a hash, with the fingerprint by which an unchanged upload is known."""
+    values = document.model_dump(mode="json", exclude_none=True)
+    fields = {name: _text(name, value) for name, value in values.items()}
+    identity = [
+        fields[name]
+        for name in ("content_hash", "options", "metadata", "filename", "media_type", "model_key")
+    ]
+    fields["fingerprint"] = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    return fields
+
+
+def _text(name: str, value: Any) -> str:
+    if name in _JSON_FIELDS:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return str(value)
+
+
+def _loads(text: str | None) -> dict[str, Any] | None:
+    return json.loads(text) if text else None
+
+
+def _float(text: str | None) -> float | None:
+    return float(text) if text else None

@@ -1,0 +1,59 @@
+"""The Redis connection: bounded waits, and errors that name the address without its password."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from embedfleet.contracts.errors import DependencyDown
+
+_UNREACHABLE = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.OutOfMemoryError,
+)
+
+
+def connect(url: str, *, timeout: float = 10, retries: int = 3) -> redis.Redis:
+    """Return a client with bounded waits; a command whose connection broke is repeated.
+
+    Args:
+        url: ``redis://`` or ``rediss://`` address with a database number.
+        timeout: seconds that one command may take.
+        retries: how often a command is repeated after a broken connection; safe for the ledger's
+            edges, which answer the same when they are repeated.
+    """
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=timeout,
+        socket_connect_timeout=min(3.0, timeout),
+        socket_keepalive=True,
+        health_check_interval=25,
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries),
+    )
+
+
+def address_of(url: str) -> str:
+    """Return host:port/db of a URL, without credentials."""
+    return url.split("?", 1)[0].rsplit("@", 1)[-1].rsplit("://", 1)[-1]
+
+
+@contextmanager
+def reachable(address: str) -> Iterator[None]:
+    """Turn what Redis raises when it can't serve into the fleet's error.
+
+    Raises:
+        DependencyDown: Redis can't be reached, is read-only, loading or full.
+    """
+    try:
+        yield
+    except _UNREACHABLE as error:
+        raise DependencyDown("Redis", address, str(error) or type(error).__name__) from error
+    except redis.ResponseError as error:
+        if str(error).startswith(("OOM", "MISCONF", "LOADING", "READONLY")):
+            raise DependencyDown("Redis", address, str(error)) from error
+        raise
