@@ -125,6 +125,12 @@ class ModelSettings(Settings):
         alias="FLEET_MODEL_ID",
         description="The embedding model; api and both pools must agree.",
     )
+    model_revision: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{40})?$",
+        alias="FLEET_MODEL_REVISION",
+        description="The model's commit on the hub; empty: the pinned one, or the hub's newest at first fetch.",
+    )
     model_path: Path | None = Field(
         None, alias="FLEET_MODEL_PATH", description="Folder with the model's files; nothing is fetched then."
     )

@@ -1,0 +1,160 @@
+"""Blobs: uploaded files, chunk files and durable records, in a folder that api and workers share.
+
+A write is durable and atomic when `put` returns: data fsynced under a temporary name, renamed, and
+the folder fsynced. A reader sees a whole blob or none.
+
+====================================================  ====================================================
+``uploads/<tenant>/<document>/<task><extension>``     the file as it was uploaded
+``pending/<task>``                                    what was accepted and hasn't ended: the janitor's list
+``documents/<tenant>/<document>.json``                the record of a document that search shows
+``chunks/<tenant>/<document>/<generation>/<part>``    chunk file of one embedding task
+====================================================  ====================================================
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.errors import DependencyDown, NotFound
+
+
+def upload_key(tenant: str, document_id: str, task_id: str, extension: str) -> str:
+    """Return where an uploaded file is kept; the extension has its dot."""
+    return f"uploads/{tenant}/{document_id}/{task_id}{extension}"
+
+
+def pending_key(task_id: str) -> str:
+    """Return where the manifest of an accepted, unfinished upload is kept."""
+    return f"pending/{task_id}"
+
+
+def record_key(document: Document) -> str:
+    """Return where the durable copy of a document's record is kept."""
+    return f"documents/{document.tenant}/{document.id}.json"
+
+
+def chunk_prefix(document: Document) -> str:
+    """Return the folder of a generation's chunk files."""
+    return f"chunks/{document.tenant}/{document.id}/{document.generation}"
+
+
+class Blobs:
+    """A folder of blobs. Thread-safe; raises `DependencyDown` where the disk refuses."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root).expanduser().resolve()
+
+    @property
+    def address(self) -> str:
+        """Where the blobs are, for messages."""
+        return str(self._root)
+
+    def path(self, key: str) -> Path:
+        """Return the file of a key; it need not exist.
+
+        Raises:
+            ValueError: the key would leave the folder.
+        """
+        path = (self._root / key).resolve()
+        if not path.is_relative_to(self._root):
+            raise ValueError(f"blob key {key!r} leaves the folder")
+        return path
+
+    def put(self, key: str, data: bytes | Iterable[bytes]) -> None:
+        """Store a blob durably, in place of what is there."""
+        path = self.path(key)
+        pieces = (data,) if isinstance(data, bytes) else data
+        with self._disk():
+            _make_folders(path.parent)
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    for piece in pieces:
+                        file.write(piece)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
+            _fsync_folder(path.parent)
+
+    def get(self, key: str) -> bytes:
+        """Return a blob.
+
+        Raises:
+            NotFound: there is no such blob.
+        """
+        try:
+            with self._disk():
+                return self.path(key).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"no blob {key}", code="no_blob") from error
+
+    def delete(self, key: str) -> None:
+        """Remove a blob; nothing happens when it is not there."""
+        path = self.path(key)
+        with self._disk():
+            path.unlink(missing_ok=True)
+            self._prune(path.parent)
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove every blob under a prefix."""
+        for key in list(self.keys(prefix)):
+            self.delete(key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys under a folder, unfinished writes left out."""
+        folder = self.path(prefix)
+        for directory, _, names in os.walk(folder):
+            for name in names:
+                if not name.startswith(".new-"):
+                    yield str((Path(directory) / name).relative_to(self._root))
+
+    def age(self, key: str, now: float) -> float | None:
+        """Return seconds since a blob was written, or None when it is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            return now - self.path(key).stat().st_mtime
+        return None
+
+    def check(self) -> None:
+        """Raise `DependencyDown` unless a blob can be written."""
+        self.put(".check", b"")
+
+    def _prune(self, folder: Path) -> None:
+        # A folder that another process is just filling isn't empty, and rmdir leaves it.
+        with contextlib.suppress(OSError):
+            while folder != self._root and folder.parent != self._root:
+                folder.rmdir()
+                folder = folder.parent
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise DependencyDown("Blob folder", self.address, error.strerror or str(error)) from error
+
+
+def _make_folders(folder: Path) -> None:
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _fsync_folder(path.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
