@@ -115,6 +115,12 @@ class Blobs:
                 if not name.startswith(".new-"):
                     yield str((Path(directory) / name).relative_to(self._root))
 
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly under a prefix."""
+        with contextlib.suppress(FileNotFoundError):
+            return [entry.name for entry in os.scandir(self.path(prefix)) if entry.is_dir()]
+        return []
+
     def age(self, key: str, now: float) -> float | None:
         """Return seconds since a blob was written, or None when it is gone."""
         with contextlib.suppress(FileNotFoundError):

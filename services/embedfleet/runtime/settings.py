@@ -129,7 +129,7 @@ class ModelSettings(Settings):
         "",
         pattern=r"^([0-9a-f]{40})?$",
         alias="FLEET_MODEL_REVISION",
-        description="The model's commit on the hub; empty: the pinned one, or the hub's newest at first fetch.",
+        description="The model's commit on the hub; empty: the pinned one, else the hub's newest.",
     )
     model_path: Path | None = Field(
         None, alias="FLEET_MODEL_PATH", description="Folder with the model's files; nothing is fetched then."

@@ -1,0 +1,109 @@
+"""The document worker: ``celery -A embedfleet.documents.tasks worker --queues=documents --concurrency=4``.
+
+Its threads only supervise: the file is parsed, cleaned and chunked in a sandbox child a thread.
+
+=========================================  ===========================================================
+the worker dies after                      what the next run does
+=========================================  ===========================================================
+some chunk files are stored                writes the same files again, under the same names
+the ledger took the end of the task        nothing: the embedding tasks exist, the janitor wakes them
+=========================================  ===========================================================
+"""
+
+import uuid
+from pathlib import PurePath
+from typing import Any
+
+from celery import signals
+
+from embedfleet.contracts.documents import Chunk
+from embedfleet.contracts.jobs import ProcessDocument, Queue
+from embedfleet.documents.pipeline import Processed
+from embedfleet.documents.sandbox import SandboxPool
+from embedfleet.encoders import models
+from embedfleet.runtime import chunkfiles
+from embedfleet.runtime.blobs import Blobs, chunk_prefix
+from embedfleet.runtime.broker import app
+from embedfleet.runtime.records import Part
+from embedfleet.runtime.runs import Run, Stopped
+from embedfleet.runtime.settings import (
+    BlobSettings,
+    BrokerSettings,
+    EngineSettings,
+    ModelSettings,
+    SandboxSettings,
+    load,
+)
+from embedfleet.runtime.worker import Worker, compose
+
+STORE_PATIENCE_SECONDS = 120.0
+
+_blobs = Blobs(load(BlobSettings).blob_url)
+_sandboxes: SandboxPool
+
+
+def _start(worker: Worker, concurrency: int) -> None:
+    global _sandboxes
+    files = models.locate(load(ModelSettings))
+    _sandboxes = SandboxPool(
+        concurrency,
+        files.tokenizer,
+        files.max_tokens,
+        load(SandboxSettings),
+        load(BrokerSettings).max_tasks_per_child,
+    )
+    signals.worker_shutdown.connect(lambda **_: _sandboxes.close(), weak=False)
+
+
+_worker = compose(Queue.DOCUMENTS, ready=list, on_start=_start)
+
+
+@app.task(name=ProcessDocument.task_name)  # type: ignore[untyped-decorator]  # celery has no types
+def process_document_task(**message: Any) -> None:
+    """Turn one uploaded file into chunk files and embedding tasks."""
+    _worker.run(ProcessDocument.model_validate(message), _process)
+
+
+def _process(run: Run) -> None:
+    document, limit = run.document, load(BrokerSettings).time_limit
+    run.enter("parse", patience=limit)
+    processed = _sandboxes.process(
+        _blobs.path(document.blob),
+        PurePath(document.blob).suffix,
+        document.options,
+        deadline_seconds=limit,
+        on_progress=run.progress,
+        check=run.check,
+    )
+    run.enter("store", patience=STORE_PATIENCE_SECONDS)
+    parts = _store(run, processed.chunks)
+    jobs = _worker.ledger.chunked(run.claim, parts, _result(run, processed, parts))
+    if jobs is None:
+        raise Stopped
+    _worker.publish(jobs)
+
+
+def _store(run: Run, chunks: list[Chunk]) -> list[Part]:
+    size, parts = load(EngineSettings).chunks_per_task, []
+    for number, start in enumerate(range(0, len(chunks), size)):
+        run.check()
+        piece = chunks[start : start + size]
+        key = f"{chunk_prefix(run.document)}/{number}"
+        _worker.hold(run, lambda key=key, piece=piece: _blobs.put(key, chunkfiles.pack(piece)))
+        run.alive()
+        # The same id whoever runs this: a run that is repeated creates the same tasks.
+        task_id = str(uuid.uuid5(uuid.UUID(run.task.id), str(number)))
+        parts.append(Part(task_id, number, len(piece), key))
+    return parts
+
+
+def _result(run: Run, processed: Processed, parts: list[Part]) -> dict[str, Any]:
+    ids = [part.task_id for part in parts]
+    return {
+        "success": True,
+        "task_id": run.task.id,
+        "chunk_count": len(processed.chunks),
+        "embedding_task_id": ids[0],
+        "embedding_task_ids": ids,
+        "chunk_size_effective": processed.chunk_size_effective,
+    }

@@ -1,0 +1,158 @@
+"""One lane a device: many tasks submit rows, one thread encodes them in batches across the tasks.
+
+No timer: while a batch computes, the next one gathers. The lane owns the encoder; a task owns its
+submission and may leave at any time, which costs nobody else anything.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter, Histogram
+
+from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.embeddings.batching import next_batch, padded_tokens
+from embedfleet.encoders.base import Encoder, pad
+
+Vectors = NDArray[np.float32]
+
+WINDOW_ROWS = 512
+CHECK_SECONDS = 0.2
+
+BATCH_ROWS = Histogram(
+    "fleet_batch_rows", "Rows in a batch of the lane.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+)
+BATCH_TASKS = Histogram("fleet_batch_tasks", "Tasks that share a batch.", buckets=(1, 2, 4, 8, 16, 32, 64))
+TOKENS = Counter("fleet_engine_tokens", "Tokens that the lane encoded.", ["kind"])
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """Rows of one task; its vectors come as a future, in the rows' order."""
+
+    rows: Sequence[Sequence[int]]
+    vectors: Vectors
+    future: "Future[Vectors]" = field(default_factory=Future)
+    missing: int = 0
+
+    def wait(self, check: Callable[[], None]) -> Vectors:
+        """Return float32[rows, dim], L2-normalised; calls `check` a few times a second.
+
+        Raises:
+            EmbeddingError: the encoder failed on these rows.
+            Exception: whatever `check` raises; the rows that still wait are then taken back.
+        """
+        while True:
+            try:
+                return self.future.result(timeout=CHECK_SECONDS)
+            except FutureTimeout:
+                pass
+            try:
+                check()
+            except BaseException:
+                self.future.cancel()
+                raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    submission: Submission
+    position: int
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        return self.submission.rows[self.position]
+
+
+class Lane:
+    """Encodes what waits, batch after batch, on a thread of its own."""
+
+    def __init__(self, encoder: Encoder, max_batch_tokens: int, pad_id: int = 0) -> None:
+        self.encoder = encoder
+        self._max_batch_tokens = max_batch_tokens
+        self._pad_id = pad_id
+        self._waiting: list[_Row] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
+        self._thread.start()
+
+    def submit(self, rows: Sequence[Sequence[int]]) -> Submission:
+        """Queue rows of token ids, special tokens included, each ≤ the encoder's `max_tokens` long."""
+        vectors = np.empty((len(rows), self.encoder.dim), dtype=np.float32)
+        submission = Submission(rows, vectors, missing=len(rows))
+        if not rows:
+            submission.future.set_result(vectors)
+            return submission
+        with self._changed:
+            if self._closed:
+                raise EmbeddingError("the lane is closed", code="draining")
+            self._waiting += [_Row(submission, position) for position in range(len(rows))]
+            self._changed.notify()
+        return submission
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the batch in hand has been computing."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def close(self) -> None:
+        """Stop after the batch in hand; what waits is not encoded."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while batch := self._take():
+            self._busy_since = time.monotonic()
+            try:
+                self._encode(batch)
+            except Exception as error:
+                _log.exception("a batch of %d rows failed", len(batch))
+                failure = EmbeddingError(f"the encoder failed: {error}")
+                for submission in {row.submission for row in batch}:
+                    if not submission.future.done():
+                        submission.future.set_exception(failure)
+            self._busy_since = None
+
+    def _take(self) -> list[_Row]:
+        with self._changed:
+            while True:
+                self._waiting = [row for row in self._waiting if not row.submission.future.done()]
+                if self._waiting or self._closed:
+                    break
+                self._changed.wait()
+            if self._closed:
+                return []
+            lengths = [len(row.tokens) for row in self._waiting[:WINDOW_ROWS]]
+            chosen = set(next_batch(lengths, self._max_batch_tokens, WINDOW_ROWS))
+            batch = [row for index, row in enumerate(self._waiting) if index in chosen]
+            self._waiting = [row for index, row in enumerate(self._waiting) if index not in chosen]
+            return batch
+
+    def _encode(self, batch: list[_Row]) -> None:
+        rows = [row.tokens for row in batch]
+        ids, lengths = pad(rows, self._pad_id)
+        vectors = self.encoder.encode(ids, lengths)
+        BATCH_ROWS.observe(len(batch))
+        BATCH_TASKS.observe(len({id(row.submission) for row in batch}))
+        real = sum(map(len, rows))
+        TOKENS.labels("real").inc(real)
+        TOKENS.labels("padding").inc(padded_tokens([len(row) for row in rows]) - real)
+        for row, vector in zip(batch, vectors, strict=True):
+            submission = row.submission
+            submission.vectors[row.position] = vector
+            submission.missing -= 1
+            if submission.missing == 0 and not submission.future.cancelled():
+                submission.future.set_result(submission.vectors)

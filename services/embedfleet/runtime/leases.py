@@ -1,0 +1,79 @@
+"""The beat: one thread a process that keeps the leases of its runs alive."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from embedfleet.contracts.errors import DependencyDown
+from embedfleet.runtime.gate import Gate
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.probes import Heartbeat
+from embedfleet.runtime.records import Pulse
+from embedfleet.runtime.runs import Run
+
+BEAT_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Leases:
+    """The one beat thread of a process: extends the leases of all its runs in one round trip.
+
+    It turns every second, so that users see progress, but speaks only when something changed or a
+    quarter of the lease has passed.
+    """
+
+    def __init__(self, ledger: Ledger, queue: str, worker: str, gate: Gate, lease_seconds: float) -> None:
+        self._ledger, self._queue, self._worker, self._gate = ledger, queue, worker, gate
+        self._interval = lease_seconds / 4
+        self._runs: dict[str, Run] = {}
+        self._told: list[Pulse] | None = None
+        self._told_at = 0.0
+        self._stopping = threading.Event()
+        self.heartbeat = Heartbeat()
+        self._thread = threading.Thread(target=self._turn, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Start to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; leases that are still held are left to expire."""
+        self._stopping.set()
+        self._thread.join(timeout=5)
+
+    @contextmanager
+    def held(self, run: Run) -> Iterator[None]:
+        """Keep a run's lease while the block runs."""
+        self._runs[run.task.id] = run
+        try:
+            yield
+        finally:
+            self._runs.pop(run.task.id, None)
+
+    def _turn(self) -> None:
+        while not self._stopping.wait(min(BEAT_SECONDS, self._interval)):
+            try:
+                self._beat()
+            except DependencyDown as error:
+                self._gate.close(error)
+            except Exception:
+                _log.exception("a beat failed; leases expire unless the next one succeeds")
+            self.heartbeat.touch()
+
+    def _beat(self) -> None:
+        runs = dict(self._runs)
+        for run in runs.values():
+            if run.is_stalled:
+                run.lose()
+        pulses = [run.pulse for run in runs.values() if not run.is_lost]
+        if pulses == self._told and time.monotonic() - self._told_at < self._interval:
+            return
+        lost = self._ledger.beat(self._queue, self._worker, pulses, parked=self._gate.reason)
+        self._told, self._told_at = pulses, time.monotonic()
+        for task_id in lost:
+            # Absent where the run ended while the beat was under way: then nothing is to be told.
+            if (run_lost := runs.get(task_id)) is not None and self._runs.get(task_id) is run_lost:
+                run_lost.lose()

@@ -1,0 +1,94 @@
+"""A run: one claimed task that a thread of this process works on, kept alive by its progress."""
+
+import threading
+import time
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.errors import DocumentProcessingError
+from embedfleet.runtime.records import Claim, Pulse, Task
+
+
+class Stopped(Exception):
+    """The run must end now and write nothing: its claim is lost, or the worker drains."""
+
+
+class TimeLimit(DocumentProcessingError):
+    """The task ran longer than CELERY_TASK_SOFT_TIME_LIMIT."""
+
+    default_code = "time_limit"
+
+
+class Run:
+    """What a working thread tells of its progress, and what it is told in return.
+
+    A stage has a deadline: without progress until then the lease is left to expire, because a lease
+    that a free-running thread extends would hide a hang.
+    """
+
+    def __init__(self, claim: Claim, draining: threading.Event, soft_limit: float) -> None:
+        self.claim = claim
+        self._draining = draining
+        self._lost = threading.Event()
+        self._ends_at = time.monotonic() + soft_limit
+        self._soft_limit = soft_limit
+        self._patience = soft_limit
+        self._stalls_at = time.monotonic() + soft_limit
+        self._stage, self._done, self._total = "claimed", 0, claim.task.total
+
+    @property
+    def task(self) -> Task:
+        """The claimed task."""
+        return self.claim.task
+
+    @property
+    def document(self) -> Document:
+        """The document as it was when the task was claimed."""
+        return self.claim.document
+
+    def enter(self, stage: str, patience: float) -> None:
+        """Begin a stage that shows progress at least every `patience` seconds."""
+        self._stage, self._patience = stage, patience
+        self._stalls_at = time.monotonic() + patience
+
+    def progress(self, done: int, total: int) -> None:
+        """Report pages or chunks done of a total."""
+        if (done, total) != (self._done, self._total):
+            self._done, self._total = done, total
+            self._stalls_at = time.monotonic() + self._patience
+
+    def alive(self) -> None:
+        """Report that the run waits for something that is not its own; waiting is never a stall."""
+        self._stalls_at = time.monotonic() + self._patience
+
+    def check(self) -> None:
+        """Return while the run may go on.
+
+        Raises:
+            Stopped: the claim is lost or the worker drains.
+            TimeLimit: the soft time limit has passed.
+        """
+        if self._lost.is_set() or self._draining.is_set():
+            raise Stopped
+        if time.monotonic() > self._ends_at:
+            raise TimeLimit(
+                f"the task ran longer than {self._soft_limit:g} seconds; raise CELERY_TASK_SOFT_TIME_LIMIT"
+            )
+
+    def lose(self) -> None:
+        """Tell the run that its claim is lost."""
+        self._lost.set()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the claim is lost."""
+        return self._lost.is_set()
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the stage's deadline has passed without progress."""
+        return time.monotonic() > self._stalls_at
+
+    @property
+    def pulse(self) -> Pulse:
+        """What the beat tells the ledger."""
+        return Pulse(self.task.id, self.claim.fence, self._stage, self._done, self._total)

@@ -1,0 +1,55 @@
+"""Logs: one JSON object a line, with the ids of the task that is being run."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypedDict
+
+import structlog
+
+from embedfleet.runtime.settings import ProcessSettings
+
+_SHARED: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure(settings: ProcessSettings) -> None:
+    """Send every log line of the process, libraries' too, through one formatter to stderr."""
+    last: list[structlog.typing.Processor]
+    if settings.log_format == "json":
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    else:
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for noisy in ("httpx", "httpcore", "urllib3", "celery.worker.strategy", "celery.app.trace", "kombu"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class Ids(TypedDict):
+    """What a run's log lines are about."""
+
+    task_id: str
+    document_id: str
+    fence: int
+
+
+@contextmanager
+def about(ids: Ids) -> Iterator[None]:
+    """Add these ids to every line that the block logs in this thread."""
+    with structlog.contextvars.bound_contextvars(**ids):
+        yield
