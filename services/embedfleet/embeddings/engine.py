@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from itertools import chain, islice, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    task_id: str
     submission: Submission
     position: int
 
@@ -75,19 +77,23 @@ class _Row:
 class Lane:
     """Encodes what waits, batch after batch, on a thread of its own."""
 
-    def __init__(self, encoder: Encoder, max_batch_tokens: int, pad_id: int = 0) -> None:
+    def __init__(self, encoder: Encoder, max_batch_tokens: int, pad_id: int) -> None:
         self.encoder = encoder
         self._max_batch_tokens = max_batch_tokens
         self._pad_id = pad_id
-        self._waiting: list[_Row] = []
+        self._waiting: dict[str, dict[_Row, None]] = {}  # rows in order, by task; tasks in turn
         self._changed = threading.Condition()
         self._closed = False
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
         self._thread.start()
 
-    def submit(self, rows: Sequence[Sequence[int]]) -> Submission:
-        """Queue rows of token ids, special tokens included, each ≤ the encoder's `max_tokens` long."""
+    def submit(self, task_id: str, rows: Sequence[Sequence[int]]) -> Submission:
+        """Queue rows of a task: token ids, special tokens included, each ≤ the encoder's `max_tokens` long.
+
+        Raises:
+            EmbeddingError: the lane is closed.
+        """
         vectors = np.empty((len(rows), self.encoder.dim), dtype=np.float32)
         submission = Submission(rows, vectors, missing=len(rows))
         if not rows:
@@ -96,7 +102,8 @@ class Lane:
         with self._changed:
             if self._closed:
                 raise EmbeddingError("the lane is closed", code="draining")
-            self._waiting += [_Row(submission, position) for position in range(len(rows))]
+            mine = self._waiting.setdefault(task_id, {})
+            mine.update((_Row(task_id, submission, position), None) for position in range(len(rows)))
             self._changed.notify()
         return submission
 
@@ -128,25 +135,39 @@ class Lane:
 
     def _take(self) -> list[_Row]:
         with self._changed:
-            while True:
-                self._waiting = [row for row in self._waiting if not row.submission.future.done()]
-                if self._waiting or self._closed:
-                    break
+            while not self._drop_finished() and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return []
-            lengths = [len(row.tokens) for row in self._waiting[:WINDOW_ROWS]]
-            chosen = set(next_batch(lengths, self._max_batch_tokens, WINDOW_ROWS))
-            batch = [row for index, row in enumerate(self._waiting) if index in chosen]
-            self._waiting = [row for index, row in enumerate(self._waiting) if index not in chosen]
+            window = self._window()
+            chosen = next_batch([len(row.tokens) for row in window], self._max_batch_tokens, WINDOW_ROWS)
+            batch = [window[at] for at in chosen]
+            for row in batch:
+                del self._waiting[row.task_id][row]
+            first = next(iter(self._waiting))
+            self._waiting[first] = self._waiting.pop(first)  # the next batch is built around another task
             return batch
+
+    def _window(self) -> list[_Row]:
+        """Return the rows that may be chosen: the tasks' next rows in turn, so that none starves."""
+        turns = chain.from_iterable(zip_longest(*self._waiting.values()))
+        return list(islice((row for row in turns if row is not None), WINDOW_ROWS))
+
+    def _drop_finished(self) -> bool:
+        """Forget rows that are cancelled or failed; say whether any row still waits."""
+        for task_id, rows in list(self._waiting.items()):
+            for row in [row for row in rows if row.submission.future.done()]:
+                del rows[row]
+            if not rows:
+                del self._waiting[task_id]
+        return bool(self._waiting)
 
     def _encode(self, batch: list[_Row]) -> None:
         rows = [row.tokens for row in batch]
         ids, lengths = pad(rows, self._pad_id)
         vectors = self.encoder.encode(ids, lengths)
         BATCH_ROWS.observe(len(batch))
-        BATCH_TASKS.observe(len({id(row.submission) for row in batch}))
+        BATCH_TASKS.observe(len({row.task_id for row in batch}))
         real = sum(map(len, rows))
         TOKENS.labels("real").inc(real)
         TOKENS.labels("padding").inc(padded_tokens([len(row) for row in rows]) - real)

@@ -44,7 +44,7 @@ def _start(worker: Worker, concurrency: int) -> None:
     encoder = base.load(model, engine)
     files = models.locate(model)
     _tokenizer = TextTokenizer(files)
-    _lane = Lane(encoder, engine.max_batch_tokens)
+    _lane = Lane(encoder, engine.max_batch_tokens, _tokenizer.pad_id)
 
 
 _worker = compose(Queue.EMBEDDINGS, ready=list, on_start=_start)
@@ -103,7 +103,9 @@ def _encode_and_store(run: Run, collection: str, chunks: list[Chunk], done: int,
     run.progress(done, total)
     slices = [chunks[at : at + SLICE_CHUNKS] for at in range(0, len(chunks), SLICE_CHUNKS)]
     # All slices are submitted at once: while one is stored the lane encodes the next.
-    submissions = [_lane.submit(_tokenizer.encode([chunk.text for chunk in piece])) for piece in slices]
+    submissions = [
+        _lane.submit(run.task.id, _tokenizer.encode([chunk.text for chunk in piece])) for piece in slices
+    ]
     try:
         for piece, submission in zip(slices, submissions, strict=True):
             _upsert(run, collection, piece, submission)

@@ -1,1 +1,1 @@
-"""Text to vectors: used by the embedding workers, and by the API for queries."""
+"""Texts to vectors: find a model's files, cut text into its tokens, run it."""

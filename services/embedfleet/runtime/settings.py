@@ -220,6 +220,22 @@ class ProcessSettings(Settings):
     )
 
 
+class ClientSettings(Settings):
+    """The command line."""
+
+    url: str = Field(
+        "",
+        alias="FLEET_URL",
+        description="The API's address; empty: the fleet of FLEET_DATA_DIR if it runs, else port 8000 here.",
+    )
+    api_key: SecretStr = Field(SecretStr(""), alias="FLEET_API_KEY", description="API key to call it with.")
+    data_dir: Path = Field(
+        Path("./fleet-data"),
+        alias="FLEET_DATA_DIR",
+        description="Data folder of the fleet on this machine.",
+    )
+
+
 SECTIONS: tuple[type[Settings], ...] = (
     BrokerSettings,
     LedgerSettings,
@@ -230,6 +246,7 @@ SECTIONS: tuple[type[Settings], ...] = (
     SandboxSettings,
     ApiSettings,
     ProcessSettings,
+    ClientSettings,
 )
 
 

@@ -1,0 +1,175 @@
+"""What the routes answer with. Times are UTC; ids are strings."""
+
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, Field
+
+from embedfleet.contracts.documents import ChunkOptions, Document
+from embedfleet.contracts.states import DocumentState, TaskState, WaitReason
+from embedfleet.runtime.records import Task
+
+
+class Progress(BaseModel):
+    """How far the work is; `total` is null until it is known."""
+
+    done: int
+    total: int | None
+
+
+class ErrorAnswer(BaseModel):
+    """Why something failed, and whether the same file may succeed later."""
+
+    code: str
+    detail: str
+    retryable: bool
+
+
+class UploadAnswer(BaseModel):
+    """An upload was taken, or was here already."""
+
+    task_id: str
+    document_id: str
+    status: TaskState
+    message: str
+
+
+class DocumentPart(BaseModel):
+    """The document that a task works on: what a user waits for."""
+
+    id: str
+    state: DocumentState
+    progress: Progress = Field(description="Chunks whose vectors are stored, of all.")
+    error: ErrorAnswer | None
+    wait_reason: WaitReason | None
+
+    @classmethod
+    def of(cls, document: Document, wait_reason: WaitReason | None) -> Self:
+        """Return the part for a record."""
+        return cls(
+            id=document.id,
+            state=document.state,
+            progress=Progress(done=document.chunks_done, total=document.chunk_count),
+            error=_error(document.error),
+            wait_reason=wait_reason,
+        )
+
+
+class TaskAnswer(BaseModel):
+    """One unit of work; `metadata` is what was given with the upload."""
+
+    task_id: str
+    status: TaskState
+    task_name: str
+    result: dict[str, Any] | None
+    error: ErrorAnswer | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    progress: Progress = Field(description="Pages or chunks done, of all.")
+    metadata: dict[str, Any]
+    stage: str
+    wait_reason: WaitReason | None = Field(description="Why it isn't running; null while it runs or has ended.")
+    document: DocumentPart | None
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        wait_reason: WaitReason | None,
+        document: Document | None,
+        document_wait_reason: WaitReason | None,
+    ) -> Self:
+        """Return the answer for a row of the ledger and its document, if that one is still there."""
+        return cls(
+            task_id=task.id,
+            status=task.state,
+            task_name=task.name,
+            result=task.result,
+            error=_error(task.error),
+            created_at=_time(task.created_at),
+            started_at=_optional_time(task.started_at),
+            completed_at=_optional_time(task.completed_at),
+            progress=Progress(done=task.done, total=task.total or None),
+            metadata=document.metadata if document else {},
+            stage=task.stage,
+            wait_reason=wait_reason,
+            document=DocumentPart.of(document, document_wait_reason) if document else None,
+        )
+
+
+class TaskList(BaseModel):
+    """The newest tasks first; `total` counts all that match."""
+
+    tasks: list[TaskAnswer]
+    total: int
+
+
+class RevokeAnswer(BaseModel):
+    """Whether there was something to stop."""
+
+    success: bool
+    task_id: str
+    message: str
+
+
+class DocumentAnswer(BaseModel):
+    """A document's newest generation; search shows `live_generation` (0: none yet)."""
+
+    id: str
+    collection: str
+    document_key: str
+    filename: str
+    media_type: str
+    size_bytes: int
+    content_hash: str = Field(description="sha256 of the file, in hex.")
+    options: ChunkOptions
+    metadata: dict[str, Any]
+    model_key: str
+    state: DocumentState
+    wait_reason: WaitReason | None
+    generation: int
+    live_generation: int
+    task_id: str
+    progress: Progress = Field(description="Chunks whose vectors are stored, of all.")
+    error: ErrorAnswer | None
+    created_at: datetime
+    updated_at: datetime
+    ready_at: datetime | None
+
+    @classmethod
+    def of(cls, document: Document, wait_reason: WaitReason | None) -> Self:
+        """Return the answer for a record."""
+        same = document.model_dump(include=set(cls.model_fields) - {"error", "options"})
+        times = {
+            "created_at": _time(document.created_at),
+            "updated_at": _time(document.updated_at),
+            "ready_at": _optional_time(document.ready_at),
+        }
+        return cls(
+            **{**same, **times},
+            options=document.options,
+            wait_reason=wait_reason,
+            progress=Progress(done=document.chunks_done, total=document.chunk_count),
+            error=_error(document.error),
+        )
+
+
+class DocumentList(BaseModel):
+    """The newest documents first; `total` counts all that match."""
+
+    documents: list[DocumentAnswer]
+    total: int
+
+
+def _error(error: dict[str, Any] | None) -> ErrorAnswer | None:
+    # A record may hold more (a traceback); only these three are for clients.
+    return ErrorAnswer.model_validate(error) if error else None
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _optional_time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _time(seconds)

@@ -1,0 +1,127 @@
+"""Every answer that is no success: RFC 9457 problems with a stable `code`."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from embedfleet.contracts.errors import FleetError, Unauthorized
+
+MEDIA_TYPE = "application/problem+json"
+MAX_FIELDS_NAMED = 5
+
+_CODES = {
+    HTTPStatus.BAD_REQUEST: "invalid_request",
+    HTTPStatus.NOT_FOUND: "no_such_route",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_TIMEOUT: "too_slow",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Problem(BaseModel):
+    """What went wrong, and whether the same request may succeed later."""
+
+    type: str = Field(examples=["urn:embedfleet:problem:invalid_collection"])
+    title: str
+    status: int
+    detail: str = Field(description="What happened and what to do, in a sentence or two.")
+    code: str = Field(description="Stable name of the problem.", examples=["invalid_collection"])
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+    instance: str = Field(description="Path of the request.")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an app as a problem."""
+    app.add_exception_handler(FleetError, _fleet_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that may answer these statuses with a problem."""
+    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+def answer(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return a problem as a response."""
+    problem = Problem(
+        type=f"urn:embedfleet:problem:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        retryable=retryable,
+        instance=request.url.path,
+    )
+    return JSONResponse(problem.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def _fleet_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FleetError)  # noqa: S101 — for the type checker; it is registered for this class
+    headers = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="embedfleet"'
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        headers["Retry-After"] = str(seconds)
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.warning("%s %s: %s: %s", request.method, request.url.path, error.code, error.detail)
+    return answer(
+        request, error.status, error.code, error.detail, retryable=error.retryable, headers=headers
+    )
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 — as above
+    errors = error.errors()
+    named = [f"{_place(one['loc'])}: {one['msg']}" for one in errors[:MAX_FIELDS_NAMED]]
+    if len(errors) > MAX_FIELDS_NAMED:
+        named.append(f"and {len(errors) - MAX_FIELDS_NAMED} more")
+    detail = "; ".join(named)
+    return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", detail)
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    """Return a field's name: ("query", "limit") is `limit`, ("body",) is `body`."""
+    return ".".join(str(part)[:64] for part in (location[1:] or location))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 — as above
+    code = _CODES.get(HTTPStatus(error.status_code), "http_error")
+    detail = str(error.detail)
+    if code == "no_such_route":
+        detail = f"There is no {request.url.path}; /docs lists every route."
+    elif code == "method_not_allowed":
+        detail = f"{request.url.path} does not take {request.method}; /docs lists what it takes."
+    return answer(
+        request, error.status_code, code, detail, retryable=code == "too_slow", headers=error.headers
+    )
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    # The server logs it with its traceback: the framework raises it again once this is sent.
+    return answer(
+        request,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal",
+        "An error that nobody foresaw; the server's log has it. Please try again.",
+        retryable=True,
+    )

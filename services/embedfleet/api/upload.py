@@ -1,0 +1,194 @@
+"""An upload's form: every check that needs neither the ledger nor a parser. Nothing is stored here."""
+
+import json
+import math
+import tempfile
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from starlette.datastructures import UploadFile
+
+from embedfleet.contracts.documents import COLLECTION_PATTERN, ChunkOptions
+from embedfleet.contracts.errors import DependencyDown, InvalidRequest
+
+MAX_FIELDS = 10
+MAX_FIELD_BYTES = 16_384
+MAX_FILENAME_LENGTH = 255
+MAX_METADATA_BYTES = 8192
+MAX_METADATA_KEYS = 32
+METADATA_KEY_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+
+_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_MAX_KEY_LENGTH = 64
+_INT64 = 1 << 63
+_CODES = {
+    "collection": "invalid_collection",
+    "document_key": "invalid_document_key",
+    "metadata": "invalid_metadata",
+}
+_CHUNKING = "invalid_chunking"
+
+
+def plain_text(text: str) -> str:
+    """Return text in NFC.
+
+    Raises:
+        ValueError: it holds control characters, line separators or lone surrogates.
+    """
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
+        raise ValueError("control characters and line breaks are not allowed")
+    return unicodedata.normalize("NFC", text)
+
+
+def parse_metadata(text: Any) -> dict[str, Any]:
+    """Return the metadata that a JSON text holds.
+
+    Raises:
+        ValueError: it is no flat JSON object of strings, numbers and booleans, or too large.
+    """
+    if not isinstance(text, str) or len(text) > MAX_METADATA_BYTES or len(text.encode("utf-8", "replace")) > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata takes at most {MAX_METADATA_BYTES} bytes of JSON")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("metadata is not JSON") from error
+    if not isinstance(values, dict) or len(values) > MAX_METADATA_KEYS:
+        raise ValueError(f"metadata must be a JSON object of at most {MAX_METADATA_KEYS} keys")
+    for key, value in values.items():
+        _check_metadata_key(key)
+        if not _is_scalar(value):
+            raise ValueError(f"metadata {key}: only strings, 64-bit numbers and booleans are taken")
+    return values
+
+
+class UploadForm(ChunkOptions):
+    """The text fields of an upload."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str = Field(pattern=COLLECTION_PATTERN, description="Which collection the document is in.")
+    document_key: Annotated[str, AfterValidator(plain_text)] | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        description="Names the document within its collection: the same key again is the same document."
+        " The file name when it is left out.",
+    )
+    metadata: Annotated[
+        dict[str, Any],
+        BeforeValidator(parse_metadata),
+        WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
+    ] = Field(
+        default_factory=dict,
+        description=f"A flat JSON object of strings, numbers and booleans: at most {MAX_METADATA_KEYS} keys"
+        f" and {MAX_METADATA_BYTES} bytes. Comes back with every hit; search can filter by it.",
+    )
+
+    @property
+    def options(self) -> ChunkOptions:
+        """How to cut the document."""
+        return ChunkOptions.model_validate(self.model_dump(include=set(ChunkOptions.model_fields)))
+
+
+def form_schema() -> dict[str, Any]:
+    """Return the OpenAPI description of the form, the file included."""
+    schema = UploadForm.model_json_schema()
+    schema["properties"] = {"file": {"type": "string", "format": "binary"}, **schema["properties"]}
+    schema["required"] = ["file", *schema["required"]]
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+@asynccontextmanager
+async def received(request: Request) -> AsyncIterator[tuple[UploadForm, UploadFile]]:
+    """Read the body; the file is there until the block ends.
+
+    Raises:
+        InvalidRequest: no multipart form, or a field is missing, sent twice, unknown or wrong.
+        DependencyDown: the folder for temporary files is full.
+    """
+    content_type = request.headers.get("content-type", "")
+    if not content_type.startswith("multipart/form-data"):
+        raise InvalidRequest(
+            "Send the file as multipart/form-data.", code="unsupported_media_type", status=415
+        )
+    try:
+        form = await request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    except OSError as error:
+        reason = error.strerror or "the disk refused"
+        raise DependencyDown("The folder for temporary files", tempfile.gettempdir(), reason) from error
+    try:
+        yield _checked(list(form.multi_items()))
+    finally:
+        await form.close()
+
+
+def clean_filename(raw: str) -> str:
+    """Return a file's name without its path, in NFC; it is metadata only and names nothing on disk.
+
+    Raises:
+        InvalidRequest: `invalid_filename`.
+    """
+    try:
+        name = plain_text(raw.replace("\\", "/").rsplit("/", 1)[-1].strip())
+    except ValueError as error:
+        raise InvalidRequest(f"The file's name is not usable: {error}.", code="invalid_filename") from error
+    if not 0 < len(name) <= MAX_FILENAME_LENGTH:
+        raise InvalidRequest(
+            f"The file's name must have 1 to {MAX_FILENAME_LENGTH} characters.", code="invalid_filename"
+        )
+    return name
+
+
+def extension_of(filename: str) -> str:
+    """Return a name's extension in lower case, with its dot; empty where it has none."""
+    return PurePosixPath(filename).suffix.lower()
+
+
+def _checked(items: list[tuple[str, UploadFile | str]]) -> tuple[UploadForm, UploadFile]:
+    fields: dict[str, str] = {}
+    file: UploadFile | None = None
+    for name, value in items:
+        if isinstance(value, UploadFile):
+            if name != "file":
+                raise InvalidRequest("Send the file in the field `file`.", code="missing_file")
+            file = value
+        elif name in fields:
+            raise InvalidRequest(f"The field {name[:64]!r} was sent twice.")
+        # Forms (Swagger's among them) send a field that was left empty as an empty text.
+        elif value or name == "collection":
+            fields[name] = value
+    if file is None:
+        raise InvalidRequest("There is no file; send one in the field `file`.", code="missing_file")
+    return _validated(fields), file
+
+
+def _validated(fields: dict[str, str]) -> UploadForm:
+    try:
+        return UploadForm.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    code = _CODES.get(name, _CHUNKING if name in ("", *ChunkOptions.model_fields) else "invalid_request")
+    message = str(first["msg"]).removeprefix("Value error, ")
+    raise InvalidRequest(f"{name[:64]}: {message}" if name else message, code=code)
+
+
+def _check_metadata_key(key: str) -> None:
+    # The characters that a key may have in a Qdrant filter without being quoted.
+    if not (0 < len(key) <= _MAX_KEY_LENGTH and _KEY_CHARACTERS.issuperset(key)):
+        raise ValueError("a metadata key has 1 to 64 of the characters A-Z a-z 0-9 _ -")
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, str):
+        return not any(unicodedata.category(character) == "Cs" for character in value)
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return -_INT64 <= value < _INT64
+    return isinstance(value, float) and math.isfinite(value)

@@ -1,0 +1,41 @@
+"""Why an unfinished task or document isn't being worked on right now."""
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.jobs import Queue
+from embedfleet.contracts.states import DocumentState, TaskState, WaitReason
+from embedfleet.runtime.ledger_views import LedgerViews
+from embedfleet.runtime.records import Task
+
+
+class Waits:
+    """Reasons for one request; each pool is looked up once at most."""
+
+    def __init__(self, ledger: LedgerViews) -> None:
+        self._ledger = ledger
+        self._pools: dict[Queue, WaitReason | None] = {}
+
+    def of_task(self, task: Task) -> WaitReason | None:
+        """Return the reason, or None for a task that runs or has ended."""
+        if task.state is TaskState.RETRY:
+            return WaitReason.RETRY_SCHEDULED
+        if task.state is TaskState.PENDING:
+            return self._pool(task.job.queue) or WaitReason.QUEUED
+        return None
+
+    def of_document(self, document: Document) -> WaitReason | None:
+        """Return the reason, or None for a document that is worked on or has ended."""
+        if document.state is DocumentState.QUEUED:
+            return self._pool(Queue.DOCUMENTS) or WaitReason.QUEUED
+        if document.state is DocumentState.PARSING:
+            return self._pool(Queue.DOCUMENTS)
+        if document.state is DocumentState.EMBEDDING:
+            return self._pool(Queue.EMBEDDINGS)
+        return None
+
+    def _pool(self, queue: Queue) -> WaitReason | None:
+        """Return what keeps a whole pool from working."""
+        if queue not in self._pools:
+            workers, parked = self._ledger.pool(queue)
+            reason = WaitReason.DEPENDENCY_DOWN if parked else None
+            self._pools[queue] = reason if workers else WaitReason.NO_WORKER
+        return self._pools[queue]

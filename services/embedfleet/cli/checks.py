@@ -1,0 +1,217 @@
+"""The checks of `doctor`: each says what is well, or what is wrong and the fix. None raises."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from embedfleet.cli.client import may_use_proxy
+from embedfleet.cli.output import settings_sentence
+from embedfleet.contracts.errors import FleetError
+from embedfleet.encoders.models import locate, verify
+from embedfleet.local.datadir import DataDir, FleetState
+from embedfleet.runtime.settings import BlobSettings, BrokerSettings, ModelSettings, VectorSettings
+
+OLDEST_REDIS = (6, 2)
+LEAST_FREE_BYTES = 2_000_000_000
+START = "start the fleet with `embedfleet up`"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is well (no `fix`) or wrong."""
+
+    name: str
+    detail: str
+    fix: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has to be done."""
+        return not self.fix
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is examined: the variables of this shell, else the fleet that runs in the data folder."""
+
+    data: DataDir
+    running: FleetState | None
+    url: str
+
+    @property
+    def broker_url(self) -> str:
+        """Address of Redis."""
+        if self.running and not os.environ.get("CELERY_BROKER_URL"):
+            return self.running.redis
+        return BrokerSettings().broker_url
+
+    @property
+    def qdrant_url(self) -> str:
+        """Address of Qdrant."""
+        if self.running and not os.environ.get("QDRANT_URL"):
+            return self.running.qdrant
+        return VectorSettings().url
+
+    @property
+    def blobs(self) -> Path:
+        """Folder of the blobs."""
+        return Path(BlobSettings().blob_url) if os.environ.get("FLEET_BLOB_URL") else self.data.blobs
+
+
+def examine(place: Place) -> Iterator[Finding]:
+    """Yield the findings of every check."""
+    checks: tuple[Callable[[Place], Iterator[Finding]], ...] = (
+        python,
+        api,
+        broker,
+        qdrant,
+        model,
+        disk,
+        blobs,
+    )
+    for check in checks:
+        try:
+            yield from check(place)
+        except FleetError as error:
+            yield Finding(check.__name__, error.detail, "see above")
+        except ValidationError as error:
+            yield Finding(check.__name__, settings_sentence(error), "correct the variable")
+        except Exception as error:  # a check that breaks is a finding, too
+            yield Finding(check.__name__, f"the check broke: {type(error).__name__}", "report this")
+
+
+def python(place: Place) -> Iterator[Finding]:
+    """Python's version."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    fix = "" if sys.version_info >= (3, 11) else "use Python 3.11 or newer"
+    yield Finding("python", version, fix)
+
+
+def api(place: Place) -> Iterator[Finding]:
+    """The API's readiness."""
+    try:
+        answer = httpx.get(f"{place.url}/readyz", timeout=5, trust_env=may_use_proxy(place.url))
+    except httpx.HTTPError as error:
+        yield Finding(
+            "api", f"no answer from {place.url} ({type(error).__name__})", f"{START}, or give --url"
+        )
+        return
+    if answer.is_success:
+        yield Finding("api", f"ready at {place.url}")
+    else:
+        yield Finding("api", f"{place.url}/readyz answers {answer.status_code}", "see the other lines")
+
+
+def broker(place: Place) -> Iterator[Finding]:
+    """Redis: answers, version, no eviction, durable, writable."""
+    try:
+        import redis
+
+        from embedfleet.runtime.redis_client import address_of, connect
+    except ModuleNotFoundError as error:
+        yield Finding("broker", f"{error.name} is not installed", "pip install 'embedfleet[local]'")
+        return
+    address = address_of(place.broker_url)
+    try:
+        client = connect(place.broker_url, timeout=3, retries=0)
+        info: dict[str, Any] = client.info("everything")
+    except redis.AuthenticationError:
+        yield Finding("broker", f"{address} refuses the password", "correct CELERY_BROKER_URL")
+    except (redis.RedisError, ValueError) as error:
+        reason = type(error).__name__
+        yield Finding("broker", f"no answer from {address} ({reason})", f"{START}, or set CELERY_BROKER_URL")
+    else:
+        client.close()
+        yield from _redis_findings(address, info)
+
+
+def _redis_findings(address: str, info: dict[str, Any]) -> Iterator[Finding]:
+    """Judge what Redis says of itself."""
+    version = str(info.get("redis_version", "0"))
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    fix = "" if numbers >= OLDEST_REDIS else "use Redis 6.2 or newer"
+    yield Finding("broker", f"Redis {version} at {address}", fix)
+    policy = info.get("maxmemory_policy", "unknown")
+    fix = (
+        ""
+        if policy == "noeviction"
+        else "redis-cli CONFIG SET maxmemory-policy noeviction (and in redis.conf)"
+    )
+    yield Finding("broker policy", f"maxmemory-policy {policy}" + (": it drops tasks" if fix else ""), fix)
+    durable = str(info.get("aof_enabled")) == "1"
+    fix = "" if durable else "redis-cli CONFIG SET appendonly yes (and in redis.conf)"
+    yield Finding("broker durability", f"AOF {'on' if durable else 'off: a restart loses the queues'}", fix)
+    if info.get("role") != "master":
+        yield Finding("broker role", f"it is a {info.get('role')}", "set CELERY_BROKER_URL to the primary")
+    if str(info.get("cluster_enabled", "0")) == "1":
+        yield Finding(
+            "broker role", "it is a Redis Cluster", "use a single Redis: a Cluster can't be a broker"
+        )
+
+
+def qdrant(place: Place) -> Iterator[Finding]:
+    """Qdrant: answers, version, accepts the key."""
+    shown = place.qdrant_url.rsplit("@", 1)[-1]
+    key = VectorSettings().api_key.get_secret_value()
+    headers = {"api-key": key} if key else {}
+    try:
+        trust = may_use_proxy(place.qdrant_url)
+        with httpx.Client(base_url=place.qdrant_url, headers=headers, timeout=5, trust_env=trust) as client:
+            about = client.get("/")
+            listed = client.get("/collections")
+        version = str(about.json().get("version", "of unknown version"))
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError) as error:
+        reason = type(error).__name__
+        yield Finding("qdrant", f"no right answer from {shown} ({reason})", f"{START}, or set QDRANT_URL")
+        return
+    if listed.status_code in (401, 403):
+        yield Finding("qdrant", f"{shown} refuses the key", "set QDRANT_API_KEY")
+    elif not listed.is_success:
+        yield Finding("qdrant", f"{shown} answers {listed.status_code}", "look at Qdrant's log")
+    else:
+        yield Finding("qdrant", f"Qdrant {version} at {shown}")
+
+
+def model(place: Place) -> Iterator[Finding]:
+    """The model's files: there, and unchanged."""
+    try:
+        files = locate(ModelSettings(), "onnx")
+        count = verify(files)
+    except FleetError as error:
+        yield Finding("model", error.detail, "embedfleet models fetch")
+        return
+    checked = f"{count} files verified" if count else "a folder of your own, nothing to compare with"
+    yield Finding("model", f"{files.model_id}: {checked}")
+
+
+def disk(place: Place) -> Iterator[Finding]:
+    """Free space where the data is."""
+    free = shutil.disk_usage(_existing(place.data.path)).free
+    fix = "" if free >= LEAST_FREE_BYTES else "make room: uploads, Redis and vectors need it"
+    yield Finding("disk", f"{free / 1e9:.1f} GB free for {place.data.path}", fix)
+
+
+def blobs(place: Place) -> Iterator[Finding]:
+    """Whether the blobs' folder can be written."""
+    folder = place.blobs.expanduser()
+    nearest = _existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        yield Finding("blobs", f"{folder} can't be written: {error.strerror}", f"chown or chmod {nearest}")
+    else:
+        yield Finding("blobs", f"{folder} can be written")
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that exists."""
+    return next(one for one in (path.resolve(), *path.resolve().parents) if one.is_dir())

@@ -1,0 +1,52 @@
+"""What the commands print: for people on a terminal, one JSON object a line in a pipe."""
+
+import json
+import re
+import sys
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from embedfleet.contracts.errors import FleetError
+
+# C0 but tab and newline, DEL, C1, and the marks that reorder text: a file name must not drive the terminal.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def on_terminal() -> bool:
+    """Say whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def stdout() -> Console:
+    """Return the console of results."""
+    return Console(highlight=False, markup=False)
+
+
+def stderr() -> Console:
+    """Return the console of messages."""
+    return Console(stderr=True, highlight=False, markup=False)
+
+
+def emit(event: dict[str, Any]) -> None:
+    """Print one JSON line."""
+    print(json.dumps(event, default=str), flush=True)
+
+
+def plain(text: object) -> str:
+    """Return foreign text that is safe to print: no control characters, no broken surrogates."""
+    whole = str(text).encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub("\ufffd", whole)
+
+
+def sentence(error: FleetError) -> str:
+    """Return an error as one line: what happened, its code, and whether to try again."""
+    again = "; try again later" if error.retryable and error.status in (429, 503) else ""
+    return f"{error.detail.rstrip()} [{error.code}{again}]"
+
+
+def settings_sentence(error: ValidationError) -> str:
+    """Return which variables have values that are not allowed, without the values."""
+    problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+    return "settings that are not allowed: " + "; ".join(problems)

@@ -1,0 +1,109 @@
+"""Bytes of a text file to characters: BOM, UTF-8, UTF-16 without a BOM, then a guess on a sample."""
+
+import codecs
+import re
+
+from embedfleet.contracts.errors import DocumentProcessingError
+
+SAMPLE_BYTES = 32_768
+
+# Longest first: the BOM of UTF-32-LE starts with that of UTF-16-LE.
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_CONTROL = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]")
+_CONTROL_TEXT = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ufffd\ufffe\uffff]")
+_MAX_CONTROL = 0.02
+# A wide encoding of mostly Latin text has a NUL in every other byte; nothing else comes near.
+_MIN_WIDE_NULS = 0.25
+_NON_ASCII = re.compile("[^\x00-\x7f\ufffd]")
+# Windows-1258 writes a Vietnamese tone as a byte of its own behind the vowel: grave, hook, tilde, acute, dot.
+_TONES_1258 = re.compile(rb"[\xcc\xd2\xde\xec\xf2]")
+_TONED_1258 = re.compile(
+    rb"[aeiouyAEIOUY\xc2\xca\xd4\xc3\xd5\xdd\xe2\xea\xf4\xe3\xf5\xfd][\xcc\xd2\xde\xec\xf2]"
+)
+
+
+def decode(data: bytes) -> str:
+    """Return the text of a file, in whatever encoding it is.
+
+    Bytes that are wrong in an otherwise right encoding become U+FFFD.
+
+    Raises:
+        DocumentProcessingError: `binary`, the bytes are no text.
+    """
+    for bom, encoding in _BOMS:
+        if data.startswith(bom):
+            return _plausible(data[len(bom) :].decode(encoding, "replace"))
+    wide = _wide_encoding(data[:SAMPLE_BYTES])
+    if wide:
+        return _plausible(data.decode(wide, "replace"))
+    _refuse_binary(data)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return _plausible(data.decode(_guess(data), "replace"))
+
+
+def _wide_encoding(sample: bytes) -> str | None:
+    even, odd = sample[0::2].count(0), sample[1::2].count(0)
+    half = max(1, len(sample) // 2)
+    if odd / half > 2 * _MIN_WIDE_NULS and even * 20 <= odd:
+        return "utf-16-le"
+    if even / half > 2 * _MIN_WIDE_NULS and odd * 20 <= even:
+        return "utf-16-be"
+    return None
+
+
+def _refuse_binary(data: bytes) -> None:
+    sample = data[:SAMPLE_BYTES] + data[len(data) // 2 :][:SAMPLE_BYTES]
+    if len(_CONTROL.findall(sample)) > _MAX_CONTROL * len(sample):
+        raise _binary()
+
+
+def _plausible(text: str) -> str:
+    sample = text[:SAMPLE_BYTES]
+    if len(_CONTROL_TEXT.findall(sample)) > 0.1 * len(sample):
+        raise _binary()
+    return text
+
+
+def _binary() -> DocumentProcessingError:
+    return DocumentProcessingError(
+        "The file is named as text but holds binary data; send the text itself, in UTF-8 if you can.",
+        code="binary",
+    )
+
+
+def _guess(data: bytes) -> str:
+    start = _first_non_ascii(data)
+    sample = data[start : start + SAMPLE_BYTES]
+    if _mostly_utf8(sample):
+        return "utf-8"
+    if _is_vietnamese_1258(sample):
+        return "cp1258"
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(sample, threshold=0.3).best()
+    return best.encoding if best else "cp1252"
+
+
+def _first_non_ascii(data: bytes) -> int:
+    found = re.search(rb"[\x80-\xff]", data)
+    # Start at a line, so that a sample of a double-byte encoding begins at a whole character.
+    return data.rfind(b"\n", 0, found.start()) + 1 if found else 0
+
+
+def _mostly_utf8(sample: bytes) -> bool:
+    text = sample.decode("utf-8", "replace")
+    return text.count("\ufffd") * 5 <= len(_NON_ASCII.findall(text))
+
+
+def _is_vietnamese_1258(sample: bytes) -> bool:
+    tones = _TONES_1258.findall(sample)
+    toned = len(_TONED_1258.findall(sample))
+    return len(set(tones)) >= 3 and toned >= 0.95 * len(tones)

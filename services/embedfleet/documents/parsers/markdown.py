@@ -1,0 +1,122 @@
+"""Markdown to blocks: readable text without the marks, headings with their level.
+
+Links and images keep their address in brackets, code is kept as it is, HTML tags go but their text
+stays. Parsed in bounded pieces, so that memory and nesting are bounded for any input.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markdown_it import MarkdownIt
+
+from embedfleet.documents.parsers.block import Block, CharacterBudget, Limits, Parsed, Progress
+from embedfleet.documents.parsers.charset import decode
+from embedfleet.documents.parsers.markdown_pieces import pieces, split_front_matter
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+MAX_NESTING = 60
+
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_SILENT = re.compile(r"\s*<(?:script|style)\b", re.IGNORECASE)
+_SILENT_END = re.compile(r"</(?:script|style)[^<>]*>", re.IGNORECASE)
+
+
+def parse(path: Path, limits: Limits, progress: Progress) -> Parsed:
+    """Read a Markdown file; see `Parser`."""
+    progress(0, 1)
+    text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+    CharacterBudget(limits.characters).spend(len(text))
+    front, body = split_front_matter(text)
+    blocks = [Block(front)] if front else []
+    for piece in pieces(body):
+        blocks += _plain(piece.text) if piece.plain else _blocks_of(piece.text)
+        progress(piece.end, len(body) or 1)
+    progress(1, 1)
+    return Parsed(blocks)
+
+
+def _plain(text: str) -> list[Block]:
+    return [Block(text)]
+
+
+def _blocks_of(text: str) -> list[Block]:
+    tokens = _MARKDOWN.parse(text)
+    if any(token.level >= MAX_NESTING for token in tokens):
+        return _plain(text)
+    return list(_walk(tokens))
+
+
+def _walk(tokens: "list[Token]") -> Iterator[Block]:
+    row: list[str] | None = None
+    level: int | None = None
+    for token in tokens:
+        if token.type == "heading_open":
+            level = int(token.tag[1:])
+        elif token.type == "tr_open":
+            row = []
+        elif token.type == "tr_close" and row is not None:
+            yield Block(" | ".join(row))
+            row = None
+        elif token.type == "inline":
+            text = _inline(token.children or [])
+            if row is not None:
+                row.append(text)
+            else:
+                yield Block(text, heading_level=level)
+            level = None
+        elif token.type in ("fence", "code_block"):
+            yield Block(token.content.rstrip("\n"))
+        elif token.type == "html_block":
+            yield Block(_without_tags(token.content))
+
+
+def _inline(children: "list[Token]") -> str:
+    out: list[str] = []
+    addresses: list[str] = []
+    for token in children:
+        if token.type in ("softbreak", "hardbreak"):
+            out.append("\n")
+        elif token.type == "link_open":
+            addresses.append(str(token.attrGet("href") or ""))
+        elif token.type == "link_close":
+            out.append(_address(addresses.pop()))
+        elif token.type == "image":
+            out.append(token.content + _address(str(token.attrGet("src") or "")))
+        elif token.type == "html_inline":
+            out.append(_without_tags(token.content))
+        else:
+            out.append(token.content)
+    return "".join(out)
+
+
+def _address(address: str) -> str:
+    return f" ({address})" if address else ""
+
+
+def _without_tags(html: str) -> str:
+    if _SILENT.match(html):
+        end = _SILENT_END.search(html)
+        html = html[end.end() :] if end else ""
+    return _TAG.sub("", _without_comments(html))
+
+
+def _without_comments(html: str) -> str:
+    # One pass with find: a pattern for comments takes quadratic time on comments that never end.
+    kept: list[str] = []
+    position = 0
+    while (start := html.find("<!--", position)) >= 0:
+        end = html.find("-->", start)
+        if end < 0:
+            break
+        kept.append(html[position:start])
+        position = end + 3
+    return "".join(kept) + html[position:]
+
+
+_MARKDOWN = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING, "html": True}).enable(
+    ["table", "strikethrough"]
+)

@@ -1,0 +1,86 @@
+"""One file to chunks: type gate, parse, clean, chunk. Runs inside the sandbox child."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedfleet.contracts.documents import Chunk, ChunkOptions
+from embedfleet.contracts.errors import DocumentProcessingError, FleetError
+from embedfleet.documents.chunk import Chunker, TokenMeter
+from embedfleet.documents.clean import CleanText, clean
+from embedfleet.documents.file_types import HEAD_BYTES, check_type
+from embedfleet.documents.parsers import Limits, Parsed, Progress, parser_of
+
+# Overlap repeats text: chunks may hold this many times the characters that a file may have.
+MAX_REPEAT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What became of a file.
+
+    Attributes:
+        chunks: at least one, in order.
+        pages: pages of the file; None where the format has none.
+        chunk_size_effective: the size that was asked for, or the longest chunk (in the option's unit)
+            when the model's limit cut chunks.
+    """
+
+    chunks: list[Chunk]
+    pages: int | None
+    chunk_size_effective: int
+
+
+def process(
+    path: Path,
+    extension: str,
+    options: ChunkOptions,
+    *,
+    tokenizer: TokenMeter,
+    max_tokens: int,
+    limits: Limits,
+    progress: Progress,
+) -> Processed:
+    """Turn one file into chunks.
+
+    Args:
+        path: the file; its name says nothing.
+        extension: the uploaded name's extension, with its dot.
+        options: how to cut.
+        tokenizer: the model's.
+        max_tokens: what the model takes, special tokens included.
+        limits: bounds of reading.
+        progress: called with (pages or parts done, in all).
+
+    Raises:
+        DocumentProcessingError: the file can't be turned into chunks; its code says why.
+        OSError: the file can't be opened.
+        MemoryError: it does not fit.
+    """
+    parsed, text = read(path, extension, limits, progress)
+    chunker = Chunker(text, options, tokenizer, max_tokens, MAX_REPEAT * limits.characters)
+    chunks = list(chunker)
+    effective = chunker.longest if chunker.limited else options.chunk_size
+    return Processed(chunks, parsed.pages, effective)
+
+
+def read(path: Path, extension: str, limits: Limits, progress: Progress) -> tuple[Parsed, CleanText]:
+    """Parse and clean one file; raises as `process` does."""
+    with path.open("rb") as file:
+        media_type = check_type(extension, file.read(HEAD_BYTES))
+    parse = parser_of(media_type)
+    try:
+        parsed = parse(path, limits, progress)
+    except (FleetError, OSError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        raise DocumentProcessingError(
+            f"The file can't be read as {media_type} ({type(error).__name__}); "
+            "open it in its own program, save it again and send that.",
+            code="corrupt",
+        ) from error
+    text = clean(parsed.blocks)
+    if not text.text:
+        raise DocumentProcessingError(
+            "The file has no text; a scan needs text recognition (OCR) first.", code="no_text"
+        )
+    return parsed, text

@@ -1,0 +1,138 @@
+"""What an encoder is, and how the configured one is made."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.encoders.files import ModelFiles
+from embedfleet.encoders.models import locate, verify
+from embedfleet.runtime.settings import EngineSettings, ModelSettings
+
+Ids = npt.NDArray[np.int64]
+Lengths = npt.NDArray[np.int32]
+Vectors = npt.NDArray[np.float32]
+
+OUT_OF_MEMORY = "out_of_memory"
+
+
+class Encoder(Protocol):
+    """Token ids to vectors. Every backend passes the same conformance suite; thread-safe.
+
+    Attributes:
+        max_tokens: longest row, special tokens included.
+        dim: length of a vector.
+        model_key: vectors with the same key are comparable (model, revision, pooling, prefix).
+        precision: numbers that the model is computed in, like `fp32`; apart from the key.
+        device: `cpu` or `cuda`.
+    """
+
+    max_tokens: int
+    dim: int
+    model_key: str
+    precision: str
+    device: str
+
+    def encode(self, token_ids: Ids, lengths: Lengths) -> Vectors:
+        """Return one pooled, L2-normalised vector a row.
+
+        Args:
+            token_ids: int64[n, width], rows filled up to `width` with any id.
+            lengths: int32[n], tokens of each row, from 1 to `width`.
+
+        Returns:
+            float32[n, dim], each row of length 1. A row's vector depends on its own tokens alone,
+            up to rounding (cosine ≥ 0.99999 whatever it is batched with).
+
+        Raises:
+            EmbeddingError: a shape or length is wrong, or the runtime failed; the code is
+                `out_of_memory` where a smaller batch may pass.
+        """
+        ...
+
+    def memory(self) -> int:
+        """Return bytes in use: of the process on the CPU, of its allocator on a GPU."""
+        ...
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Ids, Lengths]:
+    """Return rows of token ids as one rectangle, as wide as the longest.
+
+    Returns:
+        int64[n, width] and int32[n]; width is 0 without rows.
+    """
+    lengths = np.fromiter((len(row) for row in rows), dtype=np.int32, count=len(rows))
+    ids = np.full((len(rows), int(lengths.max(initial=0))), pad_id, dtype=np.int64)
+    for position, row in enumerate(rows):
+        ids[position, : len(row)] = row
+    return ids, lengths
+
+
+def load(model: ModelSettings, engine: EngineSettings) -> Encoder:
+    """Make the configured encoder from files that are already here, verified by sha256.
+
+    Raises:
+        ConfigurationError: the model is missing or damaged, its backend is not installed, or
+            FLEET_DEVICE=cuda and no GPU can be used.
+    """
+    files = locate(model, engine.backend)
+    verify(files)
+    return build(files, engine)
+
+
+def build(files: ModelFiles, engine: EngineSettings) -> Encoder:
+    """Make the encoder of a backend for located files.
+
+    Raises:
+        ConfigurationError: as for `load`.
+    """
+    # Imported here: a process loads the one runtime that it uses.
+    if engine.backend == "torch":
+        from embedfleet.encoders.torch import TorchEncoder
+
+        return TorchEncoder(files, engine)
+    from embedfleet.encoders.onnx import OnnxEncoder
+
+    return OnnxEncoder(files, engine)
+
+
+def check_batch(token_ids: npt.NDArray[Any], lengths: npt.NDArray[Any], max_tokens: int) -> None:
+    """Refuse a batch that an encoder can't take.
+
+    Raises:
+        EmbeddingError: the code is `bad_batch`; the detail says what is wrong.
+    """
+    if token_ids.ndim != 2 or lengths.shape != (token_ids.shape[0],):
+        problem = f"shapes {token_ids.shape} and {lengths.shape} are not (n, width) and (n,)"
+    elif token_ids.dtype != np.int64 or lengths.dtype != np.int32:
+        problem = f"dtypes {token_ids.dtype} and {lengths.dtype} are not int64 and int32"
+    elif token_ids.shape[1] > max_tokens:
+        problem = f"rows of {token_ids.shape[1]} tokens are longer than the model's {max_tokens}"
+    elif lengths.size and not (lengths.min() >= 1 and lengths.max() <= token_ids.shape[1]):
+        problem = f"lengths from {lengths.min()} to {lengths.max()} are not within 1 to {token_ids.shape[1]}"
+    else:
+        return
+    raise EmbeddingError(f"the encoder was given a wrong batch: {problem}", code="bad_batch")
+
+
+def normalised(vectors: Vectors) -> Vectors:
+    """Return rows scaled to length 1.
+
+    Raises:
+        EmbeddingError: a row has no direction (zero, infinite or not a number).
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (np.isfinite(norms).all() and (norms > 0).all()):
+        raise EmbeddingError("the model returned a vector that has no direction; its files may be damaged")
+    return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def process_memory() -> int:
+    """Return this process's resident memory in bytes (Linux; 0 where /proc is missing)."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * 4096
+    except OSError:
+        return 0

@@ -1,0 +1,115 @@
+"""Turn a checkpoint into an ONNX graph in an environment that is thrown away afterwards.
+
+The exporter needs torch, optimum and an older transformers: none of them may enter the
+environment that the fleet runs in. Their versions are those of the extra `export`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from embedfleet.contracts.errors import ConfigurationError
+
+Report = Callable[[str], None]
+
+INSTALL_SECONDS = 3600
+EXPORT_SECONDS = 900
+EXPORT_OPTIONS = ("--task=feature-extraction", "--library=transformers")
+LOG_TAIL = 5
+
+
+class ThrowawayEnvironment:
+    """A virtual environment below a folder that the caller removes.
+
+    Args:
+        folder: where to make it; must not exist yet.
+
+    Raises:
+        ConfigurationError: this Python can't make virtual environments.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            venv.EnvBuilder(with_pip=True, symlinks=True).create(folder)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise ConfigurationError(
+                f"{sys.executable} can't make a virtual environment ({error}); "
+                "on Debian and Ubuntu install python3-venv",
+                code="model_export",
+            ) from error
+
+    def run(self, arguments: Sequence[str], *, seconds: float) -> None:
+        """Run one of the environment's programs, quietly.
+
+        Raises:
+            ConfigurationError: it failed or took longer; the detail has its last lines.
+        """
+        command = [str(self._folder / "bin" / arguments[0]), *arguments[1:]]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PIP_NO_INPUT": "1"}
+        try:
+            subprocess.run(  # noqa: S603 — our own arguments, no shell
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=True,
+            )
+        except subprocess.CalledProcessError as error:
+            tail = " | ".join(error.output.strip().splitlines()[-LOG_TAIL:])
+            raise ConfigurationError(
+                f"`{' '.join(arguments[:3])}` failed: {tail}", code="model_export"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise ConfigurationError(
+                f"`{' '.join(arguments[:3])}` took longer than {seconds:.0f} s; try again",
+                code="model_export",
+            ) from error
+
+
+def export_requirements() -> list[str]:
+    """Return the requirements of the extra `export`, read from the installed distribution."""
+    wanted = []
+    for requirement in metadata.requires("embedfleet") or []:
+        name, _, marker = requirement.partition(";")
+        if "export" in marker and "extra" in marker:
+            wanted.append(name.strip())
+    return wanted
+
+
+def export_onnx(checkpoint: Path, graph: Path, environment: ThrowawayEnvironment, report: Report) -> None:
+    """Export a checkpoint's transformer (token vectors, fp32) to an ONNX graph.
+
+    Args:
+        checkpoint: folder with config.json, the tokenizer and model.safetensors.
+        graph: the file to write.
+        environment: where the exporter is installed.
+        report: takes one line of progress at a time.
+
+    Raises:
+        ConfigurationError: installing or exporting failed.
+    """
+    requirements = export_requirements()
+    report(
+        f"installing the exporter into a throwaway environment: {', '.join(requirements)} "
+        "(a CUDA build of torch, the default on Linux, is a download of several GB)"
+    )
+    environment.run(["pip", "install", "--quiet", *requirements], seconds=INSTALL_SECONDS)
+    report("exporting the checkpoint to ONNX")
+    output = graph.parent / "exported"
+    environment.run(
+        ["optimum-cli", "export", "onnx", f"--model={checkpoint}", *EXPORT_OPTIONS, str(output)],
+        seconds=EXPORT_SECONDS,
+    )
+    (output / "model.onnx").replace(graph)
+    shutil.rmtree(output)

@@ -1,0 +1,140 @@
+"""The data folder of a fleet on one machine: who holds it, and where its API is.
+
+=================  =========================================================================
+``fleet.lock``     locked while a fleet (or one of its processes) lives; holds its process id
+``fleet.json``     address and process ids of the running fleet, for other commands
+``blobs/``         uploads and chunk files
+``redis/``         Redis's append-only file
+``qdrant*/``       vectors
+``logs/``          one file a process
+=================  =========================================================================
+"""
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from embedfleet.contracts.errors import ConfigurationError
+
+# Processes of a killed fleet hold the lock until the kernel has ended them.
+ORPHANS_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """A running fleet. Addresses have no credentials.
+
+    Attributes:
+        pid: of the supervisor.
+        url: of the API.
+        redis: address of Redis.
+        qdrant: address of Qdrant.
+        parts: name of a part → what it really is.
+        pids: name of a process → its id.
+    """
+
+    pid: int
+    url: str
+    redis: str
+    qdrant: str
+    parts: dict[str, str] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+class DataDir:
+    """The folder, made when absent."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+
+    @property
+    def blobs(self) -> Path:
+        """Uploads and chunk files."""
+        return self.path / "blobs"
+
+    @property
+    def redis(self) -> Path:
+        """Redis's data."""
+        return self.path / "redis"
+
+    @property
+    def logs(self) -> Path:
+        """One log file a process."""
+        return self.path / "logs"
+
+    def claim(self) -> int:
+        """Make this process the only fleet here; return the lock's file descriptor.
+
+        Children that inherit it share the lock: it is free only when the last of them has ended, so
+        two Redis servers never write the same files.
+
+        Raises:
+            ConfigurationError: another fleet holds it, or the folder can't be written.
+        """
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / "fleet.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.path} can't be used as the data folder ({error.strerror}): give another --data-dir"
+            ) from error
+        deadline = time.monotonic() + ORPHANS_END_SECONDS
+        while not _locked(lock):
+            holder = int(os.pread(lock, 20, 0) or b"0")
+            if is_alive(holder) or time.monotonic() > deadline:
+                os.close(lock)
+                raise ConfigurationError(self._held_by(holder))
+            time.sleep(0.05)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        return lock
+
+    def publish(self, state: FleetState) -> None:
+        """Write the state, whole or not at all."""
+        draft = self.path / "fleet.json.new"
+        draft.write_text(json.dumps(asdict(state), indent=1) + "\n")
+        draft.replace(self.path / "fleet.json")
+
+    def withdraw(self) -> None:
+        """Say that no fleet runs here."""
+        (self.path / "fleet.json").unlink(missing_ok=True)
+
+    def running(self) -> FleetState | None:
+        """Return the fleet that runs here, or None."""
+        try:
+            state = FleetState(**json.loads((self.path / "fleet.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return state if is_alive(state.pid) else None
+
+    def _held_by(self, holder: int) -> str:
+        """Return the sentence about a lock that is taken."""
+        state = self.running()
+        where = f" ({state.url})" if state else ""
+        return (
+            f"{self.path} is in use by the fleet with process id {holder}{where}:"
+            f" stop it (kill {holder}), or give another --data-dir"
+        )
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process with this id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0
+
+
+def _locked(lock: int) -> bool:
+    """Try to take the lock; say whether it is ours."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

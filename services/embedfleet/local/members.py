@@ -1,0 +1,186 @@
+"""What a fleet on one machine consists of: the same programs, with the same variables, as in a cluster."""
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.contracts.jobs import Queue
+from embedfleet.local.child import Child
+from embedfleet.local.datadir import DataDir
+from embedfleet.local.ports import LOOPBACK, free_ports
+from embedfleet.local.redis import RedisServer
+from embedfleet.local.supervisor import Member
+from embedfleet.runtime.redis_client import address_of
+from embedfleet.runtime.settings import BrokerSettings, VectorSettings
+
+DOCUMENT_THREADS = 2
+EMBEDDING_THREADS = 16
+WORKER_NICE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Redis or Qdrant.
+
+    Attributes:
+        url: address for the children.
+        shown: the address without credentials.
+        origin: what it really is, for people.
+        member: the process, or None where the user runs it.
+    """
+
+    url: str
+    shown: str
+    origin: str
+    member: Member | None = None
+
+
+def redis_store(data: DataDir, lock: int) -> Store:
+    """Return the user's Redis when CELERY_BROKER_URL names one, else one of our own.
+
+    Raises:
+        ConfigurationError: there is no redis-server that can be used.
+    """
+    if os.environ.get("CELERY_BROKER_URL"):
+        url = BrokerSettings().broker_url
+        return Store(url, address_of(url), "yours (CELERY_BROKER_URL)")
+    server = RedisServer(data.redis, log=data.logs / "redis.log", keep_open=[lock])
+    member = Member(server.child, lambda: "" if server.is_ready() else f"no answer from {server.url} yet")
+    return Store(server.url, server.url, str(server.binary), member)
+
+
+def qdrant_store(data: DataDir, lock: int) -> Store:
+    """Return the user's Qdrant when QDRANT_URL names one, else the server on PATH, else the stand-in.
+
+    The two write different files, so a data folder stays with the kind that it began with.
+
+    Raises:
+        ConfigurationError: the folder began with a server, and there is none on PATH now.
+    """
+    if os.environ.get("QDRANT_URL"):
+        url = VectorSettings().url
+        return Store(url, url.rsplit("@", 1)[-1], "yours (QDRANT_URL)")
+    binary = shutil.which("qdrant")
+    server_data, stand_in_data = data.path / "qdrant", data.path / "qdrant-edge"
+    if server_data.exists() and not binary:
+        raise ConfigurationError(
+            f"{server_data} was written by a Qdrant server: put `qdrant` on PATH,"
+            " set QDRANT_URL, or give another --data-dir"
+        )
+    http, grpc = free_ports(2)
+    url = f"http://{LOOPBACK}:{http}"
+    if binary and not stand_in_data.exists():
+        origin = f"Qdrant server from {binary}"
+        command, env = [binary, "--disable-telemetry"], _server_env(server_data, http, grpc)
+    else:
+        origin = f"embedded stand-in on qdrant-edge {_edge_version()}"
+        command = python_module("embedfleet.local.qdrant", "--path", str(stand_in_data))
+        command += ["--host", LOOPBACK, "--port", str(http)]
+        env = dict(os.environ)
+    child = Child("qdrant", command, log=data.logs / "qdrant.log", env=env, keep_open=[lock])
+    return Store(url, url, origin, Member(child, answers(f"{url}/readyz")))
+
+
+def api_member(data: DataDir, lock: int, env: Mapping[str, str], port: int) -> Member:
+    """Return the API server, whose process is the janitor's, too."""
+    command = python_module("uvicorn", "--factory", "embedfleet.api.app:create_app", "--host", LOOPBACK)
+    command += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+    command += ["--timeout-graceful-shutdown", "5"]
+    env = {**env, "FLEET_HOST": LOOPBACK, "FLEET_PORT": str(port)}
+    child = Child("api", command, log=data.logs / "api.log", env=env, keep_open=[lock])
+    return Member(child, answers(f"http://{LOOPBACK}:{port}/readyz"))
+
+
+def worker_member(data: DataDir, lock: int, env: Mapping[str, str], queue: Queue, threads: int) -> Member:
+    """Return the worker of one pool, at a niceness that leaves the machine usable."""
+    port = free_ports(1)[0]
+    command = python_module("celery", "-A", f"embedfleet.{queue}.tasks", "worker", f"--queues={queue}")
+    command += [f"--concurrency={threads}", "--without-gossip", "--without-mingle"]
+    command += ["--hostname", f"{queue}@%h", "--loglevel", "WARNING"]
+    child = Child(
+        str(queue),
+        command,
+        log=data.logs / f"{queue}.log",
+        env={**env, "FLEET_PROBE_HOST": LOOPBACK, "FLEET_PROBE_PORT": str(port)},
+        nice=WORKER_NICE,
+        keep_open=[lock],
+    )
+    return Member(child, answers(f"http://{LOOPBACK}:{port}/readyz"))
+
+
+def children_env(data: DataDir, redis: Store, qdrant: Store) -> dict[str, str]:
+    """Return the variables of the api and the workers."""
+    return {
+        **os.environ,
+        "CELERY_BROKER_URL": redis.url,
+        "QDRANT_URL": qdrant.url,
+        "FLEET_BLOB_URL": str(data.blobs),
+        "PYTHONUNBUFFERED": "1",
+        # Calls to the loopback address must not go through a proxy that the user has set.
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK, "localhost"])),
+    }
+
+
+def answers(url: str) -> Callable[[], str]:
+    """Return a check that says why an address doesn't answer 2xx, or "" when it does."""
+
+    def not_ready() -> str:
+        try:
+            answer = httpx.get(url, timeout=5, trust_env=False)
+        except httpx.HTTPError:
+            return f"no answer from {url} yet"
+        if answer.is_success:
+            return ""
+        return _problems(answer) or f"{url} answers {answer.status_code}"
+
+    return not_ready
+
+
+def _problems(answer: httpx.Response) -> str:
+    """Return what a readiness probe says is missing, in one line."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return ""
+    if not isinstance(body, dict):
+        return ""
+    problems = body.get("problems")
+    return "; ".join(map(str, problems)) if isinstance(problems, list) else str(body.get("detail", ""))
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """Return the command of a module; -P: a file of the user's folder must not shadow a package."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def _server_env(folder: Path, http: int, grpc: int) -> dict[str, str]:
+    """Return the variables of a Qdrant server."""
+    return {
+        **os.environ,
+        "QDRANT__SERVICE__HOST": LOOPBACK,
+        "QDRANT__SERVICE__HTTP_PORT": str(http),
+        "QDRANT__SERVICE__GRPC_PORT": str(grpc),
+        "QDRANT__STORAGE__STORAGE_PATH": str(folder / "storage"),
+        "QDRANT__STORAGE__SNAPSHOTS_PATH": str(folder / "snapshots"),
+    }
+
+
+def _edge_version() -> str:
+    """Return the version of the storage engine behind the stand-in.
+
+    Raises:
+        ConfigurationError: it isn't installed.
+    """
+    try:
+        return importlib.metadata.version("qdrant-edge-py")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ConfigurationError(
+            "no Qdrant: set QDRANT_URL, put a `qdrant` server on PATH, or `pip install 'embedfleet[local]'`"
+        ) from error

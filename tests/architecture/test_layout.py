@@ -1,0 +1,21 @@
+"""The house's bounds: small files, small folders."""
+
+import statistics
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [*ROOT.glob("services/**/*.py"), *ROOT.glob("services/**/*.lua")]
+
+
+def test_files_are_small() -> None:
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in SOURCES}
+    assert {path.name: length for path, length in lengths.items() if length > 300} == {}
+    assert statistics.median(lengths.values()) <= 150
+
+
+def test_layers_hold() -> None:
+    done = subprocess.run(
+        ["lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,113 @@
+"""`embedfleet doctor`: every line says what is well, or what is wrong and the fix."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import command, events, program
+from stub_api import Stub
+
+from embedfleet.cli import checks
+from embedfleet.cli.checks import Place, examine
+from embedfleet.local.datadir import DataDir, FleetState
+from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.redis_client import connect
+
+
+def place(folder: Path, redis: str = "redis://127.0.0.1:1/0", url: str = "http://127.0.0.1:1") -> Place:
+    return Place(DataDir(folder), FleetState(os.getpid(), url, redis, "http://127.0.0.1:1"), url)
+
+
+def test_nothing_running_names_every_fix_and_never_a_credential(tmp_path: Path) -> None:
+    env = {
+        "FLEET_DATA_DIR": str(tmp_path),
+        "CELERY_BROKER_URL": "redis://user:hush@127.0.0.1:1/0",
+        "QDRANT_URL": "http://user:hush@127.0.0.1:1",
+        "QDRANT_API_KEY": "hush",
+        "FLEET_MODEL_CACHE": str(tmp_path / "none"),
+    }
+    result = program("doctor", "--url", "http://127.0.0.1:1", **env)
+    assert result.returncode == 1
+    found = {line["check"]: line for line in events(result.stdout)}
+    assert found["python"]["ok"]
+    for name in ("api", "broker", "qdrant", "model"):
+        assert not found[name]["ok"]
+        assert found[name]["fix"]
+    assert "127.0.0.1:1" in found["broker"]["detail"]
+    assert "hush" not in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_fleet_that_runs_here_is_examined(
+    stub: Stub, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "FLEET_BLOB_URL"):
+        monkeypatch.delenv(name, raising=False)
+    data = DataDir(Path(os.environ["FLEET_DATA_DIR"]))
+    data.publish(FleetState(os.getpid(), stub.url, redis_server.url, stub.url))
+    found = {line["check"]: line for line in events(command("doctor").stdout)}
+    assert found["api"] == {"check": "api", "ok": True, "detail": f"ready at {stub.url}", "fix": ""}
+    for name in ("broker", "broker policy", "broker durability", "disk", "blobs"):
+        assert found[name]["ok"], found[name]
+    assert not found["qdrant"]["ok"]  # the stub is no Qdrant
+
+
+def test_a_redis_that_would_lose_tasks_is_a_problem(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        client = connect(server.url)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendonly", "no")
+        client.replicaof("127.0.0.1", 1)
+        client.close()
+        found = {one.name: one for one in checks.broker(place(tmp_path, server.url))}
+    assert "noeviction" in found["broker policy"].fix
+    assert "appendonly yes" in found["broker durability"].fix
+    assert "primary" in found["broker role"].fix
+
+
+def test_a_wrong_password_is_said(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        client = connect(server.url)
+        client.config_set("requirepass", "right")
+        client.close()
+        wrong = server.url.replace("redis://", "redis://:wrong@")
+        (found,) = checks.broker(place(tmp_path, wrong))
+    assert (found.ok, found.fix) == (False, "correct CELERY_BROKER_URL")
+    assert "wrong" not in found.detail
+
+
+def test_a_folder_that_can_not_be_written_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_BLOB_URL", "/proc/blobs")
+    (found,) = checks.blobs(place(tmp_path))
+    assert not found.ok
+    assert "/proc/blobs can't be written" in found.detail
+
+
+def test_little_room_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "LEAST_FREE_BYTES", 1 << 62)
+    (found,) = checks.disk(place(tmp_path))
+    assert found.fix.startswith("make room")
+
+
+def test_a_check_that_breaks_is_a_finding_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk(place: Place) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(checks, "disk", disk)
+    found = {one.name: one for one in examine(place(tmp_path))}
+    assert found["disk"].detail == "the check broke: ZeroDivisionError"
+    assert found["blobs"].ok
+
+
+def test_the_client_commands_load_no_worker_and_no_encoder_runtime() -> None:
+    code = (
+        "import sys; import embedfleet.cli.main; "
+        "print(*{'celery', 'onnxruntime', 'fastapi', 'pypdf', 'qdrant_client', 'numpy'} & set(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []

@@ -1,0 +1,34 @@
+"""Fixtures of more than one area: a private Redis, and a ledger on it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.settings import LedgerSettings
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis of this test process."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def empty_redis(redis_server: RedisServer) -> RedisServer:
+    """The same Redis without a key in it."""
+    client = connect(redis_server.url)
+    client.flushall()
+    client.close()
+    return redis_server
+
+
+@pytest.fixture
+def ledger(empty_redis: RedisServer) -> Iterator[Ledger]:
+    """A ledger whose leases last half a second."""
+    client = connect(empty_redis.url)
+    yield Ledger(client, LedgerSettings(lease_seconds=0.5, retry_delays="0.05,0.1"))
+    client.close()

@@ -1,0 +1,5 @@
+"""The small fleet as a fixture."""
+
+from processes import small_fleet
+
+__all__ = ["small_fleet"]

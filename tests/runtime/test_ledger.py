@@ -1,0 +1,278 @@
+import time
+from collections.abc import Callable
+
+import pytest
+
+from embedfleet.contracts.documents import ChunkOptions, Document, document_id
+from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError, EmbeddingError
+from embedfleet.contracts.jobs import GenerateEmbeddings, Job, ProcessDocument
+from embedfleet.contracts.states import DocumentState, TaskState
+from embedfleet.local.ports import free_ports
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.records import Claim, Part, Pulse
+from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.settings import LedgerSettings
+
+DEADLINE_SECONDS = 10
+
+
+def upload(
+    task_id: str = "t1", *, content: str = "one", key: str = "a.txt", tenant: str = "default"
+) -> Document:
+    return Document(
+        id=document_id(tenant, "notes", key),
+        tenant=tenant,
+        collection="notes",
+        document_key=key,
+        filename=key,
+        media_type="text",
+        size_bytes=3,
+        content_hash=content,
+        options=ChunkOptions(),
+        model_key="model",
+        state=DocumentState.QUEUED,
+        task_id=task_id,
+        blob=f"uploads/{task_id}.txt",
+        created_at=0,
+        updated_at=0,
+    )
+
+
+def claim(ledger: Ledger, job: Job, owner: str = "worker") -> Claim:
+    claimed = ledger.claim(job, owner)
+    assert isinstance(claimed, Claim), claimed
+    return claimed
+
+
+def embedding_jobs(ledger: Ledger, document: Document, parts: int) -> list[Job]:
+    (job,) = ledger.accept(document).publish
+    pieces = [Part(f"{document.task_id}-{n}", n, 4, f"chunks/{n}") for n in range(parts)]
+    jobs = ledger.chunked(claim(ledger, job), pieces, {"success": True})
+    assert jobs is not None
+    return jobs
+
+
+def until(found: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not found():
+        assert time.monotonic() < deadline, "it never came"
+
+
+def state_of(ledger: Ledger, document: Document) -> DocumentState:
+    record = ledger.document(document.tenant, document.id)
+    assert record
+    return record.state
+
+
+def test_a_document_goes_from_upload_to_ready(ledger: Ledger) -> None:
+    document = upload()
+    jobs = embedding_jobs(ledger, document, parts=2)
+    assert [type(job) for job in jobs] == [GenerateEmbeddings, GenerateEmbeddings]
+    first, second = (claim(ledger, job, f"w{n}") for n, job in enumerate(jobs))
+    assert ledger.embedded(first, {}) is False
+    assert state_of(ledger, document) is DocumentState.EMBEDDING
+    assert ledger.embedded(second, {}) is True
+    record = ledger.document("default", document.id)
+    assert record
+    assert (record.state, record.live_generation, record.chunk_count, record.chunks_done) == (
+        "READY",
+        1,
+        8,
+        8,
+    )
+    assert [found.id for found in ledger.unsettled(10)] == [document.id]
+
+
+def test_a_task_is_run_by_one_owner_only(ledger: Ledger) -> None:
+    (job,) = ledger.accept(upload()).publish
+    held = claim(ledger, job, "a")
+    assert ledger.claim(job, "b") == "held"
+    again = claim(ledger, job, "a")  # its answer was lost and it asks again
+    assert again.fence == held.fence == 1
+
+
+def test_an_unknown_task_is_refused(ledger: Ledger) -> None:
+    assert ledger.claim(ProcessDocument(task_id="nobody"), "a") == "unknown"
+
+
+def test_a_finished_task_is_refused(ledger: Ledger) -> None:
+    jobs = embedding_jobs(ledger, upload(), parts=1)
+    assert ledger.embedded(claim(ledger, jobs[0]), {}) is True
+    assert ledger.claim(jobs[0], "late") == "finished"
+
+
+def test_an_expired_lease_is_published_again_and_its_owner_is_fenced_off(ledger: Ledger) -> None:
+    (job,) = ledger.accept(upload()).publish
+    stale = claim(ledger, job, "dead")
+    published: list[Job] = []
+    until(lambda: published.extend(ledger.scan()) or published)
+    fresh = claim(ledger, published[0], "alive")
+    assert fresh.fence == 2
+    assert ledger.beat("documents", "dead", [Pulse("t1", stale.fence, "parse", 1, 2)]) == {"t1"}
+    assert ledger.chunked(stale, [Part("p", 0, 1, "f")], {}) is None
+    assert ledger.fail(stale, EmbeddingError("late"), retryable=False) is None
+    assert ledger.hand_back(stale) == []
+    assert ledger.chunked(fresh, [Part("p", 0, 1, "f")], {}) is not None
+
+
+def test_a_beat_keeps_the_lease_and_shows_progress(ledger: Ledger) -> None:
+    (job, _) = embedding_jobs(ledger, upload(), parts=2)
+    held = claim(ledger, job)
+    assert ledger.beat("embeddings", "w", [Pulse(job.task_id, held.fence, "encode", 3, 4)]) == set()
+    task = ledger.task("default", job.task_id)
+    record = ledger.document("default", held.document.id)
+    assert task
+    assert record
+    assert (task.stage, task.done, task.total, record.chunks_done) == ("encode", 3, 4, 3)
+
+
+def test_a_task_whose_workers_all_die_is_poison(ledger: Ledger) -> None:
+    document = upload()
+    jobs: list[Job] = list(ledger.accept(document).publish)
+    deaths = 0
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while state_of(ledger, document) is not DocumentState.FAILED:
+        assert time.monotonic() < deadline
+        if jobs:
+            claim(ledger, jobs.pop(), f"victim-{deaths}")
+            deaths += 1
+        jobs += ledger.scan()
+    record = ledger.document("default", document.id)
+    assert record
+    assert record.error
+    assert (deaths, record.error["code"]) == (3, "poison")
+
+
+def test_an_unexpected_error_is_retried_as_often_as_there_are_delays(ledger: Ledger) -> None:
+    document = upload()
+    jobs: list[Job] = list(ledger.accept(document).publish)
+    states: list[TaskState | None] = []
+    for _ in range(3):
+        until(lambda: jobs or jobs.extend(ledger.scan()) or jobs)
+        states.append(ledger.fail(claim(ledger, jobs.pop()), EmbeddingError("again"), retryable=True))
+    assert states == ["RETRY", "RETRY", "FAILURE"]
+    assert state_of(ledger, document) is DocumentState.FAILED
+
+
+def test_a_retry_is_not_claimed_before_its_time(ledger: Ledger) -> None:
+    slow = Ledger(ledger._redis, LedgerSettings(retry_delays="60"))
+    (job,) = slow.accept(upload()).publish
+    assert slow.fail(claim(slow, job), EmbeddingError("later"), retryable=True) is TaskState.RETRY
+    assert slow.claim(job, "eager") == "early"
+    assert slow.scan() == []
+
+
+def test_a_permanent_error_fails_the_document_once_and_its_siblings_with_it(ledger: Ledger) -> None:
+    document = upload()
+    first, second = embedding_jobs(ledger, document, parts=2)
+    running = claim(ledger, second, "sibling")
+    error = DocumentProcessingError("broken", code="corrupt")
+    assert ledger.fail(claim(ledger, first), error, retryable=False) is TaskState.FAILURE
+    assert state_of(ledger, document) is DocumentState.FAILED
+    assert ledger.embedded(running, {}) is None
+    sibling = ledger.task("default", second.task_id)
+    assert sibling
+    assert sibling.error
+    assert (sibling.state, sibling.error["code"]) == ("REVOKED", "document_failed")
+
+
+def test_revoking_any_task_revokes_the_document_and_all_its_tasks(ledger: Ledger) -> None:
+    document = upload()
+    first, second = embedding_jobs(ledger, document, parts=2)
+    running = claim(ledger, first)
+    assert ledger.revoke("default", second.task_id)
+    assert not ledger.revoke("default", second.task_id)
+    assert state_of(ledger, document) is DocumentState.REVOKED
+    assert ledger.claim(second, "w") == "finished"
+    assert ledger.beat("embeddings", "w", [Pulse(first.task_id, running.fence, "encode", 1, 4)]) == {
+        first.task_id
+    }
+    assert ledger.embedded(running, {}) is None
+
+
+def test_the_same_upload_again_changes_nothing(ledger: Ledger) -> None:
+    document = upload("t1")
+    ledger.accept(document)
+    again = ledger.accept(upload("t2"))
+    assert (again.unchanged, again.task_id, again.generation, again.publish) == (True, "t1", 1, [])
+
+
+def test_another_upload_under_the_key_is_a_new_generation_and_the_old_stays_live(ledger: Ledger) -> None:
+    document = upload("t1")
+    (job,) = embedding_jobs(ledger, document, parts=1)
+    ledger.embedded(claim(ledger, job), {})
+    changed = ledger.accept(upload("t2", content="two"))
+    assert (changed.unchanged, changed.generation) == (False, 2)
+    assert ledger.live_generations("default", [document.id]) == {document.id: 1}
+    assert ledger.revoke("default", "t2")
+    assert ledger.live_generations("default", [document.id]) == {document.id: 1}
+
+
+def test_a_newer_upload_takes_the_place_of_an_unfinished_one(ledger: Ledger) -> None:
+    (old,) = ledger.accept(upload("t1")).publish
+    running = claim(ledger, old)
+    ledger.accept(upload("t2", content="two"))
+    assert ledger.chunked(running, [Part("p", 0, 1, "f")], {}) is None
+    superseded = ledger.task("default", "t1")
+    assert superseded
+    assert superseded.error
+    assert (superseded.state, superseded.error["code"]) == ("REVOKED", "superseded")
+
+
+def test_a_drained_task_is_handed_back_unspent(ledger: Ledger) -> None:
+    (job,) = ledger.accept(upload()).publish
+    (again,) = ledger.hand_back(claim(ledger, job))
+    task = ledger.task("default", "t1")
+    assert task
+    assert (task.state, task.attempt, again.sequence) == ("PENDING", 0, 2)
+    assert claim(ledger, again, "next").fence == 2
+
+
+def test_a_lost_wake_up_is_published_again_and_a_waiting_one_is_not_doubled(ledger: Ledger) -> None:
+    ledger.accept(upload())
+    ledger._redis.lpush("documents", "a message that nobody took")
+    seen: list[Job] = []
+    until(lambda: seen.extend(ledger.scan()) or ledger._redis.zscore("due", "t1") > time.time() + 0.1)
+    assert seen == []
+    ledger._redis.delete("documents")
+    until(lambda: seen.extend(ledger.scan()) or seen)
+    assert [job.task_id for job in seen] == ["t1"]
+
+
+def test_nothing_is_seen_across_tenants(ledger: Ledger) -> None:
+    document = upload(tenant="acme")
+    ledger.accept(document)
+    assert ledger.task("default", "t1") is None
+    assert ledger.document("default", document.id) is None
+    assert not ledger.revoke("default", "t1")
+    assert ledger.tasks("default", list(TaskState), 10) == ([], 0)
+    assert ledger.documents("default", None, 10) == ([], 0)
+    assert ledger.documents("acme", "notes", 10)[1] == 1
+
+
+def test_tasks_are_listed_by_state_newest_first(ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.accept(upload(f"t{number}", key=f"{number}.txt"))
+    claim(ledger, ProcessDocument(task_id="t0"))
+    tasks, total = ledger.tasks("default", [TaskState.PENDING], 1)
+    assert ([task.id for task in tasks], total) == (["t2"], 2)
+    assert [task.id for task in ledger.tasks("default", [TaskState.STARTED], 9)[0]] == ["t0"]
+
+
+def test_an_expired_task_is_known_to_have_existed(ledger: Ledger) -> None:
+    brief = Ledger(ledger._redis, LedgerSettings(result_expires=1))
+    brief.accept(upload())
+    brief.revoke("default", "t1")
+    until(lambda: brief.task("default", "t1") is None)
+    assert brief.has_expired("default", "t1")
+    assert not brief.has_expired("other", "t1")
+    assert not brief.has_expired("default", "never")
+
+
+def test_redis_down_is_a_dependency_down_that_names_the_address_without_its_password() -> None:
+    port = free_ports(1)[0]
+    client = connect(f"redis://:secret@127.0.0.1:{port}/0", timeout=0.2, retries=0)
+    down = Ledger(client, LedgerSettings(), address=f"127.0.0.1:{port}/0")
+    with pytest.raises(DependencyDown, match=f"127.0.0.1:{port}") as caught:
+        down.accept(upload())
+    assert "secret" not in str(caught.value)
