@@ -15,7 +15,7 @@ import httpx
 from rich.console import Console
 
 HERE = Path(__file__).parent
-EMBEDFLEET = [sys.executable, "-m", "embedfleet.cli.main"]
+EMBEDFLEET = [sys.executable, "-m", "embedfleet.cli"]
 COLLECTION = "examples"
 
 say = Console(highlight=False, soft_wrap=True).print
@@ -25,7 +25,7 @@ def main() -> int:
     """Run the demo; return the exit code."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="embedfleet-demo-") as folder:
-        fleet = subprocess.Popen(
+        fleet = subprocess.Popen(  # noqa: S603 — our own command
             [*EMBEDFLEET, "up", "--json", "--port", "0", "--data-dir", folder],
             stdout=subprocess.PIPE,
             text=True,
@@ -41,7 +41,7 @@ def main() -> int:
                 "--url",
                 url,
             ]
-            if subprocess.run(ingest, check=False).returncode:
+            if subprocess.run(ingest, check=False).returncode:  # noqa: S603 — our own command
                 return 1
             found = [
                 _search(url, search) for search in json.loads((HERE / "searches.json").read_text("utf-8"))
@@ -62,7 +62,9 @@ def _ready(fleet: "subprocess.Popen[str]") -> str:
     if not line:
         raise SystemExit("demo failed: the fleet did not start; the reason is above")
     event: dict[str, Any] = json.loads(line)
-    say(f"the fleet is up: {event['url']}  (redis: {event['redis']}; qdrant: {event['qdrant']})")
+    say(f"the fleet is up at {event['url']}")
+    for part, what in event["parts"].items():
+        say(f"  {part}: {what}")
     return str(event["url"])
 
 

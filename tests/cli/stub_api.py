@@ -51,7 +51,7 @@ class Stub:
 
     def document(self, identifier: str) -> dict[str, Any]:
         key = next(key for key, form in self.forms.items() if form["id"] == identifier)
-        polls, unknown = self.polls[identifier], {"done": 0, "total": None}
+        polls = self.polls[identifier]
         if "corrupt" in key:
             error = {"code": "corrupt", "detail": "the file is damaged", "retryable": False}
             return {

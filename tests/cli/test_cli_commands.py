@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
-from commands import command, events, program
+from commands import PROGRAM, command, events, program
 from stub_api import Stub
 
 from embedfleet.cli.client import find_url
@@ -116,8 +118,11 @@ def test_the_address_is_the_option_then_the_variable_then_the_fleet_here(
     monkeypatch.setenv("FLEET_DATA_DIR", str(tmp_path))
     monkeypatch.delenv("FLEET_URL", raising=False)
     assert find_url("") == "http://127.0.0.1:8000"
+    lock = DataDir(tmp_path).claim()
     DataDir(tmp_path).publish(FleetState(os.getpid(), "http://127.0.0.1:9", "", ""))
     assert find_url("") == "http://127.0.0.1:9"
+    os.close(lock)
+    assert find_url("") == "http://127.0.0.1:8000"
     monkeypatch.setenv("FLEET_URL", "https://fleet.example/")
     assert find_url("") == "https://fleet.example"
     assert find_url("http://other:1/api/v1") == "http://other:1"
@@ -150,3 +155,15 @@ def test_no_arguments_shows_the_help() -> None:
     result = program()
     assert result.returncode == 2
     assert "ingest" in result.stdout + result.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error_of_ours(stub: Stub) -> None:
+    stub.hits = [hit("x" * 10_000)] * 100
+    ends = subprocess.run(
+        f"{shlex.join(PROGRAM)} search q --collection demo --limit 100 | head -c 10",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert len(ends.stdout) == 10
+    assert ends.stderr == ""

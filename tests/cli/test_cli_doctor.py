@@ -47,8 +47,10 @@ def test_the_fleet_that_runs_here_is_examined(
     for name in ("CELERY_BROKER_URL", "QDRANT_URL", "FLEET_BLOB_URL"):
         monkeypatch.delenv(name, raising=False)
     data = DataDir(Path(os.environ["FLEET_DATA_DIR"]))
+    lock = data.claim()
     data.publish(FleetState(os.getpid(), stub.url, redis_server.url, stub.url))
     found = {line["check"]: line for line in events(command("doctor").stdout)}
+    os.close(lock)
     assert found["api"] == {"check": "api", "ok": True, "detail": f"ready at {stub.url}", "fix": ""}
     for name in ("broker", "broker policy", "broker durability", "disk", "blobs"):
         assert found[name]["ok"], found[name]

@@ -1,6 +1,7 @@
 """A child process: log, session, priority, stop, kill of its whole group."""
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from processes import eventually, is_gone
 
 from embedfleet.local import child as child_module
+from embedfleet.local import leash
 from embedfleet.local.child import Child, how_it_ended
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
@@ -146,3 +148,10 @@ def test_a_running_child_is_not_started_twice(tmp_path: Path) -> None:
 )
 def test_exit_codes_in_words(code: int, words: str) -> None:
     assert how_it_ended(code) == words
+
+
+def test_a_launcher_whose_parent_is_gone_starts_nothing(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    launcher = [sys.executable, "-I", "-S", leash.__file__, "1", "0", "touch", str(made)]
+    assert subprocess.run(launcher, check=False).returncode == 1
+    assert not made.exists()

@@ -71,20 +71,25 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_the_state_is_found_while_its_fleet_lives(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
     assert data.running() is None
+    lock = data.claim()
+    assert data.running() is None
     data.publish(state(os.getpid()))
     assert data.running() == state(os.getpid())
-    data.publish(state(dead_pid()))
-    assert data.running() is None
-    data.publish(state(os.getpid()))
+    os.close(lock)
+    assert data.running() is None  # left by a crash, though the process id exists
+    lock = data.claim()
     data.withdraw()
     data.withdraw()
     assert data.running() is None
+    os.close(lock)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "unknown": 2}'])
 def test_a_broken_state_file_is_no_fleet(tmp_path: Path, content: str) -> None:
+    lock = DataDir(tmp_path).claim()
     (tmp_path / "fleet.json").write_text(content)
     assert DataDir(tmp_path).running() is None
+    os.close(lock)
 
 
 def test_the_impossible_process_id_is_not_alive() -> None:

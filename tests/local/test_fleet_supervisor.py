@@ -76,6 +76,15 @@ def test_the_fleet_gives_up_after_the_last_delay_and_shows_the_log(tmp_path: Pat
     ]
 
 
+def test_what_refuses_to_start_is_not_started_again(tmp_path: Path) -> None:
+    with StopSignals() as signals:
+        fleet = Supervisor(signals, lambda line: None)
+        fleet.start(member(tmp_path, "wrong", "import sys; print('set X'); sys.exit(2)"))
+        with pytest.raises(FleetError, match=r"wrong refused to start.*\nset X$"):
+            fleet.watch()
+        fleet.stop()
+
+
 def test_a_crash_while_others_get_ready_is_noticed(tmp_path: Path) -> None:
     with StopSignals() as signals:
         fleet = Supervisor(signals, lambda line: None, delays=())

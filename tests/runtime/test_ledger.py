@@ -3,45 +3,18 @@ from collections.abc import Callable
 
 import pytest
 
-from embedfleet.contracts.documents import ChunkOptions, Document, document_id
+from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError, EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Job, ProcessDocument
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.local.ports import free_ports
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Claim, Part, Pulse
+from embedfleet.runtime.records import Part, Pulse
 from embedfleet.runtime.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
+from tests.runtime.uploads import claim, upload
 
 DEADLINE_SECONDS = 10
-
-
-def upload(
-    task_id: str = "t1", *, content: str = "one", key: str = "a.txt", tenant: str = "default"
-) -> Document:
-    return Document(
-        id=document_id(tenant, "notes", key),
-        tenant=tenant,
-        collection="notes",
-        document_key=key,
-        filename=key,
-        media_type="text",
-        size_bytes=3,
-        content_hash=content,
-        options=ChunkOptions(),
-        model_key="model",
-        state=DocumentState.QUEUED,
-        task_id=task_id,
-        blob=f"uploads/{task_id}.txt",
-        created_at=0,
-        updated_at=0,
-    )
-
-
-def claim(ledger: Ledger, job: Job, owner: str = "worker") -> Claim:
-    claimed = ledger.claim(job, owner)
-    assert isinstance(claimed, Claim), claimed
-    return claimed
 
 
 def embedding_jobs(ledger: Ledger, document: Document, parts: int) -> list[Job]:

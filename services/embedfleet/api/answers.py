@@ -69,7 +69,9 @@ class TaskAnswer(BaseModel):
     progress: Progress = Field(description="Pages or chunks done, of all.")
     metadata: dict[str, Any]
     stage: str
-    wait_reason: WaitReason | None = Field(description="Why it isn't running; null while it runs or has ended.")
+    wait_reason: WaitReason | None = Field(
+        description="Why it isn't running; null while it runs or has ended."
+    )
     document: DocumentPart | None
 
     @classmethod

@@ -79,4 +79,6 @@ class _Body:
 
     def _check(self, size: int) -> None:
         if size > self._limit:
-            raise HTTPException(413, f"The body is larger than the {self._limit:,} bytes that are taken here.")
+            raise HTTPException(
+                413, f"The body is larger than the {self._limit:,} bytes that are taken here."
+            )

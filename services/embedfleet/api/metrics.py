@@ -35,6 +35,6 @@ class HttpMetrics:
         finally:
             # What a client makes up (a path, a method) must not become a label.
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(scope.get("route"), "path", "unmatched").rstrip("/")
             REQUESTS.labels(method, route, str(status)).inc()
             SECONDS.labels(method, route).observe(time.perf_counter() - started)

@@ -83,9 +83,7 @@ async def _fleet_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(seconds)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.warning("%s %s: %s: %s", request.method, request.url.path, error.code, error.detail)
-    return answer(
-        request, error.status, error.code, error.detail, retryable=error.retryable, headers=headers
-    )
+    return answer(request, error.status, error.code, error.detail, retryable=error.retryable, headers=headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

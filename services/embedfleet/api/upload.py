@@ -1,7 +1,5 @@
 """An upload's form: every check that needs neither the ledger nor a parser. Nothing is stored here."""
 
-import json
-import math
 import tempfile
 import unicodedata
 from collections.abc import AsyncIterator
@@ -11,21 +9,17 @@ from typing import Annotated, Any
 
 from fastapi import Request
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
+from embedfleet.api.metadata import MAX_BYTES, MAX_KEYS, parse_metadata
 from embedfleet.contracts.documents import COLLECTION_PATTERN, ChunkOptions
 from embedfleet.contracts.errors import DependencyDown, InvalidRequest
 
 MAX_FIELDS = 10
 MAX_FIELD_BYTES = 16_384
 MAX_FILENAME_LENGTH = 255
-MAX_METADATA_BYTES = 8192
-MAX_METADATA_KEYS = 32
-METADATA_KEY_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 
-_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
-_MAX_KEY_LENGTH = 64
-_INT64 = 1 << 63
 _CODES = {
     "collection": "invalid_collection",
     "document_key": "invalid_document_key",
@@ -43,27 +37,6 @@ def plain_text(text: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
         raise ValueError("control characters and line breaks are not allowed")
     return unicodedata.normalize("NFC", text)
-
-
-def parse_metadata(text: Any) -> dict[str, Any]:
-    """Return the metadata that a JSON text holds.
-
-    Raises:
-        ValueError: it is no flat JSON object of strings, numbers and booleans, or too large.
-    """
-    if not isinstance(text, str) or len(text) > MAX_METADATA_BYTES or len(text.encode("utf-8", "replace")) > MAX_METADATA_BYTES:
-        raise ValueError(f"metadata takes at most {MAX_METADATA_BYTES} bytes of JSON")
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("metadata is not JSON") from error
-    if not isinstance(values, dict) or len(values) > MAX_METADATA_KEYS:
-        raise ValueError(f"metadata must be a JSON object of at most {MAX_METADATA_KEYS} keys")
-    for key, value in values.items():
-        _check_metadata_key(key)
-        if not _is_scalar(value):
-            raise ValueError(f"metadata {key}: only strings, 64-bit numbers and booleans are taken")
-    return values
 
 
 class UploadForm(ChunkOptions):
@@ -85,8 +58,8 @@ class UploadForm(ChunkOptions):
         WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
     ] = Field(
         default_factory=dict,
-        description=f"A flat JSON object of strings, numbers and booleans: at most {MAX_METADATA_KEYS} keys"
-        f" and {MAX_METADATA_BYTES} bytes. Comes back with every hit; search can filter by it.",
+        description=f"A flat JSON object of strings, numbers and booleans: at most {MAX_KEYS} keys"
+        f" and {MAX_BYTES} bytes. Comes back with every hit; search can filter by it.",
     )
 
     @property
@@ -111,10 +84,11 @@ async def received(request: Request) -> AsyncIterator[tuple[UploadForm, UploadFi
         InvalidRequest: no multipart form, or a field is missing, sent twice, unknown or wrong.
         DependencyDown: the folder for temporary files is full.
     """
-    content_type = request.headers.get("content-type", "")
-    if not content_type.startswith("multipart/form-data"):
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    # Any codec of Python could be named here, and some of them are slow or make lone surrogates.
+    if kind != b"multipart/form-data" or options.get(b"charset", b"utf-8").lower() != b"utf-8":
         raise InvalidRequest(
-            "Send the file as multipart/form-data.", code="unsupported_media_type", status=415
+            "Send the file as multipart/form-data in UTF-8.", code="unsupported_media_type", status=415
         )
     try:
         form = await request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
@@ -176,19 +150,3 @@ def _validated(fields: dict[str, str]) -> UploadForm:
     code = _CODES.get(name, _CHUNKING if name in ("", *ChunkOptions.model_fields) else "invalid_request")
     message = str(first["msg"]).removeprefix("Value error, ")
     raise InvalidRequest(f"{name[:64]}: {message}" if name else message, code=code)
-
-
-def _check_metadata_key(key: str) -> None:
-    # The characters that a key may have in a Qdrant filter without being quoted.
-    if not (0 < len(key) <= _MAX_KEY_LENGTH and _KEY_CHARACTERS.issuperset(key)):
-        raise ValueError("a metadata key has 1 to 64 of the characters A-Z a-z 0-9 _ -")
-
-
-def _is_scalar(value: Any) -> bool:
-    if isinstance(value, str):
-        return not any(unicodedata.category(character) == "Cs" for character in value)
-    if isinstance(value, bool):
-        return True
-    if isinstance(value, int):
-        return -_INT64 <= value < _INT64
-    return isinstance(value, float) and math.isfinite(value)

@@ -26,6 +26,7 @@ from embedfleet.runtime.settings import ClientSettings
 DEFAULT_URL = "http://127.0.0.1:8000"
 PREFIX = "/api/v1"
 MAX_PAUSE_SECONDS = 60.0
+AWAY_SECONDS, AWAY_PAUSE_SECONDS = 120.0, 2.0
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _TIMEOUT = httpx.Timeout(60, connect=5)
 _ERRORS: dict[int, type[FleetError]] = {401: Unauthorized, 404: NotFound, 410: Gone}
@@ -56,15 +57,13 @@ class Client:
     Args:
         url: the API's address without the prefix.
         api_key: sent as a bearer token when not empty.
-        patience: seconds for which a call is repeated while the API is overloaded or away.
     """
 
-    def __init__(self, url: str, api_key: str = "", *, patience: float = 0) -> None:
+    def __init__(self, url: str, api_key: str = "") -> None:
         if not (api_key.isascii() and api_key.isprintable()):
             raise ConfigurationError("FLEET_API_KEY has characters that no key has: is a line break in it?")
         self.url = url
         self.stopped = threading.Event()
-        self._patience = patience
         self._http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
@@ -83,15 +82,20 @@ class Client:
 
     def text(self, path: str) -> str:
         """Return what a GET outside the prefix answers, such as /metrics."""
-        return self._answer(lambda http: http.get(path)).text
+        return self._answer(lambda http: http.get(path), 0).text
 
-    def call(self, send: Send) -> dict[str, Any]:
-        """Send a request, again while the API asks for patience; return the JSON object it answers.
+    def call(self, send: Send, *, patience: float = 0) -> dict[str, Any]:
+        """Send a request, return the JSON object that is answered.
+
+        Args:
+            send: sends it; called again for each repetition.
+            patience: seconds for which it is repeated while the API is overloaded; while there is no
+                API, `AWAY_SECONDS` of them at most.
 
         Raises:
             FleetError: of the class that fits the answer's status; the code is the API's.
         """
-        answer = self._answer(send)
+        answer = self._answer(send, patience)
         try:
             body = answer.json()
         except ValueError:
@@ -102,20 +106,22 @@ class Client:
             )
         return body
 
-    def _answer(self, send: Send) -> httpx.Response:
-        deadline, attempt = time.monotonic() + self._patience, 0
+    def _answer(self, send: Send, patience: float) -> httpx.Response:
+        deadline = time.monotonic() + patience
+        away_until: float | None = None
         while True:
-            attempt += 1
             try:
-                answer = self._once(send)
-            except (Overloaded, DependencyDown) as error:
-                pause = min(error.retry_after, MAX_PAUSE_SECONDS)
-                if isinstance(error, DependencyDown):
-                    pause = min(0.25 * 2**attempt, 5.0)
+                return self._once(send)
+            except Overloaded as error:
+                pause, away_until = min(error.retry_after, MAX_PAUSE_SECONDS), None
                 if time.monotonic() + pause > deadline or self.stopped.wait(pause):
                     raise
-            else:
-                return answer
+            except DependencyDown:
+                away_until = away_until or min(deadline, time.monotonic() + AWAY_SECONDS)
+                if time.monotonic() + AWAY_PAUSE_SECONDS > away_until or self.stopped.wait(
+                    AWAY_PAUSE_SECONDS
+                ):
+                    raise
 
     def _once(self, send: Send) -> httpx.Response:
         try:
@@ -135,9 +141,9 @@ class Client:
         self._http.close()
 
 
-def connect(option: str, *, patience: float = 0) -> Client:
+def connect(option: str) -> Client:
     """Return a client for the address of an option and the key of FLEET_API_KEY."""
-    return Client(find_url(option), ClientSettings().api_key.get_secret_value(), patience=patience)
+    return Client(find_url(option), ClientSettings().api_key.get_secret_value())
 
 
 def may_use_proxy(url: str) -> bool:

@@ -16,7 +16,6 @@ from embedfleet.cli.sources import Selection, select
 from embedfleet.contracts.documents import COLLECTION_PATTERN, ChunkerType, ChunkOptions
 from embedfleet.contracts.errors import InvalidRequest
 
-PATIENCE_SECONDS = 300.0
 EXIT_INTERRUPTED = 130
 
 
@@ -44,12 +43,12 @@ def ingest(
     _show_skipped(selection)
     if not selection.sources:
         raise typer.BadParameter("no .pdf, .docx, .txt or .md file in there", param_hint="PATHS")
-    with connect(url) as once:
-        once.text("/livez")
+    with connect(url) as client:
+        client.text("/livez")
     began = time.monotonic()
     reporter = Bars(stdout(), len(selection.sources)) if on_terminal() else Lines()
     try:
-        with connect(url, patience=PATIENCE_SECONDS) as client, reporter:
+        with connect(url) as client, reporter:
             outcomes = Ingestion(client, form, timeout, reporter).run(selection.sources)
     except KeyboardInterrupt:
         stderr().print("interrupted; what was uploaded goes on in the fleet")

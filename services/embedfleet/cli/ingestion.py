@@ -4,12 +4,12 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from embedfleet.cli.client import PREFIX, Client
 from embedfleet.cli.sources import Source
-from embedfleet.contracts.errors import DependencyDown, FleetError, Gone, Overloaded
+from embedfleet.contracts.errors import FleetError, Gone, NotFound, Unauthorized
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 
 UPLOADS_AT_ONCE = 4
@@ -46,14 +46,31 @@ class Outcome:
         return {"event": "done", **asdict(self), "seconds": round(self.seconds, 3)}
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where a document is.
+
+    Attributes:
+        state: its state; "" until it is known.
+        done: chunks that are stored.
+        total: all chunks; None until it is known.
+        waits: why nobody works on it, or "".
+    """
+
+    state: str = ""
+    done: int = 0
+    total: int | None = None
+    waits: str = ""
+
+
 class Reporter(Protocol):
     """Told of everything that happens, by one thread."""
 
     def uploading(self, source: Source) -> None:
         """An upload begins."""
 
-    def progressed(self, source: Source, state: str, done: int, total: int | None) -> None:
-        """A document moved: state and stored chunks; the total is None until it is known."""
+    def progressed(self, source: Source, seen: Seen) -> None:
+        """A document moved."""
 
     def finished(self, source: Source, outcome: Outcome) -> None:
         """A file ended."""
@@ -69,7 +86,7 @@ class _Flight:
     task_id: str
     document_id: str
     poll_at: float = 0.0
-    seen: tuple[str, int, int | None] | None = None
+    seen: Seen = Seen()
 
 
 @dataclass(slots=True)
@@ -79,7 +96,7 @@ class Ingestion:
     Attributes:
         client: the API.
         form: fields of every upload: collection and options.
-        timeout: seconds that an accepted document is waited for.
+        timeout: seconds that an overloaded API is asked again, and an accepted document waited for.
         reporter: told of progress.
     """
 
@@ -126,7 +143,7 @@ class Ingestion:
                     files={"file": (source.key.rsplit("/", 1)[-1], stream)},
                 )
 
-        return self.client.call(send)
+        return self.client.call(send, patience=self.timeout)
 
     def _collect(self) -> None:
         """Wait a little for uploads to end, and take note of those that did."""
@@ -138,6 +155,8 @@ class Ingestion:
             try:
                 answer = upload.result()
                 task_id, document_id = str(answer["task_id"]), str(answer["document_id"])
+            except Unauthorized:
+                raise  # so it will be for every file
             except FleetError as error:
                 self._end(source, None, began, "REFUSED", error=error.as_dict())
             except OSError as error:
@@ -157,12 +176,13 @@ class Ingestion:
         )
         try:
             document = self._document(flight)
-        except (Overloaded, DependencyDown) as error:
-            # The document was accepted: it goes on, whatever becomes of this question.
-            flight.poll_at = time.monotonic() + min(error.retry_after, SLOW_POLL_SECONDS * 5)
         except FleetError as error:
-            self._land(flight, "FAILED", error=error.as_dict())
-            return
+            if not error.retryable:
+                self._land(flight, "FAILED", error=error.as_dict())
+                return
+            # The document was accepted: it goes on, whatever becomes of this question.
+            flight.poll_at = time.monotonic() + SLOW_POLL_SECONDS
+            self._note(flight, replace(flight.seen, waits=error.code))
         else:
             if self._moved(flight, document):
                 return
@@ -176,15 +196,14 @@ class Ingestion:
             document = self.client.get(f"/tasks/{flight.task_id}").get("document")
         except Gone:
             document = self.client.get(f"/documents/{flight.document_id}")
-        return document if isinstance(document, dict) else {}
+        if not isinstance(document, dict):
+            raise NotFound("the document was deleted meanwhile")
+        return document
 
     def _moved(self, flight: _Flight, document: dict[str, Any]) -> bool:
         """Report where a document is; say whether it ended."""
-        state = str(document.get("state", ""))
-        done, total = progress_of(document)
-        if flight.seen != (state, done, total):
-            flight.seen = (state, done, total)
-            self.reporter.progressed(flight.source, state, done, total)
+        state, (done, total) = str(document.get("state", "")), progress_of(document)
+        self._note(flight, Seen(state, done, total, str(document.get("wait_reason") or "")))
         if state not in TERMINAL_DOCUMENT_STATES:
             return False
         error = document.get("error")
@@ -192,6 +211,11 @@ class Ingestion:
             error = {"code": state.lower(), "detail": f"the document is {state}"}
         self._land(flight, state, done, error)
         return True
+
+    def _note(self, flight: _Flight, seen: Seen) -> None:
+        if seen != flight.seen:
+            flight.seen = seen
+            self.reporter.progressed(flight.source, seen)
 
     def _land(
         self, flight: _Flight, state: str, chunks: int = 0, error: dict[str, Any] | None = None

@@ -1,14 +1,12 @@
 """The command `embedfleet`: its groups, and one line instead of a traceback for what is foreseen."""
 
-from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from embedfleet.cli import doctor, ingest, search, status, up
+from embedfleet.cli import doctor, ingest, models, search, status, up
 from embedfleet.cli.output import plain, sentence, settings_sentence, stderr
 from embedfleet.contracts.errors import FleetError
 
@@ -24,6 +22,10 @@ class FleetGroup(TyperGroup):
             message = sentence(error)
         except ValidationError as error:
             message = settings_sentence(error)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            message = f"{error.filename or 'the machine'}: {error.strerror or error}"
         stderr().print(f"embedfleet: {plain(message)}", soft_wrap=True)
         raise typer.Exit(1)
 
@@ -40,6 +42,4 @@ app.command()(status.status)
 app.command()(status.revoke)
 app.command()(search.search)
 app.command()(doctor.doctor)
-# The commands that only talk to an API must work where the encoders' packages are not installed.
-with suppress(ModuleNotFoundError):
-    app.add_typer(import_module("embedfleet.cli.models").app, name="models")
+app.add_typer(models.app, name="models")

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from embedfleet.cli.output import emit, on_terminal, plain, stderr, stdout
 from embedfleet.encoders import models
-from embedfleet.encoders.files import ModelFiles, inspect, read_manifest
+from embedfleet.encoders.files import ModelFiles, inspect
+from embedfleet.encoders.manifest import read_manifest
 from embedfleet.encoders.registry import Backend
 from embedfleet.runtime.settings import ModelSettings
 

@@ -1,6 +1,7 @@
 """How an ingest shows its progress: bars on a terminal, JSON lines in a pipe."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from embedfleet.cli.ingestion import Outcome
+from embedfleet.cli.ingestion import Outcome, Seen
 from embedfleet.cli.output import emit, plain
 from embedfleet.cli.sources import Source
 
@@ -20,9 +21,9 @@ class Lines:
         """Print that an upload begins."""
         emit({"event": "uploading", "file": source.label, "document_key": source.key})
 
-    def progressed(self, source: Source, state: str, done: int, total: int | None) -> None:
+    def progressed(self, source: Source, seen: Seen) -> None:
         """Print where a document is."""
-        emit({"event": "progress", "file": source.label, "state": state, "done": done, "total": total})
+        emit({"event": "progress", "file": source.label, **asdict(seen)})
 
     def finished(self, source: Source, outcome: Outcome) -> None:
         """Print how a file ended."""
@@ -60,12 +61,12 @@ class Bars:
         shown = name if len(name) <= 40 else "…" + name[-39:]
         self._bars[source.key] = self._progress.add_task(shown, total=None, count="", state="uploading")
 
-    def progressed(self, source: Source, state: str, done: int, total: int | None) -> None:
+    def progressed(self, source: Source, seen: Seen) -> None:
         """Move the file's bar."""
-        count = f"{done}/{total} chunks" if total is not None else ""
-        self._progress.update(
-            self._bars[source.key], completed=done, total=total, count=count, state=state.lower()
-        )
+        count = f"{seen.done}/{seen.total} chunks" if seen.total is not None else ""
+        state = f"{seen.state.lower()} ({plain(seen.waits)})" if seen.waits else seen.state.lower()
+        bar = self._bars[source.key]
+        self._progress.update(bar, completed=seen.done, total=seen.total, count=count, state=state)
 
     def finished(self, source: Source, outcome: Outcome) -> None:
         """Replace the file's bar by a line."""

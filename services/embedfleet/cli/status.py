@@ -13,7 +13,7 @@ from embedfleet.contracts.errors import NotFound
 from embedfleet.contracts.jobs import JOBS
 from embedfleet.contracts.states import TERMINAL_TASK_STATES, TaskState
 
-LISTED = 100
+LISTED = 1000
 
 Url = Annotated[str, typer.Option(help="The API's address.")]
 
@@ -99,6 +99,7 @@ def _show_overview(client: Client) -> None:
     """Print counts of tasks by state, and of unfinished ones by queue."""
     states: dict[str, int] = {}
     queues: Counter[str] = Counter()
+    reasons: dict[str, set[str]] = {str(job.queue): set() for job in JOBS}
     more = False
     for state in TaskState:
         limit = 1 if state in TERMINAL_TASK_STATES else LISTED
@@ -106,17 +107,23 @@ def _show_overview(client: Client) -> None:
         tasks, states[state] = answer.get("tasks", []), int(answer.get("total", 0))
         if state not in TERMINAL_TASK_STATES:
             queues.update(_queue_of(task) for task in tasks)
+            for task in tasks:
+                reasons.setdefault(_queue_of(task), set()).add(str(task.get("wait_reason") or ""))
             more = more or states[state] > len(tasks)
     counted = {str(job.queue): queues[job.queue] for job in JOBS}
     if not on_terminal():
-        emit({"tasks": states, "unfinished": counted, "unfinished_is_complete": not more})
+        waits = {queue: sorted(found - {""}) for queue, found in reasons.items()}
+        emit({"tasks": states, "unfinished": counted, "unfinished_is_complete": not more, "waits": waits})
         return
     table = Table("state", "tasks")
     for name, count in states.items():
         table.add_row(name, str(count))
     stdout().print(table)
     for queue, count in counted.items():
-        stdout().print(f"{queue}: {'at least ' if more else ''}{count} unfinished")
+        why = ", ".join(sorted(reasons[queue] - {""}))
+        stdout().print(
+            f"{queue}: {'at least ' if more else ''}{count} unfinished {f'({why})' if why else ''}"
+        )
 
 
 def _queue_of(task: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ the ledger took the end of the task        nothing: the embedding tasks exist, t
 """
 
 import uuid
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -89,7 +90,7 @@ def _store(run: Run, chunks: list[Chunk]) -> list[Part]:
         run.check()
         piece = chunks[start : start + size]
         key = f"{chunk_prefix(run.document)}/{number}"
-        _worker.hold(run, lambda key=key, piece=piece: _blobs.put(key, chunkfiles.pack(piece)))
+        _worker.hold(run, partial(_blobs.put, key, chunkfiles.pack(piece)))
         run.alive()
         # The same id whoever runs this: a run that is repeated creates the same tasks.
         task_id = str(uuid.uuid5(uuid.UUID(run.task.id), str(number)))

@@ -26,10 +26,10 @@ Vectors = NDArray[np.float32]
 WINDOW_ROWS = 512
 CHECK_SECONDS = 0.2
 
-BATCH_ROWS = Histogram(
-    "fleet_batch_rows", "Rows in a batch of the lane.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-)
-BATCH_TASKS = Histogram("fleet_batch_tasks", "Tasks that share a batch.", buckets=(1, 2, 4, 8, 16, 32, 64))
+# Bounds one below the powers of two: "at least 16 rows" is what lies above 15.
+_SIZES = (1, 3, 7, 15, 31, 63, 127, 255, 511)
+BATCH_ROWS = Histogram("fleet_batch_rows", "Rows in a batch of the lane.", buckets=_SIZES)
+BATCH_TASKS = Histogram("fleet_batch_tasks", "Tasks that share a batch.", buckets=_SIZES)
 TOKENS = Counter("fleet_engine_tokens", "Tokens that the lane encoded.", ["kind"])
 
 _log = logging.getLogger(__name__)

@@ -98,8 +98,8 @@ def build(files: ModelFiles, engine: EngineSettings) -> Encoder:
     return OnnxEncoder(files, engine)
 
 
-def check_batch(token_ids: npt.NDArray[Any], lengths: npt.NDArray[Any], max_tokens: int) -> None:
-    """Refuse a batch that an encoder can't take.
+def check_batch(token_ids: npt.NDArray[Any], lengths: npt.NDArray[Any], files: ModelFiles) -> None:
+    """Refuse a batch that a model can't take: on a GPU a wrong id would end the whole process's CUDA.
 
     Raises:
         EmbeddingError: the code is `bad_batch`; the detail says what is wrong.
@@ -108,10 +108,12 @@ def check_batch(token_ids: npt.NDArray[Any], lengths: npt.NDArray[Any], max_toke
         problem = f"shapes {token_ids.shape} and {lengths.shape} are not (n, width) and (n,)"
     elif token_ids.dtype != np.int64 or lengths.dtype != np.int32:
         problem = f"dtypes {token_ids.dtype} and {lengths.dtype} are not int64 and int32"
-    elif token_ids.shape[1] > max_tokens:
-        problem = f"rows of {token_ids.shape[1]} tokens are longer than the model's {max_tokens}"
+    elif token_ids.shape[1] > files.max_tokens:
+        problem = f"rows of {token_ids.shape[1]} tokens are longer than the model's {files.max_tokens}"
     elif lengths.size and not (lengths.min() >= 1 and lengths.max() <= token_ids.shape[1]):
         problem = f"lengths from {lengths.min()} to {lengths.max()} are not within 1 to {token_ids.shape[1]}"
+    elif token_ids.size and not (token_ids.min() >= 0 and token_ids.max() < files.vocabulary):
+        problem = f"ids from {token_ids.min()} to {token_ids.max()} are not below {files.vocabulary}"
     else:
         return
     raise EmbeddingError(f"the encoder was given a wrong batch: {problem}", code="bad_batch")

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock, Timeout
 
 from embedfleet.contracts.errors import ConfigurationError
-from embedfleet.encoders.files import ModelFiles, damaged, file_sha256, inspect, sync, write_manifest
+from embedfleet.encoders.files import ModelFiles, inspect
+from embedfleet.encoders.manifest import damaged, file_sha256, sync, write_manifest
 from embedfleet.encoders.models import folder_name, home, known, locate, verify
 from embedfleet.encoders.registry import (
     KNOWN,

@@ -36,6 +36,11 @@ def read_golden(model_id: str) -> Golden | None:
     entry: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get(model_id)
     if entry is None:
         return None
+    return golden_of(entry)
+
+
+def golden_of(entry: dict[str, Any]) -> Golden:
+    """Return the golden set that one entry of a golden file holds."""
     texts = [item if isinstance(item, str) else item["repeat"] * item["times"] for item in entry["texts"]]
     numbers = np.frombuffer(base64.b64decode(entry["vectors"]), dtype="<f4").astype(np.float32)
     return Golden(texts, numbers.reshape(len(texts), -1))

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from embedfleet.contracts.errors import ConfigurationError
-from embedfleet.encoders.files import MANIFEST, ModelFiles, check, damaged, inspect
+from embedfleet.encoders.files import ModelFiles, inspect
+from embedfleet.encoders.manifest import MANIFEST, check, damaged
 from embedfleet.encoders.registry import KNOWN, Backend, KnownModel
 from embedfleet.runtime.settings import ModelSettings
 

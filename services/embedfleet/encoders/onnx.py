@@ -16,7 +16,8 @@ from embedfleet.encoders.base import (
     normalised,
     process_memory,
 )
-from embedfleet.encoders.files import ModelFiles, Pooling, damaged
+from embedfleet.encoders.files import ModelFiles, Pooling
+from embedfleet.encoders.manifest import damaged
 from embedfleet.runtime.settings import EngineSettings
 
 CUDA = "CUDAExecutionProvider"
@@ -42,7 +43,7 @@ class OnnxEncoder:
         self.dim = files.dim
         self.model_key = files.model_key
         self.precision = "fp32"
-        self._pooling = files.pooling
+        self._files = files
         self._session = _session(files, engine)
         self.device = "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
@@ -50,7 +51,7 @@ class OnnxEncoder:
 
     def encode(self, token_ids: Ids, lengths: Lengths) -> Vectors:
         """Return float32[n, dim]; see `Encoder.encode`."""
-        check_batch(token_ids, lengths, self.max_tokens)
+        check_batch(token_ids, lengths, self._files)
         if not len(lengths):
             return np.zeros((0, self.dim), dtype=np.float32)
         mask = np.arange(token_ids.shape[1]) < lengths[:, None]
@@ -59,7 +60,7 @@ class OnnxEncoder:
             "attention_mask": mask.astype(np.int64),
             "token_type_ids": np.zeros_like(token_ids),
         }
-        return normalised(_pool(self._run(feeds), mask, self._pooling))
+        return normalised(_pool(self._run(feeds), mask, self._files.pooling))
 
     def memory(self) -> int:
         """Return the resident bytes of the process."""

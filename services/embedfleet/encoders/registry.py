@@ -12,13 +12,16 @@ CONFIG_FILES = ("config.json", "modules.json", "sentence_bert_config.json", "1_P
 TOKENIZER_FILE = "tokenizer.json"
 PROMPTS_FILE = "config_sentence_transformers.json"
 VOCABULARY_FILE = "vocab.txt"
-TORCH_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", VOCABULARY_FILE)
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+TORCH_TOKENIZER_FILES = ("special_tokens_map.json", VOCABULARY_FILE)
+
+TEXT_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, PROMPTS_FILE)
 
 MODEL_FILES: Mapping[Backend, tuple[str, ...]] = {
-    "onnx": (*CONFIG_FILES, TOKENIZER_FILE, PROMPTS_FILE, ONNX_FILE),
-    "torch": (*CONFIG_FILES, TOKENIZER_FILE, PROMPTS_FILE, *TORCH_TOKENIZER_FILES, WEIGHTS_FILE),
+    "onnx": (*CONFIG_FILES, *TEXT_FILES, ONNX_FILE),
+    "torch": (*CONFIG_FILES, *TEXT_FILES, *TORCH_TOKENIZER_FILES, WEIGHTS_FILE),
 }
-OPTIONAL_FILES = frozenset({PROMPTS_FILE, *TORCH_TOKENIZER_FILES})
+OPTIONAL_FILES = frozenset({PROMPTS_FILE, TOKENIZER_CONFIG_FILE, *TORCH_TOKENIZER_FILES})
 
 
 @dataclass(frozen=True, slots=True)

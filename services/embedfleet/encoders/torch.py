@@ -12,7 +12,8 @@ from embedfleet.encoders.base import (
     normalised,
     process_memory,
 )
-from embedfleet.encoders.files import ModelFiles, damaged
+from embedfleet.encoders.files import ModelFiles
+from embedfleet.encoders.manifest import damaged
 from embedfleet.runtime.settings import EngineSettings
 
 try:
@@ -44,6 +45,7 @@ class TorchEncoder:
         self.dim = files.dim
         self.model_key = files.model_key
         self.precision = "fp32"
+        self._files = files
         self.device = _device(engine)
         if engine.threads:
             torch.set_num_threads(engine.threads)
@@ -55,7 +57,7 @@ class TorchEncoder:
 
     def encode(self, token_ids: Ids, lengths: Lengths) -> Vectors:
         """Return float32[n, dim]; see `Encoder.encode`."""
-        check_batch(token_ids, lengths, self.max_tokens)
+        check_batch(token_ids, lengths, self._files)
         if not len(lengths):
             return np.zeros((0, self.dim), dtype=np.float32)
         mask = np.arange(token_ids.shape[1]) < lengths[:, None]

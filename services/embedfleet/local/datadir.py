@@ -83,7 +83,7 @@ class DataDir:
             ) from error
         deadline = time.monotonic() + ORPHANS_END_SECONDS
         while not _locked(lock):
-            holder = int(os.pread(lock, 20, 0) or b"0")
+            holder = _holder(lock)
             if is_alive(holder) or time.monotonic() > deadline:
                 os.close(lock)
                 raise ConfigurationError(self._held_by(holder))
@@ -108,7 +108,18 @@ class DataDir:
             state = FleetState(**json.loads((self.path / "fleet.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        return state if is_alive(state.pid) else None
+        return state if self._is_held() else None
+
+    def _is_held(self) -> bool:
+        """Say whether a fleet holds the lock: an id in a file left by a crash may be another's now."""
+        try:
+            lock = os.open(self.path / "fleet.lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _locked(lock, fcntl.LOCK_SH)
+        finally:
+            os.close(lock)
 
     def _held_by(self, holder: int) -> str:
         """Return the sentence about a lock that is taken."""
@@ -131,10 +142,16 @@ def is_alive(pid: int) -> bool:
     return pid > 0
 
 
-def _locked(lock: int) -> bool:
+def _holder(lock: int) -> int:
+    """Return the process id in the lock's file; 0 for none."""
+    content = os.pread(lock, 20, 0)
+    return int(content) if content.isdigit() else 0
+
+
+def _locked(lock: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Try to take the lock; say whether it is ours."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

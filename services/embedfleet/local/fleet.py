@@ -1,6 +1,8 @@
 """`embedfleet up`: the processes of a cluster as children of one command, on one machine."""
 
 import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,8 +57,7 @@ def run(options: Options) -> None:
     try:
         port = _port(options.port)
         with StopSignals() as signals:
-            say = Console(stderr=True, highlight=False, soft_wrap=True).print
-            fleet = Supervisor(signals, lambda line: say(line, markup=False))
+            fleet = Supervisor(signals, _say)
             try:
                 state = _start(fleet, data, lock, port)
                 data.publish(state)
@@ -69,6 +70,12 @@ def run(options: Options) -> None:
                 fleet.stop()
     finally:
         os.close(lock)
+
+
+def _say(line: str) -> None:
+    """Print a line on stderr; a terminal that is gone must not keep the fleet from stopping well."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _start(fleet: Supervisor, data: DataDir, lock: int, port: int) -> FleetState:

@@ -90,10 +90,8 @@ def qdrant_store(data: DataDir, lock: int) -> Store:
 
 def api_member(data: DataDir, lock: int, env: Mapping[str, str], port: int) -> Member:
     """Return the API server, whose process is the janitor's, too."""
-    command = python_module("uvicorn", "--factory", "embedfleet.api.app:create_app", "--host", LOOPBACK)
-    command += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
-    command += ["--timeout-graceful-shutdown", "5"]
     env = {**env, "FLEET_HOST": LOOPBACK, "FLEET_PORT": str(port)}
+    command = python_module("embedfleet.api")
     child = Child("api", command, log=data.logs / "api.log", env=env, keep_open=[lock])
     return Member(child, answers(f"http://{LOOPBACK}:{port}/readyz"))
 

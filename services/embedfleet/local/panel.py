@@ -11,25 +11,38 @@ from rich.text import Text
 
 from embedfleet.local.datadir import FleetState
 
+DEFAULT_URL = "http://127.0.0.1:8000"
+
 
 def show(console: Console, state: FleetState, data_dir: Path) -> None:
-    """Print the links, what each part really is, and how to stop."""
+    """Print the links, what each part really is, and commands to begin with."""
     grid = Table.grid(padding=(0, 2))
     rows = [
         ("API docs", f"{state.url}/docs"),
-        ("Upload", f"curl -F file=@YOUR.pdf -F collection=demo {state.url}/api/v1/documents/upload"),
-        ("or", "embedfleet ingest FOLDER --collection demo"),
-        ("Search", 'embedfleet search "your question" --collection demo'),
         ("Redis", f"{state.parts['redis']}, at {state.redis}"),
         ("Qdrant", f"{state.parts['qdrant']}, at {state.qdrant}"),
-        ("Data, logs", f"{data_dir}, {data_dir / 'logs'}"),
+        ("Data", str(data_dir)),
+        ("Logs", str(data_dir / "logs")),
         ("Stop", "Ctrl-C"),
     ]
     for label, value in rows:
         grid.add_row(Text(label, style="bold"), Text(value, overflow="fold"))
     console.print(Panel(grid, title="Embedfleet is ready", expand=False))
+    # Outside the panel and not wrapped: lines to copy.
+    for command in _commands(state.url):
+        console.print(Text(f"  {command}"), soft_wrap=True)
 
 
 def ready_line(state: FleetState) -> str:
     """Return the JSON object that `--json` prints."""
     return json.dumps({"event": "ready", **asdict(state)})
+
+
+def _commands(url: str) -> list[str]:
+    """Return an upload, by both ways, and a search."""
+    option = "" if url == DEFAULT_URL else f" --url {url}"
+    return [
+        f"embedfleet ingest FOLDER --collection demo{option}",
+        f"curl -F file=@FILE.pdf -F collection=demo {url}/api/v1/documents/upload",
+        f'embedfleet search "your question" --collection demo{option}',
+    ]

@@ -10,6 +10,8 @@ from embedfleet.local.signals import StopSignals
 
 RESTART_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 FORGIVEN_SECONDS = 60.0
+# What programs say when they can't start like this: a wrong option, a setting that is not allowed.
+EXIT_REFUSED = 2
 STILL_WAITING_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 _IDLE_SECONDS = 2.0
@@ -161,6 +163,8 @@ class Supervisor:
         if now - member.child.started_at >= FORGIVEN_SECONDS:
             member.crashes = 0
         ended = how_it_ended(code)
+        if code == EXIT_REFUSED:
+            raise self._failure(member, "refused to start")
         if member.crashes >= len(self._delays):
             raise self._failure(member, f"{ended} and was restarted {member.crashes} times in vain")
         delay = self._delays[member.crashes]

@@ -39,15 +39,21 @@ _log = logging.getLogger(__name__)
 class Worker:
     """One process of a pool: runs jobs in the threads that Celery calls it from."""
 
-    def __init__(self, queue: Queue, ledger: Ledger, publish: Callable[[list[Job]], None]) -> None:
-        settings = load(LedgerSettings)
+    def __init__(
+        self,
+        queue: Queue,
+        ledger: Ledger,
+        publish: Callable[[list[Job]], None],
+        settings: LedgerSettings,
+        soft_limit: float,
+    ) -> None:
         self.name = f"{os.uname().nodename}:{os.getpid()}"
         self.ledger = ledger
         self.publish = publish
         self.draining = threading.Event()
         self.gate = Gate()
         self.leases = Leases(ledger, queue, self.name, self.gate, settings.lease_seconds)
-        self._soft_limit = load(BrokerSettings).soft_time_limit
+        self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
 
     def run(self, job: Job, work: Callable[[Run], None]) -> None:
@@ -138,7 +144,7 @@ def compose(
     ledger = Ledger.open(
         broker_settings, ledger_settings, mirror=CeleryResults(broker_settings, ledger_settings)
     )
-    worker = Worker(queue, ledger, publish)
+    worker = Worker(queue, ledger, publish, ledger_settings, broker_settings.soft_time_limit)
 
     def livez() -> list[str]:
         loops = {"consumer": _ConsumerBeat.heartbeat, "leases": worker.leases.heartbeat}

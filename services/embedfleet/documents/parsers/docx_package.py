@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import IO, BinaryIO, Self
 
 from embedfleet.contracts.errors import DocumentProcessingError
 from embedfleet.documents.parsers.block import Limits, corrupt, limit_exceeded
@@ -95,7 +95,7 @@ class Package:
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
             raise corrupt(f"its part {posixpath.basename(name)} can't be inflated") from error
 
-    def _counted(self, entry: "zipfile.ZipExtFile", stored: int) -> Iterator[bytes]:
+    def _counted(self, entry: IO[bytes], stored: int) -> Iterator[bytes]:
         limits = self._limits
         bound = min(limits.entry_bytes, max(_RATIO_MATTERS_ABOVE, limits.ratio * stored))
         size = 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_NESTING = 60
 
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_ATTRIBUTE = re.compile(r"""\b(?:title|alt|href|src)=(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 _SILENT = re.compile(r"\s*<(?:script|style)\b", re.IGNORECASE)
 _SILENT_END = re.compile(r"</(?:script|style)[^<>]*>", re.IGNORECASE)
 
@@ -101,7 +102,12 @@ def _without_tags(html: str) -> str:
     if _SILENT.match(html):
         end = _SILENT_END.search(html)
         html = html[end.end() :] if end else ""
-    return _TAG.sub("", _without_comments(html))
+    return _TAG.sub(_said_by_tag, _without_comments(html))
+
+
+def _said_by_tag(tag: re.Match[str]) -> str:
+    said = [value for pair in _ATTRIBUTE.findall(tag.group()) for value in pair if value]
+    return f" ({', '.join(said)}) " if said else ""
 
 
 def _without_comments(html: str) -> str:

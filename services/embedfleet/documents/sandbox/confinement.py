@@ -20,7 +20,7 @@ _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
-# Classic BPF over struct seccomp_data (linux/seccomp.h): number at 0, arch at 4, low word of argument n at 16 + 8n.
+# Classic BPF over struct seccomp_data (linux/seccomp.h): number at 0, arch at 4, argument n at 16 + 8n.
 _LOAD, _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER, _ARCH, _ARGUMENT_0 = 0, 4, 16
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000

@@ -104,10 +104,12 @@ class SandboxPool:
         """Kill all children, also those at work, and start no more."""
         with self._changed:
             self._closed = True
-            children = [*self._idle, *self._lent]
+            idle = list(self._idle)
             self._idle.clear()
+            for child in self._lent:
+                child.stop()
             self._changed.notify_all()
-        for child in children:
+        for child in idle:
             child.kill()
         self._starter.join()
 
@@ -184,9 +186,8 @@ class SandboxPool:
         try:
             child = SandboxChild(self._config)
         except (OSError, ChildDied) as error:
-            raise FleetError(
-                f"A sandbox child can't be started: {error}", code="sandbox_unavailable"
-            ) from error
+            detail = f"A sandbox child can't be started: {error}"
+            raise FleetError(detail, code="sandbox_unavailable") from error
         child.wait_ready(self._stop_when_closed)
         if not child.sealed:
             log.warning(

@@ -124,6 +124,8 @@ class SandboxChild:
                     raise timeout_error(seconds)
                 if frame is None and poll.poll(1000 * min(TICK_SECONDS, deadline - now)):
                     self._fill()
+        except GeneratorExit:
+            raise
         except BaseException:
             self.kill()
             raise

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from embedfleet.encoders.files import MAX_JSON_BYTES, READ_BYTES
+from embedfleet.encoders.files import MAX_JSON_BYTES
+from embedfleet.encoders.manifest import READ_BYTES
 from embedfleet.encoders.registry import ONNX_FILE, TOKENIZER_FILE, VOCABULARY_FILE, WEIGHTS_FILE, Pin
 
 MAX_SMALL_BYTES = 64_000_000

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from embedfleet.contracts.errors import ConfigurationError
-from embedfleet.encoders.files import MAX_JSON_BYTES, READ_BYTES
+from embedfleet.encoders.files import MAX_JSON_BYTES
 from embedfleet.encoders.registry import Pin
 from embedfleet.encoders.sources.expected import Expected, limit, of_answer, of_pin
 
@@ -166,7 +166,8 @@ class Hub:
             size = expected.size if expected.size is not None else limit(name)
             if size > limit(name):
                 raise HubRefused(f"{url} has {size} bytes; more than {limit(name)} are not taken")
-            with path.open("ab" if resumed else "wb") as out:
+            # Unbuffered: a process that is killed keeps all that has arrived.
+            with path.open("ab" if resumed else "wb", buffering=0) as out:
                 for piece in _bounded(response, size - out.tell(), url):
                     out.write(piece)
                     self._progress(name, out.tell(), len(piece), size)
@@ -223,7 +224,8 @@ def _starts_at(response: httpx.Response, offset: int) -> bool:
 
 def _bounded(response: httpx.Response, size: int, url: str) -> Iterator[bytes]:
     left = size
-    for piece in response.iter_raw(READ_BYTES):
+    # As it arrives: a chunk size would hold back, and lose, what came just before a break.
+    for piece in response.iter_raw():
         left -= len(piece)
         if left < 0:
             raise HubRefused(f"{url} sent more than the expected {size} bytes")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from embedfleet.contracts.errors import ConfigurationError
-from embedfleet.encoders.files import READ_BYTES
+from embedfleet.encoders.manifest import READ_BYTES
 from embedfleet.encoders.registry import Package, Pin
 from embedfleet.encoders.sources.export import ThrowawayEnvironment
 

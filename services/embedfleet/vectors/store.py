@@ -1,51 +1,38 @@
-"""Qdrant: the only place that talks to it. One collection a (tenant, collection), one point a chunk.
+"""The vector store: collections, upserts, deletes and search, each of them idempotent.
 
-Everything is idempotent, so a redelivered task, a second worker or a retry after a lost answer changes
-nothing. Upserts bypass qdrant-client's models: JSON written by orjson straight from the float32 rows goes
-to the same REST route, at a quarter of the time a point (`tests/vectors/bench_vectors.py`).
+A redelivered task, a second worker or a retry after a lost answer changes nothing. Upserts bypass
+qdrant-client's models: JSON that orjson writes straight from the float32 rows goes to the same REST route.
 """
 
-import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpx
 import numpy as np
-import numpy.typing as npt
-import orjson
-from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.http.exceptions import UnexpectedResponse
 
-from embedfleet.contracts.errors import DependencyDown, FleetError, InvalidRequest, VectorStoreError
+from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
+from embedfleet.vectors.points import Value, Vectors, equals, metadata_equals, of_document, upsert_bodies
+from embedfleet.vectors.refusals import CollectionAbsent, cause_of, refusal
 
 Answer = TypeVar("Answer")
-Vectors = npt.NDArray[np.float32]
-Metadata = dict[str, str | int | bool]
 
-# Qdrant refuses bodies over 32 MB as it is shipped (service.max_request_size_mb).
-MAX_BODY_BYTES = 16_000_000
-IDS_A_REQUEST = 1000
 CONNECTIONS = 128
 QDRANT_PORT = 6333
+IDS_A_REQUEST = 1000
 INDEXES = {
     "document_id": models.PayloadSchemaType.KEYWORD,
     "generation": models.PayloadSchemaType.INTEGER,
 }
 # A server may close an idle connection just as we write to it; every request here may be sent twice.
 STALE_CONNECTION = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
-
-
-class CollectionAbsent(VectorStoreError):
-    """The collection isn't there (any more); `VectorStore.ensure_collection` makes it."""
-
-    default_code = "collection_absent"
-    default_status = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +128,7 @@ class VectorStore:
         Raises:
             VectorStoreError: ``bad_vector`` for NaN or infinity, ``bad_payload`` for what JSON can't hold.
         """
-        for body in _bodies(ids, vectors, payloads):
+        for body in upsert_bodies(ids, vectors, payloads):
             try:
                 self._put_points(name, body)
             except CollectionAbsent:
@@ -156,9 +143,7 @@ class VectorStore:
         for at in range(0, len(ids), IDS_A_REQUEST):
             piece = list(ids[at : at + IDS_A_REQUEST])
             try:
-                records = self._ask(
-                    lambda piece=piece: self._client.retrieve(name, piece, with_payload=False)  # type: ignore[misc]
-                )
+                records = self._ask(partial(self._client.retrieve, name, piece, with_payload=False))
             except CollectionAbsent:
                 return set()
             found.update(str(record.id) for record in records)
@@ -175,28 +160,21 @@ class VectorStore:
             keep: the one generation that stays; None: none does.
             through: the newest generation that may go; None: all may.
         """
-        newest = models.Range(lte=through)
-        selection = models.Filter(
-            must=[_equals("document_id", document_id)]
-            + ([] if through is None else [models.FieldCondition(key="generation", range=newest)]),
-            must_not=None if keep is None else [_equals("generation", keep)],
-        )
+        points = models.FilterSelector(filter=of_document(document_id, keep, through))
         try:
-            self._ask(lambda: self._client.delete(name, models.FilterSelector(filter=selection), wait=True))
+            self._ask(partial(self._client.delete, name, points, wait=True))
         except CollectionAbsent:
             return
 
     def count(self, name: str, document_id: str | None = None, generation: int | None = None) -> int:
         """Count exactly the points of a collection, of a document, of a generation; 0 when it is absent."""
         wanted = {"document_id": document_id, "generation": generation}
-        must = [_equals(key, value) for key, value in wanted.items() if value is not None]
+        must = [equals(key, value) for key, value in wanted.items() if value is not None]
+        query = models.Filter(must=must) if must else None
         try:
-            answer = self._ask(
-                lambda: self._client.count(name, count_filter=models.Filter(must=must or None), exact=True)
-            )
+            return self._ask(partial(self._client.count, name, count_filter=query, exact=True)).count
         except CollectionAbsent:
             return 0
-        return answer.count
 
     def search(
         self,
@@ -204,7 +182,7 @@ class VectorStore:
         vector: Vectors,
         limit: int,
         document_ids: Sequence[str] = (),
-        metadata: Metadata | None = None,
+        metadata: dict[str, Value] | None = None,
     ) -> list[ScoredChunk]:
         """Find the points nearest to a vector by cosine similarity, best first.
 
@@ -218,33 +196,33 @@ class VectorStore:
         Raises:
             InvalidRequest: a key or value that can't be asked for.
         """
-        must = [_metadata_equals(key, value) for key, value in (metadata or {}).items()]
+        must = [metadata_equals(key, value) for key, value in (metadata or {}).items()]
         if document_ids:
             any_of = models.MatchAny(any=list(document_ids))
             must.append(models.FieldCondition(key="document_id", match=any_of))
+        nearest = partial(
+            self._client.query_points,
+            name,
+            query=np.asarray(vector, np.float32).tolist(),
+            query_filter=models.Filter(must=must) if must else None,
+            limit=limit,
+        )
         try:
-            answer = self._ask(
-                lambda: self._client.query_points(
-                    name,
-                    query=np.asarray(vector, np.float32).tolist(),
-                    query_filter=models.Filter(must=must) if must else None,
-                    limit=limit,
-                )
-            )
+            answer = self._ask(nearest)
         except CollectionAbsent:
             return []
         return [ScoredChunk(point.score, point.payload or {}) for point in answer.points]
 
     def _settle_collection(self, name: str, dim: int) -> int:
         try:
-            info = self._ask(lambda: self._client.get_collection(name))
+            info = self._ask(partial(self._client.get_collection, name))
         except CollectionAbsent:
             self._create(name, dim)
-            info = self._ask(lambda: self._client.get_collection(name))
+            info = self._ask(partial(self._client.get_collection, name))
         for field, schema in INDEXES.items():
             # Asked of an old collection, too: its creator may have died between the two calls.
             if field not in info.payload_schema:
-                self._ask(lambda f=field, s=schema: self._client.create_payload_index(name, f, s, wait=True))  # type: ignore[misc]
+                self._ask(partial(self._client.create_payload_index, name, field, schema, wait=True))
         vectors = info.config.params.vectors
         if not isinstance(vectors, models.VectorParams):
             raise VectorStoreError(f"collection {name} has named vectors; use another collection")
@@ -253,9 +231,9 @@ class VectorStore:
     def _create(self, name: str, dim: int) -> None:
         vectors = models.VectorParams(size=dim, distance=models.Distance.COSINE)
         try:
-            self._ask(lambda: self._client.create_collection(name, vectors))
+            self._ask(partial(self._client.create_collection, name, vectors))
         except VectorStoreError as error:
-            if error.status != httpx.codes.CONFLICT:
+            if error.status != HTTPStatus.CONFLICT:
                 raise
 
     def _put_points(self, name: str, body: bytes) -> None:
@@ -266,7 +244,7 @@ class VectorStore:
                 content=body,
                 headers={"content-type": "application/json"},
             )
-            if response.status_code != httpx.codes.OK:
+            if response.status_code != HTTPStatus.OK:
                 raise UnexpectedResponse.for_response(response)
 
         self._ask(put)
@@ -275,9 +253,17 @@ class VectorStore:
         try:
             try:
                 return request()
-            except (ResponseHandlingException, httpx.HTTPError) as error:
-                if not isinstance(_cause(error), STALE_CONNECTION):
+            except Exception as error:
+                if not isinstance(cause_of(error), STALE_CONNECTION):
                     raise
                 return request()
         except Exception as error:
-            raise self._named(error) from error
+            named = refusal(error, self.address)
+            if named is None:
+                raise
+            raise named from error
+
+
+def _origin(parts: SplitResult) -> str:
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{parts.port or QDRANT_PORT}{parts.path.rstrip('/')}"

@@ -1,0 +1,44 @@
+"""Serve the API: ``python -m embedfleet.api``; exits with 2 and one line when the settings are wrong."""
+
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from embedfleet.api.app import create_app
+from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.runtime.settings import ApiSettings, load
+
+DRAIN_SECONDS = 5
+
+
+def main() -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    try:
+        app, settings = create_app(), load(ApiSettings)
+    except ConfigurationError as error:
+        return _refuse(error.detail)
+    except ValidationError as error:
+        return _refuse(
+            "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors(include_input=False))
+        )
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    return 0
+
+
+def _refuse(reason: str) -> int:
+    print(f"embedfleet api can't start: {reason}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""What the routes work with, and who is asking."""
+
+import logging
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+
+from embedfleet.api.keys import DEFAULT_TENANT, ApiKeys, is_loopback
+from embedfleet.api.retrieval import QueryEncoder
+from embedfleet.contracts.errors import FleetError, Unauthorized
+from embedfleet.janitor import Janitor
+from embedfleet.runtime import broker
+from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.intake import Intake
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.results import CeleryResults
+from embedfleet.runtime.settings import (
+    ApiSettings,
+    BlobSettings,
+    BrokerSettings,
+    EngineSettings,
+    LedgerSettings,
+    ModelSettings,
+    VectorSettings,
+    load,
+)
+from embedfleet.vectors import VectorStore
+
+REDIS_SECONDS = 1.5
+PUBLISH_SECONDS = 0.5
+QDRANT_SECONDS = 10
+
+_log = logging.getLogger(__name__)
+_bearer = HTTPBearer(auto_error=False, description="An API key.")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")
+
+
+class Forbidden(FleetError):
+    """No key is configured, and the caller isn't this machine."""
+
+    default_code = "keys_required"
+    default_status = 403
+    retryable = False
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the routes; made once a process."""
+
+    ledger: Ledger
+    blobs: Blobs
+    intake: Intake
+    store: VectorStore
+    encoder: QueryEncoder
+    janitor: Janitor
+    keys: ApiKeys
+    settings: ApiSettings
+
+    @classmethod
+    def open(cls, settings: ApiSettings, keys: ApiKeys) -> Self:
+        """Make them from the environment; neither Redis nor Qdrant has to be up.
+
+        Raises:
+            ConfigurationError: the model isn't here or can't be used.
+        """
+        encoder = QueryEncoder.load(load(ModelSettings), load(EngineSettings))
+        redis, records = load(BrokerSettings), load(LedgerSettings)
+        _hurry()
+        mirror = CeleryResults(redis, records)
+        blobs = Blobs(load(BlobSettings).blob_url)
+        ledger = Ledger.open(redis, records, mirror, timeout=REDIS_SECONDS, retries=0)
+        vectors = load(VectorSettings)
+        patient = Ledger.open(redis, records, mirror)
+        return cls(
+            ledger=ledger,
+            blobs=blobs,
+            intake=Intake(ledger, blobs, broker.publish),
+            store=VectorStore(vectors.model_copy(update={"timeout": min(vectors.timeout, QDRANT_SECONDS)})),
+            encoder=encoder,
+            janitor=Janitor(patient, blobs, VectorStore(vectors), broker.publish, records),
+            keys=keys,
+            settings=settings,
+        )
+
+
+def _hurry() -> None:
+    """Let a publish give up early: it tries three times, and the janitor repeats what it missed."""
+    options = broker.app.conf.broker_transport_options
+    options |= {"socket_timeout": PUBLISH_SECONDS, "socket_connect_timeout": PUBLISH_SECONDS}
+
+
+async def services_of(request: Request) -> Services:
+    """Return the services of the app that serves this request."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
+
+
+async def tenant_of(
+    request: Request,
+    services: ServicesOf,
+    _bearer_documented: Annotated[object, Depends(_bearer)] = None,
+    _header_documented: Annotated[object, Depends(_header)] = None,
+) -> str:
+    """Return the tenant of the caller's key.
+
+    Raises:
+        Unauthorized: no key, or one that is not known.
+        Forbidden: there are no keys, and the request comes from elsewhere.
+    """
+    keys = services.keys
+    if not keys.entries:
+        if not (keys.open_to_all or _stays_here(request)):
+            raise Forbidden(
+                "This server has no API keys, so it answers on the loopback address only: set FLEET_API_KEYS,"
+                " or FLEET_AUTH=off to let everyone in."
+            )
+        return DEFAULT_TENANT
+    entry = keys.find(_secret(request))
+    if entry is None:
+        raise Unauthorized(
+            "Send a valid API key in the header `Authorization: Bearer <key>` or `X-API-Key: <key>`."
+        )
+    return entry.tenant
+
+
+Tenant = Annotated[str, Depends(tenant_of)]
+
+
+def _secret(request: Request) -> bytes:
+    """Return the key as it was sent; empty without one."""
+    scheme, parameter = get_authorization_scheme_param(request.headers.get("authorization"))
+    secret = parameter if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+    return secret.encode("latin-1")
+
+
+def _stays_here(request: Request) -> bool:
+    """Say whether a request came over the loopback address, and not from a web page elsewhere.
+
+    The name in `Host` must be local, too: a page whose name was rebound to 127.0.0.1 has its own.
+    """
+    server = request.scope.get("server") or ("", None)
+    if not (is_loopback(server[0]) and is_loopback(request.url.hostname or "")):
+        return False
+    return request.headers.get("sec-fetch-site") != "cross-site"

@@ -1,0 +1,136 @@
+"""/api/v1/documents: take uploads, show documents."""
+
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from embedfleet.api.answers import DocumentAnswer, DocumentList, UploadAnswer
+from embedfleet.api.dependencies import Services, ServicesOf, Tenant
+from embedfleet.api.problems import documented
+from embedfleet.api.upload import UploadForm, clean_filename, extension_of, form_schema, received
+from embedfleet.api.waits import Waits
+from embedfleet.contracts.documents import COLLECTION_PATTERN, Document, document_id
+from embedfleet.contracts.errors import InvalidRequest, NotFound
+from embedfleet.contracts.states import DocumentState, TaskState
+from embedfleet.documents.file_types import HEAD_BYTES, check_type
+from embedfleet.runtime.blobs import upload_key
+from embedfleet.runtime.records import Acceptance
+
+COPY_BYTES = 1 << 20
+
+router = APIRouter(prefix="/api/v1/documents", tags=["documents"], responses=documented(401, 403, 422, 503))
+
+_log = logging.getLogger(__name__)
+
+
+@router.post(
+    "/upload", status_code=202, openapi_extra=form_schema(), responses=documented(400, 408, 413, 415)
+)
+async def upload(request: Request, response: Response, tenant: Tenant, services: ServicesOf) -> UploadAnswer:
+    """Take a file; the answer comes at once, and `Location` is where to ask for its task.
+
+    The same file with the same options under the same key is not processed again: the answer has the
+    ids of the first upload. Anything else under the same key becomes the document's next generation.
+    """
+    async with received(request) as (form, file):
+        answer = await run_in_threadpool(accept, services, tenant, form, file)
+    response.headers["Location"] = f"/api/v1/tasks/{answer.task_id}"
+    return answer
+
+
+@router.get("/")
+@router.get("", include_in_schema=False)
+def documents(
+    tenant: Tenant,
+    services: ServicesOf,
+    collection: Annotated[str | None, Query(pattern=COLLECTION_PATTERN)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> DocumentList:
+    """List documents, newest first."""
+    found, total = services.ledger.documents(tenant, collection, limit)
+    waits = Waits(services.ledger)
+    return DocumentList(
+        documents=[DocumentAnswer.of(one, waits.of_document(one)) for one in found], total=total
+    )
+
+
+@router.get("/{document_id}", responses=documented(404))
+def document(document_id: str, tenant: Tenant, services: ServicesOf) -> DocumentAnswer:
+    """Show one document."""
+    found = services.ledger.document(tenant, document_id)
+    if found is None:
+        raise NotFound(f"There is no document {document_id[:64]} of yours.", code="document_not_found")
+    return DocumentAnswer.of(found, Waits(services.ledger).of_document(found))
+
+
+def accept(services: Services, tenant: str, form: UploadForm, file: UploadFile) -> UploadAnswer:
+    """Check a file, store it and queue it; blocks.
+
+    Raises:
+        InvalidRequest: its name or size is not taken; nothing was stored.
+        DocumentProcessingError: its type is not taken, or it is empty; nothing was stored.
+        DependencyDown: Redis or the blobs can't be reached.
+    """
+    filename, limit = clean_filename(file.filename or ""), services.settings.max_upload_bytes
+    size = file.size or 0
+    if size > limit:
+        raise InvalidRequest(f"The file is larger than {limit:,} bytes.", code="too_large", status=413)
+    media_type = check_type(extension_of(filename), file.file.read(HEAD_BYTES))
+    services.ledger.ping()  # before the copy: with Redis down the answer must not wait for the disk
+    new = _document(tenant, form, filename, media_type, size, services.encoder.model_key)
+    digest = hashlib.sha256()
+    services.blobs.put(new.blob, _copied(file.file, digest))
+    new.content_hash = digest.hexdigest()
+    acceptance = services.intake.accept(new)
+    _log.info("accepted", extra={"task_id": acceptance.task_id, "document_id": new.id, "tenant": tenant})
+    return _answer(services, tenant, new, acceptance)
+
+
+def _document(
+    tenant: str, form: UploadForm, filename: str, media_type: str, size: int, model_key: str
+) -> Document:
+    key, task_id, now = form.document_key or filename, str(uuid.uuid4()), time.time()
+    identity = document_id(tenant, form.collection, key)
+    return Document(
+        id=identity,
+        tenant=tenant,
+        collection=form.collection,
+        document_key=key,
+        filename=filename,
+        media_type=media_type,
+        size_bytes=size,
+        content_hash="",
+        options=form.options,
+        metadata=form.metadata,
+        model_key=model_key,
+        state=DocumentState.QUEUED,
+        task_id=task_id,
+        blob=upload_key(tenant, identity, task_id, extension_of(filename)),
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _copied(file: BinaryIO, digest: "hashlib._Hash") -> Iterator[bytes]:
+    file.seek(0)
+    while piece := file.read(COPY_BYTES):
+        digest.update(piece)
+        yield piece
+
+
+def _answer(services: Services, tenant: str, new: Document, acceptance: Acceptance) -> UploadAnswer:
+    status, message = TaskState.PENDING, f"{new.filename} is queued"
+    if acceptance.unchanged:
+        task = services.ledger.task(tenant, acceptance.task_id)
+        status = task.state if task else TaskState.SUCCESS
+        message = f"{new.filename} is here already with the same content and options; nothing to do"
+    elif acceptance.generation > 1:
+        message = f"{new.filename} is queued as generation {acceptance.generation} of its document"
+    return UploadAnswer(task_id=acceptance.task_id, document_id=new.id, status=status, message=message)

@@ -1,0 +1,79 @@
+"""/api/v1/tasks: what became of the work, and how to stop it."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from embedfleet.api.answers import RevokeAnswer, TaskAnswer, TaskList
+from embedfleet.api.dependencies import Services, ServicesOf, Tenant
+from embedfleet.api.problems import documented
+from embedfleet.api.waits import Waits
+from embedfleet.contracts.errors import Gone, NotFound
+from embedfleet.contracts.states import TaskState
+from embedfleet.runtime.records import Task
+
+router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], responses=documented(401, 403, 422, 503))
+
+
+@router.get("/")
+@router.get("", include_in_schema=False)
+def tasks(
+    tenant: Tenant,
+    services: ServicesOf,
+    status: Annotated[list[TaskState] | None, Query(description="May be given several times.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> TaskList:
+    """List tasks, newest first; finished ones until their details expire."""
+    wanted = list(dict.fromkeys(status or TaskState))
+    found, total = services.ledger.tasks(tenant, wanted, limit)
+    return TaskList(tasks=_answers(services, tenant, found), total=total)
+
+
+@router.get("/{task_id}", responses=documented(404, 410))
+def task(task_id: str, tenant: Tenant, services: ServicesOf) -> TaskAnswer:
+    """Show a task and the document it works on: polling this one address is enough."""
+    return _answers(services, tenant, [_existing(services, tenant, task_id)])[0]
+
+
+@router.post("/{task_id}/revoke", responses=documented(404, 410))
+def revoke(task_id: str, tenant: Tenant, services: ServicesOf) -> RevokeAnswer:
+    """Stop the work on a task's document, with all its unfinished tasks.
+
+    What was searchable before stays so; nothing of the stopped generation ever is.
+    """
+    found = _existing(services, tenant, task_id)
+    if services.ledger.revoke(tenant, task_id):
+        message = f"Document {found.document_id} and all its unfinished tasks are revoked."
+        return RevokeAnswer(success=True, task_id=task_id, message=message)
+    document = services.ledger.document(tenant, found.document_id)
+    message = "Nothing to stop: the document is gone."
+    if document and document.generation != found.generation:
+        message = "Nothing to stop: a newer upload of the document took this task's place."
+    elif document:
+        message = f"Nothing to stop: the document is {document.state} already."
+    return RevokeAnswer(success=False, task_id=task_id, message=message)
+
+
+def _existing(services: Services, tenant: str, task_id: str) -> Task:
+    found = services.ledger.task(tenant, task_id)
+    if found is not None:
+        return found
+    if services.ledger.has_expired(tenant, task_id):
+        raise Gone(
+            f"Task {task_id[:64]} has ended and its details have expired; ask for its document instead.",
+            code="task_expired",
+        )
+    raise NotFound(f"There is no task {task_id[:64]} of yours.", code="task_not_found")
+
+
+def _answers(services: Services, tenant: str, found: Sequence[Task]) -> list[TaskAnswer]:
+    waits = Waits(services.ledger)
+    ids = {one.document_id for one in found}
+    documents = {key: services.ledger.document(tenant, key) for key in ids}
+    answers = []
+    for one in found:
+        document = documents[one.document_id]
+        wait_reason = waits.of_document(document) if document else None
+        answers.append(TaskAnswer.of(one, waits.of_task(one), document, wait_reason))
+    return answers

@@ -1,0 +1,48 @@
+"""The tiny model, the real one, and a stand-in hub."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from embedfleet.encoders.fetch import fetch
+from embedfleet.encoders.files import ModelFiles, inspect
+from embedfleet.encoders.golden import Golden, golden_of
+from embedfleet.runtime.settings import ModelSettings
+from tests.encoders.stand_in_hub import StandInHub
+
+HERE = Path(__file__).parent
+TINY = HERE / "tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny_files() -> ModelFiles:
+    """A random BERT of 16 dimensions."""
+    return inspect(TINY, "test/tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_golden() -> Golden:
+    """What sentence-transformers gives for the tiny model."""
+    return golden_of(json.loads((HERE / "tiny_golden.json").read_text("utf-8"))["test/tiny"])
+
+
+@pytest.fixture
+def tiny_copy(tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may damage."""
+    return Path(shutil.copytree(TINY, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def real_files() -> ModelFiles:
+    """The real model, fetched into the ordinary cache where it isn't there yet."""
+    return fetch(ModelSettings(), print)
+
+
+@pytest.fixture
+def hub() -> Iterator[StandInHub]:
+    """A hub that has the tiny model."""
+    with StandInHub(TINY) as stand_in:
+        yield stand_in

@@ -1,0 +1,159 @@
+import threading
+from collections.abc import Callable
+
+import pytest
+from celery.exceptions import Reject
+
+from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError
+from embedfleet.contracts.jobs import Job, Queue
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.records import Part, Task
+from embedfleet.runtime.runs import Run
+from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.worker import Worker
+from tests.runtime.uploads import upload
+
+WAIT_SECONDS = 20
+DOWN = DependencyDown("Qdrant", "127.0.0.1:6333", "refused")
+
+
+@pytest.fixture
+def worker(ledger: Ledger) -> Worker:
+    published: list[Job] = []
+    worker = Worker(Queue.DOCUMENTS, ledger, published.extend, LedgerSettings(lease_seconds=0.5), 600)
+    worker.published = published  # type: ignore[attr-defined]
+    worker.gate._retry_seconds = 0.05
+    return worker
+
+
+def task_of(worker: Worker) -> Task:
+    task = worker.ledger.task("default", "t1")
+    assert task
+    return task
+
+
+def run(worker: Worker, work: Callable[[Run], None]) -> Task:
+    (job,) = worker.ledger.accept(upload()).publish
+    worker.run(job, work)
+    return task_of(worker)
+
+
+def finish(worker: Worker) -> Callable[[Run], None]:
+    def work(run: Run) -> None:
+        assert worker.ledger.chunked(run.claim, [Part("p", 0, 1, "f")], {"success": True}) is not None
+
+    return work
+
+
+def test_work_that_ends_is_a_success(worker: Worker) -> None:
+    task = run(worker, finish(worker))
+    assert (task.state, task.result) == ("SUCCESS", {"success": True})
+
+
+def test_a_permanent_error_fails_at_once(worker: Worker) -> None:
+    def work(run: Run) -> None:
+        raise DocumentProcessingError("page 3 is torn", code="corrupt")
+
+    task = run(worker, work)
+    assert task.error
+    assert (task.state, task.error["code"], task.error["detail"]) == ("FAILURE", "corrupt", "page 3 is torn")
+
+
+def test_an_unexpected_error_is_retried(worker: Worker) -> None:
+    def work(run: Run) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    task = run(worker, work)
+    assert task.error
+    assert (task.state, task.attempt) == ("RETRY", 1)
+    assert "ZeroDivisionError" in task.error["detail"]
+
+
+def test_a_dependency_that_is_down_spends_no_attempt_and_closes_the_gate(worker: Worker) -> None:
+    def work(run: Run) -> None:
+        raise DOWN
+
+    task = run(worker, work)
+    assert (task.state, task.attempt) == ("PENDING", 0)
+    assert "Qdrant" in worker.gate.reason
+
+
+def test_work_in_hand_is_held_until_the_dependency_is_back(worker: Worker) -> None:
+    failures = [DOWN, DOWN]
+
+    def work(run: Run) -> None:
+        worker.hold(run, lambda: (_ for _ in ()).throw(failures.pop()) if failures else None)
+        finish(worker)(run)
+
+    assert run(worker, work).state == "SUCCESS"
+    assert worker.gate.reason == ""
+
+
+def test_a_draining_worker_hands_back_what_it_holds(worker: Worker) -> None:
+    def work(run: Run) -> None:
+        worker.draining.set()
+        run.check()
+
+    task = run(worker, work)
+    assert (task.state, task.attempt) == ("PENDING", 0)
+    assert [job.task_id for job in worker.published] == ["t1"]  # type: ignore[attr-defined]
+
+
+def test_a_draining_worker_claims_nothing(worker: Worker) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    worker.draining.set()
+    with pytest.raises(Reject):
+        worker.run(job, finish(worker))
+    assert task_of(worker).state == "PENDING"
+
+
+def test_a_revoked_run_is_told_within_a_beat(worker: Worker) -> None:
+    worker.leases.start()
+    told = threading.Event()
+
+    def work(run: Run) -> None:
+        assert worker.ledger.revoke("default", "t1")
+        deadline = threading.Timer(WAIT_SECONDS, lambda: None)
+        deadline.start()
+        while deadline.is_alive() and not run.is_lost:
+            pass
+        deadline.cancel()
+        told.set() if run.is_lost else None
+        run.check()
+
+    assert run(worker, work).state == "REVOKED"
+    assert told.is_set()
+    worker.leases.stop()
+
+
+def test_a_run_without_progress_loses_its_lease(ledger: Ledger, worker: Worker) -> None:
+    worker.leases.start()
+    taken_over: list[Job] = []
+
+    def hang(run: Run) -> None:
+        run.enter("parse", patience=0.1)
+        while not taken_over:
+            taken_over.extend(ledger.scan())
+        assert run.is_lost
+        run.check()
+
+    run(worker, hang)
+    assert [job.task_id for job in taken_over] == ["t1"]
+    worker.leases.stop()
+
+
+def test_progress_keeps_a_long_run_alive(worker: Worker) -> None:
+    worker.leases.start()
+    lease = 0.5
+
+    def work(run: Run) -> None:
+        run.enter("parse", patience=lease)
+        waited = threading.Event()
+        for page in range(10):
+            waited.wait(lease / 4)
+            run.progress(page, 10)
+            assert worker.ledger.scan() == []
+        finish(worker)(run)
+
+    assert run(worker, work).state == "SUCCESS"
+    worker.leases.stop()
