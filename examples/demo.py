@@ -84,7 +84,7 @@ def _search(url: str, search: dict[str, str]) -> bool:
 def _totals(url: str) -> tuple[int, int]:
     answer = httpx.get(f"{url}/api/v1/documents", params={"collection": COLLECTION}, timeout=30)
     documents = answer.raise_for_status().json()["documents"]
-    return len(documents), sum(document["chunk_count"] for document in documents)
+    return len(documents), sum(document["progress"]["total"] for document in documents)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import httpx
 import redis
 
 from embedfleet.local.ports import LOOPBACK, free_ports
-from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings

@@ -52,7 +52,12 @@ def test_without_a_known_key_every_route_is_401(
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Authorization": f"Bearer {ALPHA_KEY}"}, {"authorization": f"bearer {ALPHA_KEY}"}, {"x-api-key": ALPHA_KEY}]
+    "headers",
+    [
+        {"Authorization": f"Bearer {ALPHA_KEY}"},
+        {"authorization": f"bearer {ALPHA_KEY}"},
+        {"x-api-key": ALPHA_KEY},
+    ],
 )
 def test_key_in_either_header_is_taken(api: Api, headers: dict[str, str]) -> None:
     assert httpx.get(api.url + LIST, headers=headers, trust_env=False).status_code == 200
@@ -96,12 +101,22 @@ def test_bare_server_without_keys_answers_this_machine_only(keyless: dict[str, s
         assert (refused.status_code, refused.json()["code"]) == (403, "keys_required")
         assert "FLEET_API_KEYS" in refused.json()["detail"]
         # A name that leads here, as after DNS rebinding, and a page elsewhere that posts a form.
-        for headers in ({"Host": "evil.example"}, {"Host": ""}, {"Sec-Fetch-Site": "cross-site"}):
+        for headers in (
+            {"Host": "evil.example"},
+            {"Host": ""},
+            {"Host": "["},
+            {"Sec-Fetch-Site": "cross-site"},
+        ):
             assert httpx.get(api.url + LIST, headers=headers, trust_env=False).status_code == 403
         # The connection decides, whatever the headers claim.
         claims = {"Host": "127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost"}
         assert httpx.get(there + LIST, headers=claims, trust_env=False).status_code == 403
-        for headers in ({}, {"Host": "localhost:8000"}, {"Sec-Fetch-Site": "same-origin"}):
+        for headers in (
+            {},
+            {"Host": "localhost:8000"},
+            {"Host": "[::1]:80"},
+            {"Sec-Fetch-Site": "same-origin"},
+        ):
             assert httpx.get(api.url + LIST, headers=headers, trust_env=False).status_code == 200
         assert httpx.get(f"{there}/livez", trust_env=False).status_code == 200
 
@@ -126,7 +141,12 @@ def test_server_refuses_wrong_settings_in_one_line(
 ) -> None:
     env = base_env("redis://127.0.0.1:1/0", tmp_path) | variables
     done = subprocess.run(
-        [sys.executable, "-m", "embedfleet.api"], env=env, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "embedfleet.api"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr

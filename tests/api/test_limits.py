@@ -68,9 +68,7 @@ def test_endless_upload_is_cut_off_while_it_streams(api: Api) -> None:
 )
 def test_announced_size_is_refused_before_a_byte_comes(api: Api, path: str, content_type: str) -> None:
     with closing(connect(api)) as connection:
-        connection.sendall(
-            request(path, content_type, "Content-Length: 10000000000", "Expect: 100-continue")
-        )
+        connection.sendall(request(path, content_type, "Content-Length: 10000000000", "Expect: 100-continue"))
         head, body = read_answer(connection)
     assert head.startswith(b"http/1.1 413"), head
     assert b'"code":"too_large"' in body

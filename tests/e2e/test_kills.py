@@ -15,7 +15,7 @@ HANDBOOK = EXAMPLES / "ferry-operations-handbook.pdf"
 
 def expected_points(fleet: Fleet) -> int:
     whole = fleet.upload(HANDBOOK, "whole")
-    return int(fleet.ended(whole["document_id"])["chunk_count"])
+    return int(fleet.ended(whole["document_id"])["progress"]["total"])
 
 
 def kill(fleet: Fleet, member: str) -> None:
@@ -30,7 +30,7 @@ def test_kill_of_the_embedding_worker_while_it_embeds(fleet: Fleet) -> None:
     until(lambda: fleet.document(answer["document_id"])["state"] == "EMBEDDING", "it is being embedded")
     kill(fleet, "embeddings")
     document = fleet.ended(answer["document_id"])
-    assert (document["state"], document["chunk_count"]) == ("READY", expected)
+    assert (document["state"], document["progress"]["total"]) == ("READY", expected)
     assert fleet.points("killed-embedding") == expected
 
 
@@ -41,6 +41,6 @@ def test_kill_of_the_document_worker_while_it_parses(fleet: Fleet, tmp_path: Pat
     children = fleet.tree("documents")[1:]
     kill(fleet, "documents")
     document = fleet.ended(answer["document_id"])
-    assert (document["state"], document["chunk_count"]) == ("READY", expected)
+    assert (document["state"], document["progress"]["total"]) == ("READY", expected)
     assert fleet.points("killed-parsing") == expected
     assert [child for child in children if child.is_running() and child.status() != "zombie"] == []

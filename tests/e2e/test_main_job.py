@@ -24,15 +24,15 @@ def test_documents_uploaded_at_once_become_searchable(fleet: Fleet) -> None:
         assert task["document"]["state"] == "READY"
         assert task["created_at"] <= task["started_at"] <= task["completed_at"]
         result = task["result"]
-        assert result["chunk_count"] == document["chunk_count"]
+        assert result["chunk_count"] == document["progress"]["total"]
         assert result["embedding_task_id"] == result["embedding_task_ids"][0]
         for part in result["embedding_task_ids"]:
             assert fleet.task(part)["status"] == "SUCCESS"
         inserted = sum(
             fleet.task(part)["result"]["vectors_inserted"] for part in result["embedding_task_ids"]
         )
-        assert inserted == fleet.points("all", answer["document_id"]) == document["chunk_count"]
-    assert fleet.points("all") == sum(document["chunk_count"] for document in documents)
+        assert inserted == fleet.points("all", answer["document_id"]) == document["progress"]["total"]
+    assert fleet.points("all") == sum(document["progress"]["total"] for document in documents)
     for search in json.loads((ROOT / "examples" / "searches.json").read_text("utf-8")):
         assert fleet.search(search["query"], "all")[0]["filename"] == search["expect"]
 
@@ -68,11 +68,11 @@ def test_the_same_upload_again_changes_nothing(fleet: Fleet) -> None:
 def test_a_changed_file_under_the_same_key_leaves_only_its_new_points(fleet: Fleet) -> None:
     long, short = "Cà phê phin cần nước nóng. " * 200, "Trà xanh cần nước ấm hơn. " * 10
     first = fleet.upload(("notes.txt", long.encode()), "changed", document_key="notes")
-    assert fleet.ended(first["document_id"])["chunk_count"] > 1
+    assert fleet.ended(first["document_id"])["progress"]["total"] > 1
     second = fleet.upload(("notes.txt", short.encode()), "changed", document_key="notes")
     assert second["document_id"] == first["document_id"]
     changed = fleet.ended(second["document_id"])
-    assert (changed["state"], changed["generation"], changed["chunk_count"]) == ("READY", 2, 1)
+    assert (changed["state"], changed["generation"], changed["progress"]["total"]) == ("READY", 2, 1)
     until(lambda: fleet.points("changed") == 1, "the old generation's points are gone")
     assert "Trà xanh" in fleet.search("trà xanh", "changed")[0]["text"]
 
@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_fails_with_a_code_and_no_retry(fleet: Fleet)
 def test_a_revoked_document_stops_and_leaves_no_points(fleet: Fleet) -> None:
     text = "\n\n".join(f"Paragraph {n} about the tides and the ferry." for n in range(20_000))
     answer = fleet.upload(("long.txt", text.encode()), "revoked")
-    until(lambda: fleet.document(answer["document_id"])["chunks_done"] > 0, "some chunks are embedded")
+    until(lambda: fleet.document(answer["document_id"])["progress"]["done"] > 0, "some chunks are embedded")
     revoked = fleet.http.post(f"/tasks/{answer['task_id']}/revoke").raise_for_status().json()
     assert revoked["success"]
     assert fleet.ended(answer["document_id"])["state"] == "REVOKED"

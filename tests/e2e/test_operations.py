@@ -36,7 +36,7 @@ def test_async_result_tells_what_the_ledger_knows(fleet: Fleet) -> None:
     fleet.ended(bad["document_id"])
     success = AsyncResult(good["task_id"], app=app)
     until(lambda: success.state == "SUCCESS", "the mirror is written")
-    assert success.info["chunk_count"] == fleet.document(good["document_id"])["chunk_count"]
+    assert success.info["chunk_count"] == fleet.document(good["document_id"])["progress"]["total"]
     failure = AsyncResult(bad["task_id"], app=app)
     until(lambda: failure.state == "FAILURE", "the mirror is written")
     assert "no_text" in failure.traceback

@@ -199,7 +199,7 @@ def test_kill_in_the_middle_of_a_file_is_continued(
     assert hub.stalled.wait(DEADLINE)
     half = (TINY / GRAPH).stat().st_size // 2
     part = models.home(settings) / PARTIAL / COMMIT / f"{GRAPH}.part"
-    until(lambda: part.stat().st_size == half)
+    until(lambda: part.is_file() and part.stat().st_size == half)
     with pytest.raises(ConfigurationError, match="models fetch"):
         locate(settings)
     for process in started:

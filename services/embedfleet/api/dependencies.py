@@ -145,6 +145,9 @@ def _stays_here(request: Request) -> bool:
     The name in `Host` must be local, too: a page whose name was rebound to 127.0.0.1 has its own.
     """
     server = request.scope.get("server") or ("", None)
-    if not (is_loopback(server[0]) and is_loopback(request.url.hostname or "")):
+    name = request.headers.get("host", "")
+    if not name.endswith("]"):
+        name = name.rsplit(":", 1)[0]
+    if not (is_loopback(server[0]) and is_loopback(name)):
         return False
     return request.headers.get("sec-fetch-site") != "cross-site"

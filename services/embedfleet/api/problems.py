@@ -69,7 +69,7 @@ def answer(
         detail=detail,
         code=code,
         retryable=retryable,
-        instance=request.url.path,
+        instance=request.scope["path"],
     )
     return JSONResponse(problem.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
 
@@ -82,7 +82,7 @@ async def _fleet_error(request: Request, error: Exception) -> JSONResponse:
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(seconds)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.warning("%s %s: %s: %s", request.method, request.url.path, error.code, error.detail)
+        _log.warning("%s %s: %s: %s", request.method, request.scope["path"], error.code, error.detail)
     return answer(request, error.status, error.code, error.detail, retryable=error.retryable, headers=headers)
 
 
@@ -104,11 +104,11 @@ def _place(location: tuple[str | int, ...]) -> str:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 — as above
     code = _CODES.get(HTTPStatus(error.status_code), "http_error")
-    detail = str(error.detail)
+    detail, path = str(error.detail), request.scope["path"]
     if code == "no_such_route":
-        detail = f"There is no {request.url.path}; /docs lists every route."
+        detail = f"There is no {path}; /docs lists every route."
     elif code == "method_not_allowed":
-        detail = f"{request.url.path} does not take {request.method}; /docs lists what it takes."
+        detail = f"{path} does not take {request.method}; /docs lists what it takes."
     return answer(
         request, error.status_code, code, detail, retryable=code == "too_slow", headers=error.headers
     )

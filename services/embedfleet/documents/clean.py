@@ -14,13 +14,8 @@ from embedfleet.documents.parsers.block import Block
 
 MAX_HEADING = 200
 _JOINT = "\n\n"
-# Unicode's stream-safe format (UAX #15, 13) allows 30 marks on a letter; normalising is quadratic in their number.
+# The stream-safe format (UAX #15, 13) allows 30 marks on a letter; normalising is quadratic in their number.
 _MAX_MARKS = 30
-_MARKS = "".join(
-    chr(code)
-    for code in range(0x300, 0x1F000)
-    if unicodedata.combining(chr(code)) and chr(code) not in "]\\^-"
-)
 _GRAPHEME_JOINER = "\u034f"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -31,12 +26,24 @@ _SPACES = re.compile("[ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 _LINE_EDGES = re.compile(" ?\n ?")
 _BLANK_LINES = re.compile("\n{3,}")
 _WRAPPED_WORD = re.compile(r"([^\W\d_])[-\u2010]\n([^\W\d_])")
-_MANY_MARKS = re.compile(f"([{_MARKS}]{{{_MAX_MARKS}}})(?=[{_MARKS}])")
 # UTF-8 that was read as Windows-1252: a lead byte's letter, then a continuation byte's.
 _MOJIBAKE = re.compile(
     "[\u00c2-\u00f4][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
 )
 _MAX_MOJIBAKE_LINE = 5_000
+
+
+_SUPPLEMENTARY = re.compile("[\U00010000-\U0001efff]")
+
+
+def _many_marks(last: int) -> re.Pattern[str]:
+    marks = "".join(chr(code) for code in range(0x300, last) if unicodedata.combining(chr(code)))
+    return re.compile(f"[{marks}]{{{_MAX_MARKS}}}(?=[{marks}])")
+
+
+# Apart, because a class with characters beyond 16 bits is searched twenty times slower.
+_MANY_MARKS = _many_marks(0x10000)
+_MANY_MARKS_ANYWHERE = _many_marks(0x1F000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,8 @@ def normalise(text: str) -> str:
     """Return the text in NFC, in linear time also where thousands of marks sit on one letter."""
     if text.isascii():
         return text
-    text = _MANY_MARKS.sub(rf"\1{_GRAPHEME_JOINER}", text)
+    many = _MANY_MARKS_ANYWHERE if _SUPPLEMENTARY.search(text) else _MANY_MARKS
+    text = many.sub(rf"\g<0>{_GRAPHEME_JOINER}", text)
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
 
 

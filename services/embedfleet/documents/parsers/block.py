@@ -101,6 +101,13 @@ def limit_exceeded(what: str) -> DocumentProcessingError:
     )
 
 
+def password_needed(what: str) -> DocumentProcessingError:
+    """Return the error for a file that only a password opens."""
+    return DocumentProcessingError(
+        f"The {what} needs a password; save it without one and send it again.", code="encrypted"
+    )
+
+
 def corrupt(what: str) -> DocumentProcessingError:
     """Return the error for a file that is damaged beyond reading."""
     return DocumentProcessingError(

@@ -13,8 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO, Self
 
-from embedfleet.contracts.errors import DocumentProcessingError
-from embedfleet.documents.parsers.block import Limits, corrupt, limit_exceeded
+from embedfleet.documents.parsers.block import Limits, corrupt, limit_exceeded, password_needed
 
 _END = struct.Struct("<4s4H2LH")  # end of central directory record, APPNOTE.TXT 4.3.16
 _END_MAGIC = b"PK\x05\x06"
@@ -85,10 +84,7 @@ class Package:
         if info is None:
             raise corrupt(f"its part {posixpath.basename(name)} is missing")
         if info.flag_bits & 1:
-            raise DocumentProcessingError(
-                "The DOCX is protected by a password; save it without one and send it again.",
-                code="encrypted",
-            )
+            raise password_needed("DOCX")
         try:
             with self._zip.open(info) as entry:
                 yield from self._counted(entry, info.compress_size)

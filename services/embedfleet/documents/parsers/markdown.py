@@ -70,7 +70,7 @@ def _walk(tokens: "list[Token]") -> Iterator[Block]:
                 yield Block(text, heading_level=level)
             level = None
         elif token.type in ("fence", "code_block"):
-            yield Block(token.content.rstrip("\n"))
+            yield Block(f"{token.info.strip()}\n{token.content}")
         elif token.type == "html_block":
             yield Block(_without_tags(token.content))
 

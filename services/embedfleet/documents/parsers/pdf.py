@@ -1,11 +1,11 @@
-"""PDF to blocks, page by page: pypdf reads, pdfium stands in where pypdf fails.
+"""PDF to blocks, page by page: pdfium reads, pypdf stands in where pdfium can't open the file or a page.
 
-A page that neither can read is skipped: one bad page must not cost the document. pdfium aborts the
-whole process when memory runs out, so this runs only inside the sandbox child.
+A page that neither can read is skipped: one bad page must not cost the document. Measured on 49 PDFs
+with references: pdfium finds 0.97 of the words (mean) and 4 files are under 0.9; pypdf 0.93 and 9, in
+four times the time. pdfium aborts the process when memory runs out: only for the sandbox child.
 """
 
-from contextlib import suppress
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,6 @@ from embedfleet.documents.parsers.block import (
     corrupt,
     limit_exceeded,
 )
-from embedfleet.documents.parsers.pdf_doubts import better, doubtful
 
 
 class PdfEngine(Protocol):
@@ -31,55 +30,78 @@ class PdfEngine(Protocol):
         """Return the text of a page, from 0; raises whatever the library raises."""
 
 
+def _open_pdfium(path: Path) -> PdfEngine:
+    from embedfleet.documents.parsers.pdfium import Pdfium
+
+    return Pdfium(path)
+
+
+def _open_pypdf(path: Path) -> PdfEngine:
+    from embedfleet.documents.parsers.pypdf_engine import Pypdf
+
+    return Pypdf(path)
+
+
+ENGINES: tuple[Callable[[Path], PdfEngine], ...] = (_open_pdfium, _open_pypdf)
+
+
 class PdfPages:
-    """The pages of one file, read by the first engine that can.
+    """The pages of one file, each read by the first engine that can.
 
     Args:
         path: the file.
-        limits: page limit, checked before any page is read.
+        engines: what opens it, best first.
 
     Raises:
-        DocumentProcessingError: `encrypted`, `corrupt` or `limit_exceeded`.
+        DocumentProcessingError: `encrypted`, or `corrupt` when no engine finds a page.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, engines: tuple[Callable[[Path], PdfEngine], ...] = ENGINES) -> None:
         self._path = path
-        try:
-            self._first: PdfEngine | None = _open_pypdf(path)
-        except (DocumentProcessingError, MemoryError):
-            raise
-        except Exception:
-            self._first = None
-        engine = self._first or self._second
-        if engine is None or engine.pages < 1:
+        self._unopened = list(engines)
+        self._open: list[PdfEngine] = []
+        while self._unopened and not self._open:
+            self._open_next()
+        if not self._open:
             raise corrupt("no page of the PDF can be found")
-        if engine.pages > limits.pages:
-            raise limit_exceeded(f"{engine.pages:,} pages")
-        self.count = engine.pages
+        self.count = self._open[0].pages
         self.failed = 0
-
-    @cached_property
-    def _second(self) -> PdfEngine | None:
-        with suppress(ImportError):
-            from embedfleet.documents.parsers.pdfium import open_pdfium
-
-            return open_pdfium(self._path)
-        return None
 
     def text_of(self, index: int) -> str:
         """Return the text of a page, from 0; empty where no engine can read it."""
-        first = _attempt(self._first, index)
-        if first is not None and not doubtful(first):
-            return first
-        second = _attempt(self._second, index)
-        if first is None and second is None:
-            self.failed += 1
-        return better(first or "", second or "")
+        tried = 0
+        while tried < len(self._open) or self._unopened:
+            if tried == len(self._open):
+                self._open_next()
+                continue
+            text = _attempt(self._open[tried], index)
+            if text is not None:
+                return text
+            tried += 1
+        self.failed += 1
+        return ""
+
+    def _open_next(self) -> None:
+        engine = self._unopened.pop(0)
+        try:
+            opened = engine(self._path)
+        except MemoryError:
+            raise
+        except DocumentProcessingError as error:
+            if error.code != "corrupt":
+                raise
+        except Exception:
+            return
+        else:
+            if opened.pages > 0:
+                self._open.append(opened)
 
 
 def parse(path: Path, limits: Limits, progress: Progress) -> Parsed:
     """Read a PDF; see `Parser`."""
-    pages = PdfPages(path, limits)
+    pages = PdfPages(path)
+    if pages.count > limits.pages:
+        raise limit_exceeded(f"{pages.count:,} pages")
     budget = CharacterBudget(limits.characters)
     blocks: list[Block] = []
     for index in range(pages.count):
@@ -89,13 +111,13 @@ def parse(path: Path, limits: Limits, progress: Progress) -> Parsed:
         if text and not text.isspace():
             blocks.append(Block(text, page=index + 1, wrapped=True))
     progress(pages.count, pages.count)
-    if not blocks and pages.failed == pages.count:
+    if pages.failed == pages.count:
         raise corrupt("none of its pages can be read")
     return Parsed(blocks, pages.count)
 
 
-def _attempt(engine: PdfEngine | None, index: int) -> str | None:
-    if engine is None or index >= engine.pages:
+def _attempt(engine: PdfEngine, index: int) -> str | None:
+    if index >= engine.pages:
         return None
     try:
         return engine.text_of(index)
@@ -103,44 +125,3 @@ def _attempt(engine: PdfEngine | None, index: int) -> str | None:
         raise
     except Exception:
         return None
-
-
-class _Pypdf:
-    """A PDF open in pypdf."""
-
-    def __init__(self, path: Path) -> None:
-        from pypdf import PdfReader
-
-        self._reader = PdfReader(path)
-        self.pages = 0
-
-    def unlock(self) -> bool:
-        """Try the empty password where one is needed; False: a real one is."""
-        return not self._reader.is_encrypted or bool(self._reader.decrypt(""))
-
-    def count(self) -> None:
-        """Walk the page tree; a cyclic one raises."""
-        self.pages = len(self._reader.pages)
-
-    def text_of(self, index: int) -> str:
-        """Return the text of a page.
-
-        Raises:
-            DocumentProcessingError: `limit_exceeded`, a stream inflates beyond pypdf's bounds.
-        """
-        from pypdf.errors import LimitReachedError
-
-        try:
-            return self._reader.pages[index].extract_text()
-        except LimitReachedError as error:
-            raise limit_exceeded("a page that inflates beyond all measure") from error
-
-
-def _open_pypdf(path: Path) -> PdfEngine:
-    engine = _Pypdf(path)
-    if not engine.unlock():
-        raise DocumentProcessingError(
-            "The PDF needs a password; save it without one and send it again.", code="encrypted"
-        )
-    engine.count()
-    return engine

@@ -1,0 +1,46 @@
+"""Every command of docs/troubleshooting.md runs, on a fleet with one document in it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import EXAMPLES, ROOT, Fleet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("fleet")]
+
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+COMMANDS = [
+    line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if line
+]
+
+
+def test_the_page_has_the_four_headings_of_the_field() -> None:
+    headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
+    assert [heading.lower() for heading in headings] == [
+        "a task is stuck in pending",
+        "a task failed",
+        "memory is high",
+        "it is slow",
+    ]
+    assert len(COMMANDS) >= 12
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS)))
+def test_command(fleet: Fleet, command: str) -> None:
+    answer = fleet.upload(EXAMPLES / "library-faq.md", "trouble")
+    fleet.ended(answer["document_id"])
+    env = fleet.env | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "FLEET_URL": fleet.ready["url"],
+        "TASK": answer["task_id"],
+        "DOCUMENT": answer["document_id"],
+    }
+    done = subprocess.run(
+        ["sh", "-c", command], env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()

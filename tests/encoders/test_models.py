@@ -1,0 +1,85 @@
+"""Finding a model, and what finding it may import."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.encoders.manifest import write_manifest
+from embedfleet.encoders.models import cached, locate, verify
+from embedfleet.runtime.settings import ModelSettings
+from tests.encoders.conftest import TINY
+
+LIGHT = "import embedfleet.encoders.models, embedfleet.encoders.tokenizer, sys; print(*sys.modules)"
+
+
+def put(cache: Path, revision: str) -> Path:
+    folder = cache / "acme--tiny" / revision
+    folder.mkdir(parents=True)
+    for path in TINY.rglob("*.*"):
+        (folder / path.relative_to(TINY)).parent.mkdir(exist_ok=True)
+        (folder / path.relative_to(TINY)).write_bytes(path.read_bytes())
+    write_manifest(folder, "acme/tiny", revision[:40], "hub")
+    return folder
+
+
+def test_finding_imports_neither_numpy_nor_a_runtime() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    roots = {name.partition(".")[0] for name in done.stdout.split()}
+    assert roots.isdisjoint({"numpy", "onnxruntime", "torch", "httpx", "transformers"})
+
+
+def test_a_folder_of_the_user_comes_first() -> None:
+    files = locate(ModelSettings(model_path=TINY, model_id="my/model"), "onnx")
+    assert files.folder == TINY
+    assert files.model_id == "my/model"
+    assert verify(files) == 0
+
+
+def test_a_folder_without_what_the_backend_needs_is_refused(tiny_copy: Path) -> None:
+    (tiny_copy / "model.safetensors").unlink()
+    settings = ModelSettings(model_path=tiny_copy)
+    locate(settings)
+    with pytest.raises(ConfigurationError, match="safetensors"):
+        locate(settings, "torch")
+    (tiny_copy / "onnx/model.onnx").unlink()
+    with pytest.raises(ConfigurationError, match=r"model\.onnx"):
+        locate(settings, "onnx")
+
+
+def test_a_missing_model_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="run `embedfleet models fetch`") as error:
+        locate(ModelSettings(model_cache=tmp_path))
+    assert error.value.code == "model_missing"
+    with pytest.raises(ConfigurationError, match="--backend torch"):
+        locate(ModelSettings(model_cache=tmp_path), "torch")
+    with pytest.raises(ConfigurationError, match="FLEET_MODEL_PATH"):
+        locate(ModelSettings(model_path=tmp_path / "none"))
+
+
+@pytest.mark.parametrize("model_id", ["../../etc", "/etc", "a/b/c", "a/../b", "", "a b", "a/.."])
+def test_an_id_can_t_leave_the_cache(tmp_path: Path, model_id: str) -> None:
+    with pytest.raises(ConfigurationError, match="FLEET_MODEL_ID"):
+        locate(ModelSettings(model_cache=tmp_path, model_id=model_id))
+
+
+def test_one_revision_is_found_and_two_need_a_choice(tmp_path: Path) -> None:
+    first, second = "a" * 40, "b" * 40
+    settings = ModelSettings(model_cache=tmp_path, model_id="acme/tiny")
+    put(tmp_path, first)
+    assert locate(settings).revision == first
+    put(tmp_path, second)
+    with pytest.raises(ConfigurationError, match="FLEET_MODEL_REVISION"):
+        locate(settings)
+    assert locate(settings.model_copy(update={"model_revision": second})).revision == second
+
+
+def test_a_folder_without_a_manifest_is_not_in_the_cache(tmp_path: Path) -> None:
+    folder = put(tmp_path, "a" * 40)
+    assert cached(tmp_path) == [folder]
+    (folder / "manifest.json").unlink()
+    assert cached(tmp_path) == []
+    with pytest.raises(ConfigurationError, match="models fetch"):
+        locate(ModelSettings(model_cache=tmp_path, model_id="acme/tiny"))
