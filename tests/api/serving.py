@@ -68,7 +68,7 @@ class Api:
 
     def stored(self) -> tuple[list[str], list[str]]:
         """Return everything that an upload could leave behind: blobs and Redis keys."""
-        ours = [key for key in self.redis.keys() if not key.startswith("role:")]
+        ours = [key for key in self.redis.scan_iter() if not key.startswith("role:")]
         return sorted(self.blobs.keys("")), sorted(ours)
 
 

@@ -78,11 +78,24 @@ def test_a_dependency_that_is_down_spends_no_attempt_and_closes_the_gate(worker:
     assert "Qdrant" in worker.gate.reason
 
 
+def test_a_closed_gate_opens_when_all_dependencies_answer(worker: Worker) -> None:
+    answers = [DOWN, DOWN, None]
+    worker._dependencies = (lambda: _raise(answers.pop(0)),)
+    worker.gate.close(DOWN)
+    assert run(worker, finish(worker)).state == "SUCCESS"
+    assert answers == []
+
+
+def _raise(error: Exception | None) -> None:
+    if error:
+        raise error
+
+
 def test_work_in_hand_is_held_until_the_dependency_is_back(worker: Worker) -> None:
     failures = [DOWN, DOWN]
 
     def work(run: Run) -> None:
-        worker.hold(run, lambda: (_ for _ in ()).throw(failures.pop()) if failures else None)
+        worker.hold(run, lambda: _raise(failures.pop() if failures else None))
         finish(worker)(run)
 
     assert run(worker, work).state == "SUCCESS"

@@ -10,9 +10,10 @@ FleetError                      code, HTTP status, retryable, detail
 ├── DocumentProcessingError     the file itself: corrupt, encrypted, empty, over a limit; never retried
 ├── EmbeddingError              the model or its runtime; never retried
 ├── VectorStoreError            the vector store refused: wrong dimension, bad request; never retried
+├── TimeLimitExceeded           the task ran longer than CELERY_TASK_SOFT_TIME_LIMIT; never retried
 └── ConfigurationError          the process can't start like this; says which setting to change
 
-Only ``code``, ``detail`` and ``retryable`` cross a queue or the network (`FleetError.as_dict`).
+Only ``type``, ``code``, ``detail`` and ``retryable`` cross a queue or the network (`FleetError.as_dict`).
 """
 
 from typing import Any, ClassVar
@@ -39,7 +40,12 @@ class FleetError(Exception):
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the ledger and the API show of this error."""
-        return {"code": self.code, "detail": self.detail, "retryable": self.retryable}
+        return {
+            "type": type(self).__name__,
+            "code": self.code,
+            "detail": self.detail,
+            "retryable": self.retryable,
+        }
 
 
 class InvalidRequest(FleetError):
@@ -123,6 +129,13 @@ class VectorStoreError(FleetError):
     """The vector store answered and refused."""
 
     default_code = "vector_store_refused"
+    retryable = False
+
+
+class TimeLimitExceeded(FleetError):
+    """The task ran longer than CELERY_TASK_SOFT_TIME_LIMIT."""
+
+    default_code = "time_limit"
     retryable = False
 
 

@@ -18,6 +18,8 @@ from embedfleet.documents.clean import CleanText
 
 MAX_CHUNKS = 500_000
 MIN_CONTENT_TOKENS = 32
+# A run of letters that the tokenizer takes as one unknown token may be as long as the file.
+_CHARACTERS_PER_TOKEN = 16
 _BATCH = 256
 
 
@@ -109,8 +111,7 @@ class Chunker:
         Raises:
             DocumentProcessingError: `limit_exceeded`, the sizes make too many chunks of this text.
         """
-        index = 0
-        for start, end, tokens in self._fitting(self._spans()):
+        for index, (start, end, tokens) in enumerate(self._fitting(self._spans())):
             self._left -= end - start
             if index >= MAX_CHUNKS or self._left < 0:
                 raise DocumentProcessingError(
@@ -129,7 +130,6 @@ class Chunker:
                 page=self._clean.page_at(start),
                 heading=self._clean.heading_at(start),
             )
-            index += 1
 
     def _spans(self) -> Iterator[tuple[int, int]]:
         for start, end in self._sections():
@@ -173,9 +173,11 @@ class Chunker:
     def _reach(self, start: int, stop: int) -> tuple[int, bool]:
         """Return how far a chunk may go, and whether the model's limit (not the user's size) says so."""
         allowed = self._after_tokens(start, self._plan.tokens)
-        wanted = (
-            self._after_tokens(start, self._plan.size) if self._plan.by_tokens else start + self._plan.size
-        )
+        if self._plan.by_tokens:
+            wanted = self._after_tokens(start, self._plan.size)
+            wanted = min(wanted, start + _CHARACTERS_PER_TOKEN * self._plan.size)
+        else:
+            wanted = start + self._plan.size
         latest = min(wanted, allowed, stop)
         if latest <= start:
             latest = min(start + 1, stop)

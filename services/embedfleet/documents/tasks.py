@@ -56,7 +56,7 @@ def _start(worker: Worker, concurrency: int) -> None:
     signals.worker_shutdown.connect(lambda **_: _sandboxes.close(), weak=False)
 
 
-_worker = compose(Queue.DOCUMENTS, ready=list, on_start=_start)
+_worker = compose(Queue.DOCUMENTS, _start, dependencies=[_blobs.check])
 
 
 @app.task(name=ProcessDocument.task_name)  # type: ignore[untyped-decorator]  # celery has no types

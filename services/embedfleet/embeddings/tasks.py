@@ -47,7 +47,7 @@ def _start(worker: Worker, concurrency: int) -> None:
     _lane = Lane(encoder, engine.max_batch_tokens, _tokenizer.pad_id)
 
 
-_worker = compose(Queue.EMBEDDINGS, ready=list, on_start=_start)
+_worker = compose(Queue.EMBEDDINGS, _start, dependencies=[_store.ping])
 
 
 @app.task(name=GenerateEmbeddings.task_name)  # type: ignore[untyped-decorator]  # celery has no types

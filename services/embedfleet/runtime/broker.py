@@ -76,6 +76,7 @@ def publish(jobs: list[Job]) -> None:
                 task_id=job.task_id,
                 queue=str(job.queue),
                 retry_policy={"max_retries": 1, "interval_start": 0.1},
+                ignore_result=True,  # else the sender subscribes to each task's result
                 argsrepr="",
                 kwargsrepr="",
             )

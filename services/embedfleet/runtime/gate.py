@@ -7,13 +7,22 @@ from collections.abc import Callable
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.runtime.runs import Run
 
+RETRY_SECONDS = 5.0
+_CHECK_SECONDS = 0.2
+
 
 class Gate:
-    """Closed while a dependency is down: nothing is claimed, but for one try every few seconds."""
+    """Closed while a dependency is down: nothing is claimed, and one thread asks every few seconds.
 
-    def __init__(self, retry_seconds: float = 5.0) -> None:
-        self._condition = threading.Condition()
+    Args:
+        probe: asks everything that the pool depends on; raises `DependencyDown`.
+        retry_seconds: time between two questions.
+    """
+
+    def __init__(self, probe: Callable[[], None], retry_seconds: float = RETRY_SECONDS) -> None:
+        self._probe = probe
         self._retry_seconds = retry_seconds
+        self._changed = threading.Condition()
         self._reason = ""
         self._retry_at = 0.0
 
@@ -24,32 +33,24 @@ class Gate:
 
     def close(self, error: DependencyDown) -> None:
         """Note that a dependency is down."""
-        with self._condition:
+        with self._changed:
             self._reason = str(error)
             self._retry_at = time.monotonic() + self._retry_seconds
 
-    def open(self) -> None:
-        """Note that a call came through."""
-        if self._reason:
-            with self._condition:
-                self._reason = ""
-                self._condition.notify_all()
-
     def pass_through(self, draining: threading.Event) -> bool:
-        """Wait until the gate is open or a try is due; False when the worker drains."""
-        with self._condition:
-            while not draining.is_set():
-                wait = self._retry_at - time.monotonic()
-                if not self._reason:
-                    return True
-                if wait <= 0:
-                    self._retry_at = time.monotonic() + self._retry_seconds
-                    return True
-                self._condition.wait(min(wait, 0.5))
+        """Wait until the gate is open; False when the worker drains."""
+        while not draining.is_set():
+            if not self._reason:
+                return True
+            if self._may_ask():
+                self._ask()
+            else:
+                with self._changed:
+                    self._changed.wait(_CHECK_SECONDS)
         return False
 
     def hold(self, run: Run, call: Callable[[], object], seconds: float) -> None:
-        """Call; while a dependency is down hold the work in hand and try again, up to some seconds.
+        """Call; while a dependency is down hold the work in hand and call again, up to some seconds.
 
         Raises:
             DependencyDown: still down after that.
@@ -60,18 +61,34 @@ class Gate:
             run.check()
             try:
                 call()
-                self.open()
                 return
             except DependencyDown as error:
                 self.close(error)
-                if time.monotonic() + self._retry_seconds > gives_up_at:
+                if time.monotonic() > gives_up_at:
                     raise
-            self._wait_for_a_try(run)
+            while self._reason and time.monotonic() < gives_up_at:
+                run.check()
+                run.alive()
+                if self._may_ask():
+                    self._ask()
+                else:
+                    with self._changed:
+                        self._changed.wait(_CHECK_SECONDS)
 
-    def _wait_for_a_try(self, run: Run) -> None:
-        until = time.monotonic() + self._retry_seconds
-        while self._reason and time.monotonic() < until:
-            run.check()
-            run.alive()
-            with self._condition:
-                self._condition.wait(0.2)
+    def _may_ask(self) -> bool:
+        """Say whether it is this thread's turn to ask whether all is well again."""
+        with self._changed:
+            if time.monotonic() < self._retry_at:
+                return False
+            self._retry_at = time.monotonic() + self._retry_seconds
+            return True
+
+    def _ask(self) -> None:
+        try:
+            self._probe()
+        except DependencyDown as error:
+            self.close(error)
+        else:
+            with self._changed:
+                self._reason = ""
+                self._changed.notify_all()

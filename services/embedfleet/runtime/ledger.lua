@@ -29,7 +29,9 @@ function edges.accept()
   end
   local task = {name = a.name, queue = a.queue, tenant = new.tenant, document = new.id}
   if old then
-    revoke_others({tenant = new.tenant, document = new.id, generation = old.generation}, a.superseded_error)
+    local before = {tenant = new.tenant, document = new.id, generation = old.generation}
+    revoke_others(before, a.superseded_error)
+    redis.call('DEL', generation_key(before, 'generation'), generation_key(before, 'parts'))
     new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
     redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
     assert(DOCUMENT_EDGES[old.state]['QUEUED'])
@@ -181,6 +183,8 @@ function edges.settled()
   local document = record('document:' .. a.tenant .. ':' .. a.document)
   if not document or (tonumber(document.generation) == a.generation and document.state == a.state) then
     redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
+    local row = {tenant = a.tenant, document = a.document, generation = a.generation}
+    redis.call('DEL', generation_key(row, 'generation'), generation_key(row, 'parts'))
   end
   return {}
 end

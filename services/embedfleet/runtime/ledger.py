@@ -148,13 +148,13 @@ class Ledger(LedgerViews):
         answer = self._edge("embedded", task_id=claim.task.id, fence=claim.fence, result=json.dumps(result))
         return None if answer.get("lost") else bool(answer.get("ready"))
 
-    def fail(self, claim: Claim, error: FleetError, *, retryable: bool) -> TaskState | None:
+    def fail(self, claim: Claim, error: FleetError, *, retryable: bool, trace: str = "") -> TaskState | None:
         """Record a failed run: RETRY while attempts are left, else FAILURE; None when the claim is lost."""
         answer = self._edge(
             "fail",
             task_id=claim.task.id,
             fence=claim.fence,
-            error=json.dumps(error.as_dict()),
+            error=json.dumps(error.as_dict() | ({"traceback": trace} if trace else {})),
             retryable=retryable,
             delays=[d * random.uniform(1 - JITTER, 1 + JITTER) for d in self._settings.delays],  # noqa: S311
         )
@@ -213,7 +213,7 @@ def _script_text() -> str:
 
 
 def _error(code: str, detail: str) -> str:
-    return json.dumps({"code": code, "detail": detail, "retryable": False})
+    return json.dumps({"type": "FleetError", "code": code, "detail": detail, "retryable": False})
 
 
 def _jobs(answer: dict[str, Any]) -> list[Job]:

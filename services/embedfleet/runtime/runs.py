@@ -4,18 +4,12 @@ import threading
 import time
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.errors import DocumentProcessingError
+from embedfleet.contracts.errors import TimeLimitExceeded
 from embedfleet.runtime.records import Claim, Pulse, Task
 
 
 class Stopped(Exception):
     """The run must end now and write nothing: its claim is lost, or the worker drains."""
-
-
-class TimeLimit(DocumentProcessingError):
-    """The task ran longer than CELERY_TASK_SOFT_TIME_LIMIT."""
-
-    default_code = "time_limit"
 
 
 class Run:
@@ -65,12 +59,12 @@ class Run:
 
         Raises:
             Stopped: the claim is lost or the worker drains.
-            TimeLimit: the soft time limit has passed.
+            TimeLimitExceeded: the soft time limit has passed.
         """
         if self._lost.is_set() or self._draining.is_set():
             raise Stopped
         if time.monotonic() > self._ends_at:
-            raise TimeLimit(
+            raise TimeLimitExceeded(
                 f"the task ran longer than {self._soft_limit:g} seconds; raise CELERY_TASK_SOFT_TIME_LIMIT"
             )
 

@@ -14,6 +14,7 @@ after the end, before the message is acked   Celery redelivers; the claim refuse
 import logging
 import os
 import threading
+import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,8 @@ from embedfleet.runtime.results import CeleryResults
 from embedfleet.runtime.runs import Run, Stopped
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ProcessSettings, load
 
+TRACEBACK_CHARACTERS = 4000
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,15 +49,17 @@ class Worker:
         publish: Callable[[list[Job]], None],
         settings: LedgerSettings,
         soft_limit: float,
+        dependencies: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.name = f"{os.uname().nodename}:{os.getpid()}"
         self.ledger = ledger
         self.publish = publish
         self.draining = threading.Event()
-        self.gate = Gate()
+        self.gate = Gate(self._probe)
         self.leases = Leases(ledger, queue, self.name, self.gate, settings.lease_seconds)
         self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
+        self._dependencies = (ledger.ping, *dependencies)
 
     def run(self, job: Job, work: Callable[[Run], None]) -> None:
         """Claim a task and work on it; every end is recorded in the ledger, none is raised.
@@ -84,11 +89,15 @@ class Worker:
                 self._fail(run, error, retryable=error.retryable)
             except Exception as error:
                 _log.exception("unexpected error")
-                self._fail(run, FleetError(f"{type(error).__name__}: {error}"), retryable=True)
+                self._fail(run, FleetError(f"{type(error).__name__}: {error}"), retryable=True, cause=error)
 
     def hold(self, run: Run, call: Callable[[], object]) -> None:
         """Call a dependency; while it is down, keep the work in hand and try again for a while."""
         self.gate.hold(run, call, self._hold_seconds)
+
+    def _probe(self) -> None:
+        for ask in self._dependencies:
+            ask()
 
     def _claim(self, job: Job) -> Claim | str:
         owner = f"{self.name}:{uuid.uuid4()}"
@@ -106,9 +115,10 @@ class Worker:
         _log.info("handed back", extra={"reason": reason})
         self._record(lambda: self.publish(self.ledger.hand_back(run.claim)))
 
-    def _fail(self, run: Run, error: FleetError, *, retryable: bool) -> None:
+    def _fail(self, run: Run, error: FleetError, *, retryable: bool, cause: Exception | None = None) -> None:
         _log.warning("failed", extra={"code": error.code, "detail": error.detail})
-        self._record(lambda: self.ledger.fail(run.claim, error, retryable=retryable))
+        trace = "".join(traceback.format_exception(cause))[-TRACEBACK_CHARACTERS:] if cause else ""
+        self._record(lambda: self.ledger.fail(run.claim, error, retryable=retryable, trace=trace))
 
     def _record(self, edge: Callable[[], object]) -> None:
         try:
@@ -129,22 +139,25 @@ class _ConsumerBeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ha
 
 
 def compose(
-    queue: Queue, ready: Callable[[], Sequence[str]], on_start: Callable[[Worker, int], None]
+    queue: Queue,
+    on_start: Callable[[Worker, int], None],
+    dependencies: Sequence[Callable[[], None]],
 ) -> Worker:
     """Build the worker of a pool and tie it to Celery's life cycle.
 
     Args:
         queue: the pool.
-        ready: what keeps the pool from working right now, for `/readyz`; empty when ready.
         on_start: called once before the worker consumes, with the worker and the number of its
             threads; may raise `ConfigurationError`, which ends the process with its sentence.
+        dependencies: what the pool needs besides Redis; each raises `DependencyDown`.
     """
     settings = load(ProcessSettings)
     ledger_settings, broker_settings = load(LedgerSettings), load(BrokerSettings)
     ledger = Ledger.open(
         broker_settings, ledger_settings, mirror=CeleryResults(broker_settings, ledger_settings)
     )
-    worker = Worker(queue, ledger, publish, ledger_settings, broker_settings.soft_time_limit)
+    soft_limit = broker_settings.soft_time_limit
+    worker = Worker(queue, ledger, publish, ledger_settings, soft_limit, dependencies)
 
     def livez() -> list[str]:
         loops = {"consumer": _ConsumerBeat.heartbeat, "leases": worker.leases.heartbeat}
@@ -157,7 +170,7 @@ def compose(
     def readyz() -> list[str]:
         waiting = [] if _ConsumerBeat.heartbeat.was_seen else ["not connected to the broker yet"]
         parked = [worker.gate.reason] if worker.gate.reason else []
-        return [*waiting, *parked, *ready()]
+        return [*waiting, *parked]
 
     def start(instance: Any, **_: Any) -> None:
         try:
@@ -165,6 +178,12 @@ def compose(
         except FleetError as error:
             _log.error("%s", error)
             raise SystemExit(1) from error
+        if broker_settings.prefetch_multiplier > 1:
+            _log.warning(
+                "CELERY_WORKER_PREFETCH_MULTIPLIER is %d: messages held ahead of free threads "
+                "are seen by no autoscaler; 1 is recommended",
+                broker_settings.prefetch_multiplier,
+            )
         worker.leases.start()
         if settings.probe_port:
             probes.serve(settings.probe_host, settings.probe_port, livez, readyz)

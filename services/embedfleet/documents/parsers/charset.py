@@ -20,6 +20,8 @@ _CONTROL_TEXT = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ufffd
 _MAX_CONTROL = 0.02
 # A wide encoding of mostly Latin text has a NUL in every other byte; nothing else comes near.
 _MIN_WIDE_NULS = 0.25
+# The escape into JIS X 0208: such a file is seven-bit, so it would pass for UTF-8.
+_ISO_2022_JP = b"\x1b$B"
 _NON_ASCII = re.compile("[^\x00-\x7f\ufffd]")
 # Windows-1258 writes a Vietnamese tone as a byte of its own behind the vowel: grave, hook, tilde, acute, dot.
 _TONES_1258 = re.compile(rb"[\xcc\xd2\xde\xec\xf2]")
@@ -42,6 +44,8 @@ def decode(data: bytes) -> str:
     wide = _wide_encoding(data[:SAMPLE_BYTES])
     if wide:
         return _plausible(data.decode(wide, "replace"))
+    if _ISO_2022_JP in data[:SAMPLE_BYTES]:
+        return _plausible(data.decode("iso2022_jp_ext", "replace"))
     _refuse_binary(data)
     try:
         return data.decode("utf-8")
@@ -88,7 +92,7 @@ def _guess(data: bytes) -> str:
         return "cp1258"
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample, threshold=0.3).best()
+    best = from_bytes(sample, threshold=0.5).best()
     return best.encoding if best else "cp1252"
 
 

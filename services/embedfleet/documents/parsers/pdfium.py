@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pypdfium2
 
-from embedfleet.contracts.errors import DocumentProcessingError
 from embedfleet.documents.parsers.block import corrupt, password_needed
 
 _WRONG_PASSWORD = 4  # FPDF_ERR_PASSWORD of fpdfview.h

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +18,7 @@ from embedfleet.documents.sandbox import frames
 
 TICK_SECONDS = 0.2
 START_SECONDS = 60.0
+EXIT_SECONDS = 1.0
 _READ = 65_536
 
 # All that a child needs of the environment; keys and addresses of the worker are not its business.
@@ -131,8 +133,14 @@ class SandboxChild:
             raise
 
     def death(self) -> DocumentProcessingError:
-        """Return the error for how it died; it must be dead or dying."""
+        """Return the error for how it died; where it has not, it broke the protocol and is killed."""
+        broke = not self._exits_within(EXIT_SECONDS)
         self.kill()
+        if broke:
+            return DocumentProcessingError(
+                "The parser went astray on this file; open it in its own program and save it again.",
+                code="sandbox_crash",
+            )
         code = self._process.returncode
         number = -code if code is not None and code < 0 else 0
         if number == signal.SIGXCPU:
@@ -167,6 +175,17 @@ class SandboxChild:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+
+    def _exits_within(self, seconds: float) -> bool:
+        with suppress(OSError):
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                return bool(poll.poll(1000 * seconds))
+            finally:
+                os.close(descriptor)
+        return self._reap(os.WNOHANG)
 
     def _reap(self, flags: int) -> bool:
         with self._reaping:
