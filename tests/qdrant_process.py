@@ -1,6 +1,7 @@
 """The embedded stand-in for Qdrant as a child process that tests may kill."""
 
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -40,9 +41,9 @@ class QdrantProcess:
         self.process.kill()
         self._gone()
 
-    def stop(self) -> int:
-        """SIGTERM; return the exit code."""
-        self.process.terminate()
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end; return the exit code."""
+        self.process.send_signal(number)
         return self._gone()
 
     def _gone(self) -> int:

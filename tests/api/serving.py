@@ -21,14 +21,14 @@ from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 
 TINY_MODEL = Path(__file__).parents[1] / "encoders" / "tiny"
-ALPHA_KEY, BETA_KEY = "alpha-secret", "beta-secret"
+ALPHA_KEY, BETA_KEY, GAMMA_KEY = "alpha-secret", "beta-secret", "gamma-secret"
 MAX_UPLOAD_BYTES = 300_000
 START_SECONDS = 60
 
 
 def keys_json() -> str:
-    """Return what FLEET_API_KEYS holds for the two tenants."""
-    pairs = {"alpha": ALPHA_KEY, "beta": BETA_KEY}
+    """Return what FLEET_API_KEYS holds for the tenants."""
+    pairs = {"alpha": ALPHA_KEY, "beta": BETA_KEY, "gamma": GAMMA_KEY}
     return json.dumps(
         [
             {"name": f"{tenant}'s key", "tenant": tenant, "sha256": hashlib.sha256(key.encode()).hexdigest()}
@@ -49,9 +49,7 @@ class Api:
     headers: dict[str, str] = field(default_factory=dict)
 
     def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(
-            base_url=self.url, headers={**self.headers, **headers}, timeout=20, trust_env=False
-        )
+        return plain_client(base_url=self.url, headers={**self.headers, **headers})
 
     @property
     def blobs(self) -> Blobs:
@@ -70,6 +68,17 @@ class Api:
         """Return everything that an upload could leave behind: blobs and Redis keys."""
         ours = [key for key in self.redis.scan_iter() if not key.startswith("role:")]
         return sorted(self.blobs.keys("")), sorted(ours)
+
+
+def plain_client(**options: Any) -> httpx.Client:
+    """Return a client for plain HTTP on this machine: no proxy, and no second to load CA certificates."""
+    return httpx.Client(timeout=20, trust_env=False, verify=False, **options)
+
+
+def fetch(url: str, method: str = "GET", **options: Any) -> httpx.Response:
+    """Send one request on a connection of its own."""
+    with plain_client() as client:
+        return client.request(method, url, **options)
 
 
 def base_env(redis_url: str, folder: Path) -> dict[str, str]:
@@ -120,7 +129,7 @@ def serving(
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/livez", trust_env=False).is_success
+        return fetch(f"{url}/livez").is_success
     except httpx.TransportError:
         return False
 

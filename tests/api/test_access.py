@@ -6,11 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from embedfleet.local.redis import RedisServer
-from tests.api.serving import ALPHA_KEY, BETA_KEY, Api, base_env, send, serving
+from tests.api.serving import ALPHA_KEY, BETA_KEY, Api, base_env, fetch, send, serving
 
 LIST = "/api/v1/tasks"
 BARE = ["uvicorn", "--factory", "embedfleet.api.app:create_app", "--host", "0.0.0.0"]
@@ -46,7 +45,7 @@ def test_without_a_known_key_every_route_is_401(
     api: Api, method: str, path: str, headers: dict[str, str]
 ) -> None:
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
-    answer = httpx.request(method, api.url + path, headers=raw, trust_env=False)
+    answer = fetch(api.url + path, method, headers=raw)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
@@ -60,7 +59,7 @@ def test_without_a_known_key_every_route_is_401(
     ],
 )
 def test_key_in_either_header_is_taken(api: Api, headers: dict[str, str]) -> None:
-    assert httpx.get(api.url + LIST, headers=headers, trust_env=False).status_code == 200
+    assert fetch(api.url + LIST, headers=headers).status_code == 200
 
 
 def test_two_tenants_never_share_a_document(api: Api) -> None:
@@ -70,9 +69,9 @@ def test_two_tenants_never_share_a_document(api: Api) -> None:
 
 
 def test_probes_need_no_key(api: Api) -> None:
-    assert httpx.get(f"{api.url}/livez", trust_env=False).json() == {"status": "ok"}
-    assert httpx.get(f"{api.url}/metrics", trust_env=False).is_success
-    assert "checks" in httpx.get(f"{api.url}/readyz", trust_env=False).json()
+    assert fetch(f"{api.url}/livez").json() == {"status": "ok"}
+    assert fetch(f"{api.url}/metrics").is_success
+    assert "checks" in fetch(f"{api.url}/readyz").json()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def test_bare_server_without_keys_answers_this_machine_only(keyless: dict[str, s
     outside = outer_address()
     with serving(keyless, tmp_path, command=BARE) as api:
         there = api.url.replace("127.0.0.1", outside)
-        refused = httpx.get(there + LIST, trust_env=False)
+        refused = fetch(there + LIST)
         assert (refused.status_code, refused.json()["code"]) == (403, "keys_required")
         assert "FLEET_API_KEYS" in refused.json()["detail"]
         # A name that leads here, as after DNS rebinding, and a page elsewhere that posts a form.
@@ -107,24 +106,24 @@ def test_bare_server_without_keys_answers_this_machine_only(keyless: dict[str, s
             {"Host": "["},
             {"Sec-Fetch-Site": "cross-site"},
         ):
-            assert httpx.get(api.url + LIST, headers=headers, trust_env=False).status_code == 403
+            assert fetch(api.url + LIST, headers=headers).status_code == 403
         # The connection decides, whatever the headers claim.
         claims = {"Host": "127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost"}
-        assert httpx.get(there + LIST, headers=claims, trust_env=False).status_code == 403
+        assert fetch(there + LIST, headers=claims).status_code == 403
         for headers in (
             {},
             {"Host": "localhost:8000"},
             {"Host": "[::1]:80"},
             {"Sec-Fetch-Site": "same-origin"},
         ):
-            assert httpx.get(api.url + LIST, headers=headers, trust_env=False).status_code == 200
-        assert httpx.get(f"{there}/livez", trust_env=False).status_code == 200
+            assert fetch(api.url + LIST, headers=headers).status_code == 200
+        assert fetch(f"{there}/livez").status_code == 200
 
 
 def test_auth_off_lets_everyone_in(keyless: dict[str, str], tmp_path: Path) -> None:
     outside = outer_address()
     with serving({**keyless, "FLEET_AUTH": "off"}, tmp_path, command=BARE) as api:
-        assert httpx.get(api.url.replace("127.0.0.1", outside) + LIST, trust_env=False).status_code == 200
+        assert fetch(api.url.replace("127.0.0.1", outside) + LIST).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The body limit: over real sockets, because what matters is who closes what, and when."""
 
 import asyncio
+import re
 import select
 import socket
 import time
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from embedfleet.api import limits
 from embedfleet.api.limits import LINGER_SECONDS, BodyLimit
-from tests.api.serving import ALPHA_KEY, MAX_UPLOAD_BYTES, Api
+from tests.api.serving import ALPHA_KEY, MAX_UPLOAD_BYTES, Api, fetch, wait_until
 
 PIECE = b"x" * 65_536
 # What the kernels on both sides may hold besides what the server has read.
@@ -99,6 +100,22 @@ def test_answer_arrives_though_the_client_sends_everything_first(api: Api) -> No
         connection.sendall(request(*UPLOAD, f"Content-Length: {len(body)}") + body)
         head, _ = read_answer(connection)
     assert head.startswith(b"http/1.1 413")
+
+
+def test_client_that_goes_away_leaves_nothing(api: Api) -> None:
+    before, counted = api.stored(), gone(api)
+    with closing(connect(api)) as connection:
+        connection.sendall(request(*UPLOAD, "Content-Length: 200000") + PART + PIECE)
+    wait_until(lambda: gone(api) > counted, 10)
+    assert api.stored() == before
+    assert "Traceback" not in api.log.read_text()
+
+
+def gone(api: Api) -> float:
+    """Return how many uploads were answered 400 so far."""
+    labels = 'method="POST",route="/api/v1/documents/upload",status="400"'
+    found = re.search(rf"fleet_http_requests_total{{{labels}}} (\S+)", fetch(f"{api.url}/metrics").text)
+    return float(found[1]) if found else 0
 
 
 def test_connection_serves_on_after_bodies_that_were_read(api: Api) -> None:

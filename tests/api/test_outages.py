@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from embedfleet.local.redis import RedisServer
-from tests.api.serving import Api, base_env, send, serving, wait_until
+from tests.api.serving import Api, base_env, fetch, send, serving, wait_until
 
 ANSWER_SECONDS = 2.0
 
@@ -70,7 +70,7 @@ def test_redis_away_is_a_quick_503_and_then_all_is_well(
 def test_server_starts_without_redis_and_qdrant(tmp_path: Path) -> None:
     env = base_env("redis://:s3cret@127.0.0.1:1/0", tmp_path)
     with serving(env, tmp_path) as api:
-        readiness = httpx.get(f"{api.url}/readyz", trust_env=False)
+        readiness = fetch(f"{api.url}/readyz")
         assert readiness.status_code == 503
         problems = "\n".join(readiness.json()["problems"])
         assert "127.0.0.1:1/0" in problems

@@ -24,6 +24,7 @@ from tests.api.serving import (
     TINY_MODEL,
     Api,
     base_env,
+    fetch,
     keys_json,
     send,
     serving,
@@ -56,7 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorStore]:
 
 def _is_up(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False).is_success
+        return fetch(f"{url}/readyz").is_success
     except httpx.TransportError:
         return False
 

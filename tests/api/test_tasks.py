@@ -11,7 +11,7 @@ from embedfleet.contracts.jobs import GenerateEmbeddings, ProcessDocument, Queue
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.records import Claim, Part
-from tests.api.serving import Api, base_env, send, serving, wait_until
+from tests.api.serving import GAMMA_KEY, Api, base_env, send, serving, wait_until
 
 
 @pytest.fixture
@@ -134,22 +134,29 @@ def test_revoke_of_a_replaced_upload_leaves_the_newer_alone(alpha: httpx.Client)
     assert alpha.get(f"/api/v1/tasks/{new['task_id']}").json()["status"] == "PENDING"
 
 
-def test_lists_are_filtered_counted_and_limited(beta: httpx.Client, ledger: Ledger) -> None:
-    ids = [upload(beta)["task_id"] for _ in range(3)]
+@pytest.fixture
+def gamma(api: Api) -> Iterator[httpx.Client]:
+    """A client of a tenant that nothing else uploads for."""
+    with api.client(**{"X-API-Key": GAMMA_KEY}) as client:
+        yield client
+
+
+def test_lists_are_filtered_counted_and_limited(gamma: httpx.Client, ledger: Ledger) -> None:
+    ids = [upload(gamma)["task_id"] for _ in range(3)]
     claim(ledger, ids[0])
     for path in ("/api/v1/tasks", "/api/v1/tasks/"):
-        started = beta.get(path, params={"status": "STARTED"}).json()
+        started = gamma.get(path, params={"status": "STARTED"}).json()
         assert ([task["task_id"] for task in started["tasks"]], started["total"]) == ([ids[0]], 1)
-    some = beta.get("/api/v1/tasks/", params={"status": ["PENDING", "STARTED"], "limit": 2}).json()
+    some = gamma.get("/api/v1/tasks/", params={"status": ["PENDING", "STARTED"], "limit": 2}).json()
     assert len(some["tasks"]) == 2
     assert some["total"] == 3
-    everything = beta.get("/api/v1/tasks/").json()["tasks"]
+    everything = gamma.get("/api/v1/tasks/").json()["tasks"]
     assert {task["task_id"] for task in everything} == set(ids)
     assert all(task["metadata"] == {"from": "test"} for task in everything)
 
-    documents = beta.get("/api/v1/documents", params={"collection": "notes", "limit": 2}).json()
+    documents = gamma.get("/api/v1/documents", params={"collection": "notes", "limit": 2}).json()
     assert (len(documents["documents"]), documents["total"]) == (2, 3)
-    assert beta.get("/api/v1/documents/", params={"collection": "other"}).json() == {
+    assert gamma.get("/api/v1/documents/", params={"collection": "other"}).json() == {
         "documents": [],
         "total": 0,
     }

@@ -1,14 +1,17 @@
+import asyncio
 import json
 import math
+import tempfile
 from typing import Any
 
 import pytest
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet.api.metadata import MAX_BYTES, MAX_KEYS, parse_metadata
-from embedfleet.api.upload import clean_filename, extension_of, form_schema
-from embedfleet.contracts.errors import InvalidRequest
+from embedfleet.api.upload import clean_filename, extension_of, form_schema, received
+from embedfleet.contracts.errors import DependencyDown, InvalidRequest
 
 KEYS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 SCALARS = (
@@ -60,7 +63,7 @@ def test_any_text_is_metadata_or_refused(text: str) -> None:
     ],
 )
 def test_other_metadata_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"JSON|key|number|bytes"):
         parse_metadata(text)
 
 
@@ -112,6 +115,23 @@ def test_a_filename_never_holds_a_path_or_control_characters(raw: str) -> None:
 )
 def test_extension_is_in_lower_case(name: str, extension: str) -> None:
     assert extension_of(name).rstrip(".") == extension
+
+
+def test_full_disk_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+    body = part + b"x" * 2_000_000 + b"\r\n--b--\r\n"
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def read() -> None:
+        headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+        async with received(Request({"type": "http", "headers": headers}, receive)):
+            raise AssertionError("there is no folder to spool to")
+
+    with pytest.raises(DependencyDown, match="/nowhere"):
+        asyncio.run(read())
 
 
 def test_form_is_described_with_its_file() -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -39,6 +40,18 @@ def test_the_same_upload_again_has_the_same_ids(api: Api, alpha: httpx.Client) -
     assert second["status"] == "PENDING"
     assert "already" in second["message"]
     assert api.stored() == before
+
+
+def test_the_same_upload_many_times_at_once_is_one_document(api: Api, alpha: httpx.Client) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: send(alpha, collection="rush").json(), range(24)))
+    assert len({(answer["task_id"], answer["document_id"]) for answer in answers}) == 1
+    assert sum("queued" in answer["message"] for answer in answers) == 1
+    document = alpha.get(f"/api/v1/documents/{answers[0]['document_id']}").json()
+    assert document["generation"] == 1
+    assert len(list(api.blobs.keys(f"uploads/alpha/{document['id']}"))) == 1
+    pending = {f"pending/{answer['task_id']}" for answer in answers}
+    assert pending <= set(api.blobs.keys("pending"))
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,7 @@ def make_docx(
             f'<Relationships><Relationship Id="r1" Type="{rel}/officeDocument" '
             'Target="word/document.xml"/></Relationships>',
         )
-        package.writestr(
-            "word/_rels/document.xml.rels", f"<Relationships>{relationships}</Relationships>"
-        )
+        package.writestr("word/_rels/document.xml.rels", f"<Relationships>{relationships}</Relationships>")
         package.writestr(
             "word/document.xml",
             f'{prolog}<w:document xmlns:w="{namespace}" '

@@ -87,7 +87,9 @@ def test_pdf_with_a_user_password_is_refused(parse):
     assert code_of(parse, encrypted("user", "owner"), ".pdf") == "encrypted"
 
 
-@pytest.mark.parametrize("namespace", ["http://schemas.openxmlformats.org/wordprocessingml/2006/main", STRICT_W])
+@pytest.mark.parametrize(
+    "namespace", ["http://schemas.openxmlformats.org/wordprocessingml/2006/main", STRICT_W]
+)
 def test_docx_headings_by_style_and_by_outline_level(parse, namespace):
     styles = (
         '<w:style w:styleId="Tieude"><w:name w:val="heading 2"/></w:style>'
@@ -131,7 +133,10 @@ def test_docx_insertions_controls_and_text_boxes_count_and_deletions_do_not(pars
 
 
 def test_docx_notes_are_read(parse):
-    parts = {"word/footnotes.xml": notes("footnote", "below"), "word/endnotes.xml": notes("endnote", "behind")}
+    parts = {
+        "word/footnotes.xml": notes("footnote", "below"),
+        "word/endnotes.xml": notes("endnote", "behind"),
+    }
     relations = {"footnotes": "footnotes.xml", "endnotes": "endnotes.xml"}
     parsed = parse(make_docx(paragraph("body"), parts=parts, relations=relations), ".docx")
     assert [block.text for block in parsed.blocks] == ["body", "below", "behind"]
@@ -139,7 +144,9 @@ def test_docx_notes_are_read(parse):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_docx_with_a_doctype_is_refused(parse, encoding):
-    prolog = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+    prolog = (
+        f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+    )
     data = make_docx(paragraph("text &amp; text"), prolog=prolog)
     assert code_of(parse, _recoded(data, encoding), ".docx") == "unsafe_xml"
 
@@ -172,18 +179,14 @@ def test_docx_bombs_are_refused(parse):
 
 
 def test_docx_that_lies_about_its_sizes_is_refused(parse):
-    data = bytearray(make_docx(paragraph("x"), parts={"word/footnotes.xml": "<x>" + " " * 3_000_000}))
-    true_size = (3_000_003).to_bytes(4, "little")
+    long = "<x>" + " " * 3_000_000
+    data = make_docx(
+        paragraph("x"), parts={"word/footnotes.xml": long}, relations={"footnotes": "footnotes.xml"}
+    )
+    true_size = len(long).to_bytes(4, "little")
     assert data.count(true_size) == 2
-    lying = bytes(data).replace(true_size, (100).to_bytes(4, "little"))
-    with_notes = _with_relation(lying)
-    assert code_of(parse, with_notes, ".docx") in ("corrupt", "limit_exceeded")
-
-
-def _with_relation(data):
-    # The main part's relations are stored last but few; a footnotes relation makes the parser inflate the entry.
-    out = bytearray(data)
-    return bytes(out)
+    lying = data.replace(true_size, (100).to_bytes(4, "little"))
+    assert code_of(parse, lying, ".docx") in ("corrupt", "limit_exceeded")
 
 
 def test_docx_of_another_office_program_is_refused(parse):
@@ -191,9 +194,9 @@ def test_docx_of_another_office_program_is_refused(parse):
     assert code_of(parse, make_docx(paragraph("x"), content_type=kind), ".docx") == "unsupported_type"
 
 
-def test_docx_nested_without_end_is_refused_or_read(parse):
+def test_docx_nested_deeply_is_read(parse):
     deep = "<w:sdt><w:sdtContent>" * 5_000 + paragraph("x") + "</w:sdtContent></w:sdt>" * 5_000
-    assert code_of(parse, make_docx(deep), ".docx") == "corrupt"
+    assert text_of(parse(make_docx(deep), ".docx")) == "x"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +254,9 @@ def test_markdown_is_readable_and_knows_its_headings(parse):
         "Setext\n------\n\n| a | b |\n|---|---|\n| c | d |\n\n```python\nprint('kept')\n```\n\n"
         "<script>alert(1)</script>\n\n<!-- hidden -->\n\n![ảnh](p.png)\n"
     )
-    blocks = [(b.text.strip(), b.heading_level) for b in parse(source.encode(), ".md").blocks if b.text.strip()]
+    blocks = [
+        (b.text.strip(), b.heading_level) for b in parse(source.encode(), ".md").blocks if b.text.strip()
+    ]
     assert blocks == [
         ("title: Báo cáo", None),
         ("Chương một", 1),
@@ -266,7 +271,13 @@ def test_markdown_is_readable_and_knows_its_headings(parse):
 
 @pytest.mark.parametrize(
     "source",
-    ["> " * 3_000 + "deep", "[" * 60_000 + "deep", "*a **b " * 9_000 + "deep", "<!--" * 20_000 + "deep", "- " * 4_000 + "deep"],
+    [
+        "> " * 3_000 + "deep",
+        "[" * 60_000 + "deep",
+        "*a **b " * 9_000 + "deep",
+        "<!--" * 20_000 + "deep",
+        "- " * 4_000 + "deep",
+    ],
     ids=["quotes", "brackets", "emphasis", "comments", "lists"],
 )
 def test_hostile_markdown_is_read_in_bounded_time(parse, source):

@@ -42,7 +42,8 @@ def real_files() -> ModelFiles:
 
 
 @pytest.fixture
-def hub() -> Iterator[StandInHub]:
-    """A hub that has the tiny model."""
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
+    """A hub that has the tiny model; no proxy of the user's is between."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with StandInHub(TINY) as stand_in:
         yield stand_in

@@ -1,5 +1,8 @@
 """What is special to ONNX Runtime: devices, damaged graphs, memory errors."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,13 @@ from embedfleet.encoders.files import ModelFiles, inspect
 from embedfleet.encoders.golden import Golden, gate
 from embedfleet.encoders.manifest import write_manifest
 from embedfleet.runtime.settings import EngineSettings, ModelSettings
+from tests.encoders.conftest import TINY
 
+LOAD = f"""
+from embedfleet.encoders.base import load
+from embedfleet.runtime.settings import EngineSettings, ModelSettings
+load(ModelSettings(model_path={str(TINY)!r}), EngineSettings())
+"""
 CPU = EngineSettings(device="cpu", threads=1)
 WITHOUT_GPU = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
 
@@ -90,6 +99,12 @@ def test_memory_that_runs_out_has_a_code_of_its_own(tiny_files: ModelFiles) -> N
     with pytest.raises(EmbeddingError) as error:
         encoder.encode(*pad([[2, 3]], 0))
     assert error.value.code == OUT_OF_MEMORY
+
+
+def test_the_runtime_sends_and_keeps_nothing_about_the_user(tmp_path: Path) -> None:
+    variables = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-B", "-c", LOAD], env=variables | {"HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.parametrize("broken", [0.0, np.nan, np.inf])

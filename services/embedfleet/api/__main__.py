@@ -10,6 +10,8 @@ from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.runtime.settings import ApiSettings, load
 
 DRAIN_SECONDS = 5
+# Longer than any client keeps an idle connection, so that none writes into one that is closing.
+KEEP_ALIVE_SECONDS = 75
 
 
 def main() -> int:
@@ -30,6 +32,7 @@ def main() -> int:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     return 0

@@ -29,7 +29,7 @@ from embedfleet.runtime.settings import (
 )
 from embedfleet.vectors import VectorStore
 
-REDIS_SECONDS = 1.5
+REDIS_SECONDS = 1.0
 PUBLISH_SECONDS = 0.5
 QDRANT_SECONDS = 10
 

@@ -37,7 +37,7 @@ def search(query: SearchQuery, tenant: Tenant, services: ServicesOf) -> SearchAn
 
 
 def _check(query: SearchQuery) -> None:
-    if not re.match(COLLECTION_PATTERN, query.collection):
+    if not re.fullmatch(COLLECTION_PATTERN, query.collection):
         raise InvalidRequest(
             "collection: 1 to 63 of the characters A-Z a-z 0-9 _ -, a letter or digit first",
             code="invalid_collection",

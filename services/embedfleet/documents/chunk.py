@@ -100,7 +100,7 @@ class Chunker:
         self._meter = meter
         self._max_tokens = max_tokens
         self._plan = Plan.of(options, max_tokens, meter.special_tokens)
-        self._left = max_characters
+        self._max_characters = max_characters
         self._starts = meter.starts(self._text)
         self.limited = False
         self.longest = 0
@@ -111,14 +111,9 @@ class Chunker:
         Raises:
             DocumentProcessingError: `limit_exceeded`, the sizes make too many chunks of this text.
         """
-        for index, (start, end, tokens) in enumerate(self._fitting(self._spans())):
-            self._left -= end - start
-            if index >= MAX_CHUNKS or self._left < 0:
-                raise DocumentProcessingError(
-                    "These chunk sizes make too many chunks of this file; "
-                    "choose a larger chunk_size or a smaller chunk_overlap.",
-                    code="limit_exceeded",
-                )
+        # A span that had to be split may reach behind the start of the one that follows it.
+        fitting = sorted(self._bounded(self._fitting(self._spans())))
+        for index, (start, end, tokens) in enumerate(fitting):
             unit = tokens - self._meter.special_tokens if self._plan.by_tokens else end - start
             self.longest = max(self.longest, unit)
             yield Chunk(
@@ -130,6 +125,18 @@ class Chunker:
                 page=self._clean.page_at(start),
                 heading=self._clean.heading_at(start),
             )
+
+    def _bounded(self, spans: Iterator[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
+        left = self._max_characters
+        for number, (start, end, tokens) in enumerate(spans):
+            left -= end - start
+            if number >= MAX_CHUNKS or left < 0:
+                raise DocumentProcessingError(
+                    "These chunk sizes make too many chunks of this file; "
+                    "choose a larger chunk_size or a smaller chunk_overlap.",
+                    code="limit_exceeded",
+                )
+            yield start, end, tokens
 
     def _spans(self) -> Iterator[tuple[int, int]]:
         for start, end in self._sections():
@@ -175,7 +182,7 @@ class Chunker:
         allowed = self._after_tokens(start, self._plan.tokens)
         if self._plan.by_tokens:
             wanted = self._after_tokens(start, self._plan.size)
-            wanted = min(wanted, start + _CHARACTERS_PER_TOKEN * self._plan.size)
+            wanted = min(wanted, start + _CHARACTERS_PER_TOKEN * min(self._plan.size, self._plan.tokens))
         else:
             wanted = start + self._plan.size
         latest = min(wanted, allowed, stop)
@@ -200,7 +207,9 @@ class Chunker:
             # A chunk that the model's limit cut keeps the share of overlap that was asked for.
             overlap = (end - start) * plan.overlap // plan.size if limited else plan.overlap
             earliest = end - overlap
-        earliest = max(earliest, start + 1)
+        # Tokens are uneven: whatever the overlap, half of the rest of a chunk is new, or time is quadratic.
+        advance = (end - start) * (plan.size - plan.overlap) // (2 * plan.size)
+        earliest = max(earliest, start + advance, start + 1)
         return start_after(self._text, earliest, end) if earliest < end else end
 
     def _before_tokens(self, end: int, tokens: int) -> int:

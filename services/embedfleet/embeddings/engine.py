@@ -29,7 +29,7 @@ CHECK_SECONDS = 0.2
 # Bounds one below the powers of two: "at least 16 rows" is what lies above 15.
 _SIZES = (1, 3, 7, 15, 31, 63, 127, 255, 511)
 BATCH_ROWS = Histogram("fleet_batch_rows", "Rows in a batch of the lane.", buckets=_SIZES)
-BATCH_TASKS = Histogram("fleet_batch_tasks", "Tasks that share a batch.", buckets=_SIZES)
+BATCH_DOCUMENTS = Histogram("fleet_batch_documents", "Documents that share a batch.", buckets=_SIZES)
 TOKENS = Counter("fleet_engine_tokens", "Tokens that the lane encoded.", ["kind"])
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    task_id: str
+    owner: str
     submission: Submission
     position: int
 
@@ -81,15 +81,19 @@ class Lane:
         self.encoder = encoder
         self._max_batch_tokens = max_batch_tokens
         self._pad_id = pad_id
-        self._waiting: dict[str, dict[_Row, None]] = {}  # rows in order, by task; tasks in turn
+        self._waiting: dict[str, dict[_Row, None]] = {}  # rows in order, by owner; owners in turn
         self._changed = threading.Condition()
         self._closed = False
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
         self._thread.start()
 
-    def submit(self, task_id: str, rows: Sequence[Sequence[int]]) -> Submission:
-        """Queue rows of a task: token ids, special tokens included, each ≤ the encoder's `max_tokens` long.
+    def submit(self, owner: str, rows: Sequence[Sequence[int]]) -> Submission:
+        """Queue rows of token ids, special tokens included, each ≤ the encoder's `max_tokens` long.
+
+        Args:
+            owner: whose rows they are; owners take turns, the rows of one keep their order.
+            rows: one list of ids a text.
 
         Raises:
             EmbeddingError: the lane is closed.
@@ -102,8 +106,8 @@ class Lane:
         with self._changed:
             if self._closed:
                 raise EmbeddingError("the lane is closed", code="draining")
-            mine = self._waiting.setdefault(task_id, {})
-            mine.update((_Row(task_id, submission, position), None) for position in range(len(rows)))
+            mine = self._waiting.setdefault(owner, {})
+            mine.update((_Row(owner, submission, position), None) for position in range(len(rows)))
             self._changed.notify()
         return submission
 
@@ -143,23 +147,23 @@ class Lane:
             chosen = next_batch([len(row.tokens) for row in window], self._max_batch_tokens, WINDOW_ROWS)
             batch = [window[at] for at in chosen]
             for row in batch:
-                del self._waiting[row.task_id][row]
+                del self._waiting[row.owner][row]
             first = next(iter(self._waiting))
-            self._waiting[first] = self._waiting.pop(first)  # the next batch is built around another task
+            self._waiting[first] = self._waiting.pop(first)  # the next batch is built around another owner
             return batch
 
     def _window(self) -> list[_Row]:
-        """Return the rows that may be chosen: the tasks' next rows in turn, so that none starves."""
+        """Return the rows that may be chosen: the owners' next rows in turn, so that none starves."""
         turns = chain.from_iterable(zip_longest(*self._waiting.values()))
         return list(islice((row for row in turns if row is not None), WINDOW_ROWS))
 
     def _drop_finished(self) -> bool:
         """Forget rows that are cancelled or failed; say whether any row still waits."""
-        for task_id, rows in list(self._waiting.items()):
+        for owner, rows in list(self._waiting.items()):
             for row in [row for row in rows if row.submission.future.done()]:
                 del rows[row]
             if not rows:
-                del self._waiting[task_id]
+                del self._waiting[owner]
         return bool(self._waiting)
 
     def _encode(self, batch: list[_Row]) -> None:
@@ -167,7 +171,7 @@ class Lane:
         ids, lengths = pad(rows, self._pad_id)
         vectors = self.encoder.encode(ids, lengths)
         BATCH_ROWS.observe(len(batch))
-        BATCH_TASKS.observe(len({row.task_id for row in batch}))
+        BATCH_DOCUMENTS.observe(len({row.owner for row in batch}))
         real = sum(map(len, rows))
         TOKENS.labels("real").inc(real)
         TOKENS.labels("padding").inc(padded_tokens([len(row) for row in rows]) - real)

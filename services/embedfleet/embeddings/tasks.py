@@ -14,6 +14,8 @@ the ledger took the end of the task        nothing; the janitor settles a docume
 from collections.abc import Sequence
 from typing import Any
 
+from celery import signals
+
 from embedfleet.contracts.documents import Chunk, point_id, qdrant_collection, text_hash
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Queue
@@ -45,6 +47,8 @@ def _start(worker: Worker, concurrency: int) -> None:
     files = models.locate(model)
     _tokenizer = TextTokenizer(files)
     _lane = Lane(encoder, engine.max_batch_tokens, _tokenizer.pad_id)
+    # A thread that is inside the runtime when the interpreter ends aborts the process.
+    signals.worker_shutdown.connect(lambda **_: _lane.close(), weak=False)
 
 
 _worker = compose(Queue.EMBEDDINGS, _start, dependencies=[_store.ping])
@@ -104,7 +108,7 @@ def _encode_and_store(run: Run, collection: str, chunks: list[Chunk], done: int,
     slices = [chunks[at : at + SLICE_CHUNKS] for at in range(0, len(chunks), SLICE_CHUNKS)]
     # All slices are submitted at once: while one is stored the lane encodes the next.
     submissions = [
-        _lane.submit(run.task.id, _tokenizer.encode([chunk.text for chunk in piece])) for piece in slices
+        _lane.submit(run.document.id, _tokenizer.encode([chunk.text for chunk in piece])) for piece in slices
     ]
     try:
         for piece, submission in zip(slices, submissions, strict=True):

@@ -21,7 +21,7 @@ from embedfleet.runtime.redis_client import address_of
 from embedfleet.runtime.settings import BrokerSettings, VectorSettings
 
 DOCUMENT_THREADS = 2
-EMBEDDING_THREADS = 16
+EMBEDDING_THREADS = 64
 WORKER_NICE = 10
 
 

@@ -36,8 +36,10 @@ def configure(settings: ProcessSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    for noisy in ("httpx", "httpcore", "urllib3", "celery.worker.strategy", "celery.app.trace", "kombu"):
+    for noisy in ("httpx", "httpcore", "urllib3", "celery.worker.strategy", "kombu"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of every message that a draining worker gives back; what fails is logged by the worker.
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
 
 
 class Ids(TypedDict):

@@ -37,17 +37,16 @@ class Package:
     def __init__(self, path: Path, limits: Limits) -> None:
         self._limits = limits
         self._inflated = 0
-        with path.open("rb") as file:
-            _check_directory_size(file, limits)
+        # Ours to close: ZipFile keeps its file open as long as someone still holds an entry.
+        self._file = path.open("rb")
         try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-            raise corrupt("its ZIP directory can't be read") from error
-        try:
-            self.names = {info.filename.lstrip("/").lower(): info for info in self._zip.infolist()}
+            _check_directory_size(self._file, limits)
+            self._zip = _open_zip(self._file)
+            self._infos = self._zip.infolist()
+            self.names = {_key(info.filename): info for info in self._infos}
             self._check_declared()
         except BaseException:
-            self._zip.close()
+            self._file.close()
             raise
 
     def __enter__(self) -> Self:
@@ -57,13 +56,13 @@ class Package:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._zip.close()
+        self._file.close()
 
     def __contains__(self, name: str) -> bool:
         return _key(name) in self.names
 
     def _check_declared(self) -> None:
-        infos = self._zip.infolist()
-        limits = self._limits
+        infos, limits = self._infos, self._limits
         if len(infos) > limits.entries:
             raise limit_exceeded(f"{len(infos):,} entries")
         if any(info.file_size > limits.entry_bytes for info in infos):
@@ -101,6 +100,13 @@ class Package:
             if size > bound or self._inflated > limits.total_bytes:
                 raise limit_exceeded("parts that inflate beyond their bounds")
             yield data
+
+
+def _open_zip(file: BinaryIO) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+        raise corrupt("its ZIP directory can't be read") from error
 
 
 def _key(name: str) -> str:

@@ -46,7 +46,7 @@ def _plain(text: str) -> list[Block]:
 
 def _blocks_of(text: str) -> list[Block]:
     tokens = _MARKDOWN.parse(text)
-    if any(token.level >= MAX_NESTING for token in tokens):
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
         return _plain(text)
     return list(_walk(tokens))
 

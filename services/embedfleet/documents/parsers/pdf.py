@@ -6,6 +6,7 @@ four times the time. pdfium aborts the process when memory runs out: only for th
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,9 @@ class PdfEngine(Protocol):
 
     def text_of(self, index: int) -> str:
         """Return the text of a page, from 0; raises whatever the library raises."""
+
+    def close(self) -> None:
+        """Close the file."""
 
 
 def _open_pdfium(path: Path) -> PdfEngine:
@@ -67,6 +71,11 @@ class PdfPages:
         self.count = self._open[0].pages
         self.failed = 0
 
+    def close(self) -> None:
+        """Close the file in every engine that has it open."""
+        for engine in self._open:
+            engine.close()
+
     def text_of(self, index: int) -> str:
         """Return the text of a page, from 0; empty where no engine can read it."""
         tried = 0
@@ -74,7 +83,9 @@ class PdfPages:
             if tried == len(self._open):
                 self._open_next()
                 continue
-            text = _attempt(self._open[tried], index)
+            # An engine that counts other pages has skipped some: its numbers mean other pages.
+            engine = self._open[tried]
+            text = _attempt(engine, index) if engine.pages == self.count else None
             if text is not None:
                 return text
             tried += 1
@@ -95,14 +106,22 @@ class PdfPages:
         else:
             if opened.pages > 0:
                 self._open.append(opened)
+            else:
+                opened.close()
 
 
 def parse(path: Path, limits: Limits, progress: Progress) -> Parsed:
     """Read a PDF; see `Parser`."""
-    pages = PdfPages(path)
-    if pages.count > limits.pages:
-        raise limit_exceeded(f"{pages.count:,} pages")
-    budget = CharacterBudget(limits.characters)
+    with closing(PdfPages(path)) as pages:
+        if pages.count > limits.pages:
+            raise limit_exceeded(f"{pages.count:,} pages")
+        blocks = _read(pages, CharacterBudget(limits.characters), progress)
+        if pages.failed == pages.count:
+            raise corrupt("none of its pages can be read")
+        return Parsed(blocks, pages.count)
+
+
+def _read(pages: PdfPages, budget: CharacterBudget, progress: Progress) -> list[Block]:
     blocks: list[Block] = []
     for index in range(pages.count):
         progress(index, pages.count)
@@ -111,14 +130,10 @@ def parse(path: Path, limits: Limits, progress: Progress) -> Parsed:
         if text and not text.isspace():
             blocks.append(Block(text, page=index + 1, wrapped=True))
     progress(pages.count, pages.count)
-    if pages.failed == pages.count:
-        raise corrupt("none of its pages can be read")
-    return Parsed(blocks, pages.count)
+    return blocks
 
 
 def _attempt(engine: PdfEngine, index: int) -> str | None:
-    if index >= engine.pages:
-        return None
     try:
         return engine.text_of(index)
     except (DocumentProcessingError, MemoryError):

@@ -26,11 +26,15 @@ class Pdfium:
     def __init__(self, path: Path) -> None:
         try:
             self._document = pypdfium2.PdfDocument(path)
-            self.pages = len(self._document)
         except pypdfium2.PdfiumError as error:
             if getattr(error, "err_code", None) == _WRONG_PASSWORD:
                 raise password_needed("PDF") from error
             raise corrupt("it can't be opened as a PDF") from error
+        self.pages = len(self._document)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._document.close()
 
     def text_of(self, index: int) -> str:
         """Return the text of a page, from 0.

@@ -20,10 +20,19 @@ class Pypdf:
     """
 
     def __init__(self, path: Path) -> None:
-        self._reader = PdfReader(path)
-        if self._reader.is_encrypted and not self._reader.decrypt(""):
-            raise password_needed("PDF")
-        self.pages = len(self._reader.pages)
+        self._file = path.open("rb")
+        try:
+            self._reader = PdfReader(self._file)
+            if self._reader.is_encrypted and not self._reader.decrypt(""):
+                raise password_needed("PDF")
+            self.pages = len(self._reader.pages)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def text_of(self, index: int) -> str:
         """Return the text of a page, from 0.

@@ -21,6 +21,13 @@ INSTALL_SECONDS = 3600
 EXPORT_SECONDS = 900
 EXPORT_OPTIONS = ("--task=feature-extraction", "--library=transformers")
 LOG_TAIL = 5
+# The exporter has all it needs on disk: it asks no hub, and reports to nobody.
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "PIP_NO_INPUT": "1",
+}
 
 
 class ThrowawayEnvironment:
@@ -52,7 +59,7 @@ class ThrowawayEnvironment:
         """
         command = [str(self._folder / "bin" / arguments[0]), *arguments[1:]]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PIP_NO_INPUT": "1"}
+        environment |= QUIET
         try:
             subprocess.run(  # noqa: S603 — our own arguments, no shell
                 command,

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from embedfleet.contracts.errors import FleetError, InvalidRequest
 from embedfleet.local.qdrant.filters import UNSUPPORTED, Body
+from embedfleet.local.qdrant.requests import Command
 
 Parsed = TypeVar("Parsed", bound=Body)
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -65,6 +66,19 @@ class Call:
                     raise Unsupported(f"{detail['msg']}{_place(detail['loc'])}") from error
             reasons = [f"{detail['msg']}{_place(detail['loc'])}" for detail in details[:MAX_REASONS]]
             raise InvalidRequest(f"Format error in JSON body: {'; '.join(reasons)}", status=400) from error
+
+    def engine(self, model: type[Command]) -> Any:
+        """Return the engine's object for the body.
+
+        Raises:
+            InvalidRequest: 400, as in `parse`, or an id that is no UUID, a path that is no path.
+            Unsupported: as in `parse`.
+        """
+        command = self.parse(model)
+        try:
+            return command.engine()
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InvalidRequest(str(error).partition("\n")[0], status=400) from error
 
 
 def endpoint(handler: Callable[[Call], Any]) -> Endpoint:

@@ -39,11 +39,11 @@ def _nearest(value: Any) -> Any:
     return value
 
 
-class Update(Body):
-    """Base of the bodies that change a collection."""
+class Command(Body):
+    """Base of the bodies that the engine has an object for."""
 
     def engine(self) -> Any:
-        """Return the engine's operation."""
+        """Return the engine's object; ValueError or TypeError for an id or text it can't hold."""
         raise NotImplementedError
 
 
@@ -54,17 +54,19 @@ class VectorParams(Body):
     distance: Literal["Cosine"]
 
 
-def _cosine(value: Any) -> Any:
-    distance = value.get("distance") if isinstance(value, dict) else None
-    if distance in {"Dot", "Euclid", "Manhattan"}:
-        raise unsupported(f"distance {distance}")
+def _one_cosine(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.get("distance") in {"Dot", "Euclid", "Manhattan"}:
+            raise unsupported(f"distance {value['distance']}")
+        if all(isinstance(named, dict) for named in value.values()):
+            raise unsupported("named vectors")
     return value
 
 
 class CreateCollection(Body):
     """PUT /collections/{name}."""
 
-    vectors: Annotated[VectorParams, BeforeValidator(_cosine)]
+    vectors: Annotated[VectorParams, BeforeValidator(_one_cosine)]
 
 
 class FieldSchema(Body):
@@ -80,7 +82,7 @@ def _schema(value: Any) -> Any:
     return schema
 
 
-class CreateIndex(Update):
+class CreateIndex(Command):
     """PUT /collections/{name}/index."""
 
     field_name: str
@@ -119,7 +121,7 @@ class Batch(Body):
         return self
 
 
-class Upsert(Update):
+class Upsert(Command):
     """PUT /collections/{name}/points, in either form."""
 
     points: list[Point] | None = None
@@ -177,7 +179,7 @@ class Retrieve(Shown):
     ids: list[PointId]
 
 
-class Delete(Update):
+class Delete(Command):
     """POST /collections/{name}/points/delete."""
 
     points: list[PointId] | None = None
@@ -196,7 +198,7 @@ class Delete(Update):
         return edge.UpdateOperation.delete_points([*(self.points or ())])
 
 
-class Count(Body):
+class Count(Command):
     """POST /collections/{name}/points/count; the answer is always exact."""
 
     filter: Filter | None = None
@@ -224,7 +226,7 @@ def _order(value: Any) -> Any:
     return {"key": value} if isinstance(value, str) else value
 
 
-class Scroll(Shown):
+class Scroll(Shown, Command):
     """POST /collections/{name}/points/scroll."""
 
     offset: PointId | None = None
@@ -257,7 +259,7 @@ class SearchParams(Body):
     exact: bool = False
 
 
-class Query(Shown):
+class Query(Shown, Command):
     """POST /collections/{name}/points/query: the nearest points to a vector."""
 
     query: Annotated[Vector, BeforeValidator(_nearest)]

@@ -95,23 +95,21 @@ class Routes:
     def count(self, call: Call) -> Any:
         """POST /collections/{name}/points/count."""
         collection = self._catalog.get(call.collection)
-        return {"count": collection.count(call.parse(requests.Count).engine())}
+        return {"count": collection.count(call.engine(requests.Count))}
 
     def scroll(self, call: Call) -> Any:
         """POST /collections/{name}/points/scroll."""
-        collection, body = self._catalog.get(call.collection), call.parse(requests.Scroll)
-        points, following = collection.scroll(body.engine())
+        collection = self._catalog.get(call.collection)
+        points, following = collection.scroll(call.engine(requests.Scroll))
         return {"points": [_record(point) for point in points], "next_page_offset": following}
 
     def query(self, call: Call) -> Any:
         """POST /collections/{name}/points/query."""
-        collection, body = self._catalog.get(call.collection), call.parse(requests.Query)
-        found = collection.query(body.engine())
+        found = self._catalog.get(call.collection).query(call.engine(requests.Query))
         return {"points": [{**_record(p), "version": p.version, "score": p.score} for p in found]}
 
-    def _update(self, call: Call, model: type[requests.Update]) -> Any:
-        collection = self._catalog.get(call.collection)
-        collection.update(call.parse(model).engine())
+    def _update(self, call: Call, model: type[requests.Command]) -> Any:
+        self._catalog.get(call.collection).update(call.engine(model))
         return DONE
 
 

@@ -1,0 +1,70 @@
+"""One file to chunks, without the sandbox."""
+
+import pytest
+from make_files import VIETNAMESE, make_docx, make_pdf, paragraph
+
+from embedfleet.contracts.documents import ChunkOptions
+from embedfleet.contracts.errors import DocumentProcessingError
+from embedfleet.documents.parsers import Limits, pdf
+from embedfleet.documents.pipeline import process
+
+
+def run(path, data, extension, tokens, max_tokens=512, **options):
+    path.write_bytes(data)
+    return process(
+        path,
+        extension,
+        ChunkOptions(**options),
+        tokenizer=tokens,
+        max_tokens=max_tokens,
+        limits=Limits(),
+        progress=lambda done, total: None,
+    )
+
+
+def test_a_pdf_has_pages_and_the_size_asked_for(tmp_path, wordpiece):
+    pages = [f"Trang {n}. " + VIETNAMESE[:100] for n in range(1, 4)]
+    done = run(tmp_path / "f", make_pdf(pages), ".pdf", wordpiece, chunk_size=120, chunk_overlap=0)
+    assert (done.pages, done.chunk_size_effective) == (3, 120)
+    assert {chunk.page for chunk in done.chunks} == {1, 2, 3}
+
+
+def test_the_effective_size_is_the_longest_chunk_when_the_model_cuts(tmp_path, wordpiece):
+    done = run(tmp_path / "f", (VIETNAMESE * 20).encode(), ".txt", wordpiece, max_tokens=64)
+    assert done.chunk_size_effective == max(len(chunk.text) for chunk in done.chunks) < 1000
+
+
+@pytest.mark.parametrize(
+    ("extension", "data"),
+    [
+        (".pdf", make_pdf([""])),
+        (".docx", make_docx(paragraph(" "))),
+        (".txt", b" \n\t\n"),
+        (".md", b"---\n\n---\n"),
+    ],
+)
+def test_a_file_without_text_has_its_own_code(tmp_path, wordpiece, extension, data):
+    with pytest.raises(DocumentProcessingError) as caught:
+        run(tmp_path / "f", data, extension, wordpiece)
+    assert caught.value.code == "no_text"
+
+
+def test_what_a_parser_did_not_foresee_is_a_corrupt_file(tmp_path, wordpiece, monkeypatch):
+    monkeypatch.setattr(pdf, "PdfPages", lambda path: 1 / 0)
+    with pytest.raises(DocumentProcessingError) as caught:
+        run(tmp_path / "f", make_pdf(["x"]), ".pdf", wordpiece)
+    assert caught.value.code == "corrupt"
+    assert "ZeroDivisionError" in caught.value.detail
+
+
+def test_a_missing_file_is_no_fault_of_the_document(tmp_path, wordpiece):
+    with pytest.raises(FileNotFoundError):
+        process(
+            tmp_path / "none",
+            ".txt",
+            ChunkOptions(),
+            tokenizer=wordpiece,
+            max_tokens=64,
+            limits=Limits(),
+            progress=lambda done, total: None,
+        )
