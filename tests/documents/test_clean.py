@@ -47,7 +47,13 @@ def test_clean_text_is_clean_and_stays_so(raw):
     assert "\0" not in cleaned
     assert cleaned == cleaned.strip()
     assert unicodedata.is_normalized("NFC", cleaned)
-    assert clean_text(cleaned) == cleaned
+
+
+@given(
+    st.text(st.characters(exclude_categories=(), min_codepoint=0x100) | st.sampled_from("a -\n\r\0\u00ad"))
+)
+def test_cleaning_twice_changes_nothing(raw):
+    assert clean_text(clean_text(raw)) == clean_text(raw)
 
 
 @given(st.text(st.sampled_from("ab \n\u0301\u0323\U0001d165ế"), max_size=200))

@@ -224,8 +224,12 @@ class VectorStore:
             if field not in info.payload_schema:
                 self._ask(partial(self._client.create_payload_index, name, field, schema, wait=True))
         vectors = info.config.params.vectors
-        if not isinstance(vectors, models.VectorParams):
-            raise VectorStoreError(f"collection {name} has named vectors; use another collection")
+        if not isinstance(vectors, models.VectorParams) or vectors.distance != models.Distance.COSINE:
+            raise VectorStoreError(
+                f"collection {name} wasn't made by Embedfleet (it needs one unnamed vector and cosine "
+                "distance): use another collection",
+                code="foreign_collection",
+            )
         return vectors.size
 
     def _create(self, name: str, dim: int) -> None:

@@ -56,7 +56,9 @@ class Child:
         limits = Limits(**config.limits)
         self._send(frames.Ready(sealed=confinement.seal()))
         while (body := self._receive()) is not None:
-            reply = self._answer(frames.Request.model_validate_json(body), config, tokens, limits)
+            request = frames.Request.model_validate_json(body)
+            self._send(frames.Taken())
+            reply = self._answer(request, config, tokens, limits)
             self._send(reply)
             if reply.retire:
                 return

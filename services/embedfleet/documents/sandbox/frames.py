@@ -53,6 +53,12 @@ class Ready(_Frame):
     sealed: bool
 
 
+class Taken(_Frame):
+    """The child has the request and is about to open the file: from here on its death is the file's."""
+
+    kind: Literal["taken"] = "taken"
+
+
 class Working(_Frame):
     """Pages or parts that are done."""
 
@@ -87,7 +93,7 @@ class Failed(_Frame):
     retire: bool = False
 
 
-Reply = Ready | Working | Chunks | Done | Failed
+Reply = Ready | Taken | Working | Chunks | Done | Failed
 _REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])
 
 

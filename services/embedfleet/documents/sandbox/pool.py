@@ -122,12 +122,15 @@ class SandboxPool:
         while True:
             child = self._borrow(check)
             try:
-                child.ask(request)
+                child.ask(request, check)
+                return child
             except ChildDied:
                 # It died while it was idle: not this file's fault.
+                child.kill()
                 self._give_back(child)
-            else:
-                return child
+            except BaseException:
+                self._give_back(child)
+                raise
 
     def _borrow(self, check: Callable[[], None]) -> SandboxChild:
         while True:
@@ -164,8 +167,9 @@ class SandboxPool:
             try:
                 child = self._start()
             except FleetError as error:
-                log.error("sandbox child: %s", error.detail)
                 with self._changed:
+                    if not self._closed:
+                        log.error("%s", error.detail)
                     self._failure = error
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._closed, RESTART_SECONDS)

@@ -19,6 +19,7 @@ from embedfleet.documents.sandbox import frames
 TICK_SECONDS = 0.2
 START_SECONDS = 60.0
 EXIT_SECONDS = 1.0
+TAKE_SECONDS = 30.0
 _READ = 65_536
 
 # All that a child needs of the environment; keys and addresses of the worker are not its business.
@@ -89,14 +90,20 @@ class SandboxChild:
             raise self._unavailable(reply.detail if isinstance(reply, frames.Failed) else "it made no sense")
         self.sealed = reply.sealed
 
-    def ask(self, request: frames.Request) -> None:
-        """Hand it a file.
+    def ask(self, request: frames.Request, check: Callable[[], None]) -> None:
+        """Hand it a file and wait until it has taken it.
 
         Raises:
-            ChildDied: it is gone.
+            ChildDied: it is gone, or does not answer; the file was not opened.
         """
         self.files += 1
         self._send(request)
+        try:
+            reply = next(self.replies(TAKE_SECONDS, check))
+        except DocumentProcessingError as error:
+            raise ChildDied from error
+        if not isinstance(reply, frames.Taken):
+            raise ChildDied
 
     def replies(self, seconds: float, check: Callable[[], None]) -> Iterator[frames.Reply]:
         """Yield what it says, until the caller stops asking.

@@ -32,21 +32,22 @@ class SyscallTable:
 
 _X86_64 = {
     "socket": 41, "connect": 42, "sendto": 44, "sendmsg": 46, "bind": 49, "listen": 50, "socketpair": 53,
-    "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "truncate": 76, "rename": 82, "mkdir": 83, "rmdir": 84,
-    "creat": 85, "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92,
-    "fchown": 93, "lchown": 94, "ptrace": 101, "mknod": 133, "mount": 165, "setxattr": 188, "tkill": 200, "mkdirat": 258,
-    "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
-    "fchmodat": 268, "perf_event_open": 298, "process_vm_readv": 310, "process_vm_writev": 311,
-    "renameat2": 316, "bpf": 321, "execveat": 322, "userfaultfd": 323, "pidfd_send_signal": 424,
-    "io_uring_setup": 425, "pidfd_getfd": 438, "fchmodat2": 452,
+    "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "truncate": 76, "rename": 82, "mkdir": 83,
+    "rmdir": 84, "creat": 85, "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91,
+    "chown": 92, "fchown": 93, "lchown": 94, "ptrace": 101, "mknod": 133, "mount": 165, "setxattr": 188,
+    "tkill": 200, "mkdirat": 258, "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264,
+    "linkat": 265, "symlinkat": 266, "fchmodat": 268, "perf_event_open": 298, "process_vm_readv": 310,
+    "process_vm_writev": 311, "renameat2": 316, "bpf": 321, "execveat": 322, "userfaultfd": 323,
+    "pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_getfd": 438, "fchmodat2": 452,
 }  # fmt: skip
 _ARM64 = {
     "setxattr": 5, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37,
-    "renameat": 38, "mount": 40, "truncate": 45, "fchmod": 52, "fchmodat": 53, "fchownat": 54, "fchown": 55, "ptrace": 117,
-    "kill": 129, "tkill": 130, "socket": 198, "socketpair": 199, "bind": 200, "listen": 201, "connect": 203,
-    "sendto": 206, "sendmsg": 211, "execve": 221, "perf_event_open": 241,
+    "renameat": 38, "mount": 40, "truncate": 45, "fchmod": 52, "fchmodat": 53, "fchownat": 54,
+    "fchown": 55, "ptrace": 117, "kill": 129, "tkill": 130, "socket": 198, "socketpair": 199, "bind": 200,
+    "listen": 201, "connect": 203, "sendto": 206, "sendmsg": 211, "execve": 221, "perf_event_open": 241,
     "process_vm_readv": 270, "process_vm_writev": 271, "renameat2": 276, "bpf": 280, "execveat": 281,
-    "userfaultfd": 282, "pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_getfd": 438, "fchmodat2": 452,
+    "userfaultfd": 282, "pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_getfd": 438,
+    "fchmodat2": 452,
 }  # fmt: skip
 
 _ABSENT = (435, 437)  # clone3, openat2: the same on both
