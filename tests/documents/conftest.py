@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from make_files import VIETNAMESE
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from embedfleet.documents.file_types import check_type
@@ -12,6 +11,7 @@ from embedfleet.documents.parsers import Limits, Parsed, parser_of
 from embedfleet.documents.sandbox import SandboxPool
 from embedfleet.documents.tokens import ModelTokens
 from embedfleet.runtime.settings import SandboxSettings
+from tests.documents.make_files import VIETNAMESE
 
 MAX_TOKENS = 64
 CORPUS = [

@@ -6,14 +6,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from make_files import VIETNAMESE
 
-from conftest import MAX_TOKENS
 from embedfleet.contracts.documents import ChunkOptions
 from embedfleet.contracts.errors import DocumentProcessingError
 from embedfleet.documents.chunk import Chunker
 from embedfleet.documents.clean import CleanText, clean
 from embedfleet.documents.parsers import Block
+from tests.documents.conftest import MAX_TOKENS
+from tests.documents.make_files import VIETNAMESE
 
 WORDS = st.sampled_from(
     [

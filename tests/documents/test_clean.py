@@ -5,10 +5,10 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make_files import VIETNAMESE
 
 from embedfleet.documents.clean import MAX_HEADING, clean, clean_text, normalise
 from embedfleet.documents.parsers import Block
+from tests.documents.make_files import VIETNAMESE
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)
 

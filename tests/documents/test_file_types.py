@@ -1,10 +1,10 @@
 """The gate: extension and content must agree."""
 
 import pytest
-from make_files import make_docx, make_pdf, paragraph
 
 from embedfleet.contracts.errors import DocumentProcessingError
 from embedfleet.documents.file_types import check_type
+from tests.documents.make_files import make_docx, make_pdf, paragraph
 
 PDF, DOCX = make_pdf(["x"]), make_docx(paragraph("x"))
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 100

@@ -4,11 +4,11 @@ import io
 import zipfile
 
 import pytest
-from make_files import STRICT_W, VIETNAMESE, make_docx, make_pdf, notes, paragraph
 from pypdf import PdfReader, PdfWriter
 
 from embedfleet.contracts.errors import DOCUMENT_CODES, DocumentProcessingError
 from embedfleet.documents.parsers import Limits
+from tests.documents.make_files import STRICT_W, VIETNAMESE, make_docx, make_pdf, notes, paragraph
 
 SAMPLES = {
     ".pdf": make_pdf([VIETNAMESE]),

@@ -1,12 +1,12 @@
 """One file to chunks, without the sandbox."""
 
 import pytest
-from make_files import VIETNAMESE, make_docx, make_pdf, paragraph
 
 from embedfleet.contracts.documents import ChunkOptions
 from embedfleet.contracts.errors import DocumentProcessingError
 from embedfleet.documents.parsers import Limits, pdf
 from embedfleet.documents.pipeline import process
+from tests.documents.make_files import VIETNAMESE, make_docx, make_pdf, paragraph
 
 
 def run(path, data, extension, tokens, max_tokens=512, **options):

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from make_files import VIETNAMESE, make_pdf
 
 from embedfleet.contracts.documents import ChunkOptions
 from embedfleet.contracts.errors import DocumentProcessingError, FleetError
 from embedfleet.documents.sandbox import SandboxPool, frames
 from embedfleet.documents.sandbox.process import ChildDied, SandboxChild
 from embedfleet.runtime.settings import SandboxSettings
+from tests.documents.make_files import VIETNAMESE, make_pdf
 
 
 @pytest.fixture

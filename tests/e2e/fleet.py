@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +72,10 @@ class Fleet:
         )
         return 0 if answer.status_code == 404 else answer.raise_for_status().json()["result"]["count"]
 
+    def close(self) -> None:
+        self.http.close()
+        self.qdrant.close()
+
     def pid(self, member: str) -> int:
         """Process id of a member now: a killed one is started anew under another."""
         state = json.loads((Path(self.env["FLEET_DATA_DIR"]) / "fleet.json").read_text("utf-8"))
@@ -99,7 +103,8 @@ def running_fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
         assert process.stdout
         line = process.stdout.readline()
         assert line, "the fleet did not start"
-        yield Fleet(process, json.loads(line), env)
+        with closing(Fleet(process, json.loads(line), env)) as fleet:
+            yield fleet
     finally:
         family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGTERM)

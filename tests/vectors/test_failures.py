@@ -105,7 +105,9 @@ def test_a_connection_that_the_server_dropped_is_replaced() -> None:
             for _ in range(2):
                 connection, _ = listener.accept()
                 with connection:
-                    connection.recv(65536)
+                    request = b""
+                    while not request.endswith(b"}"):
+                        request += connection.recv(65536)
                     connection.sendall(answer)
                     # The next request on this connection arrives, and is never answered.
                     if not turn.wait(10):

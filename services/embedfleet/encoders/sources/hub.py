@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +14,8 @@ import httpx
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders.files import MAX_JSON_BYTES
 from embedfleet.encoders.registry import Pin
+from embedfleet.encoders.sources import Report
 from embedfleet.encoders.sources.expected import Expected, limit, of_answer, of_pin
-
-Report = Callable[[str], None]
 
 ATTEMPTS = 3
 MAX_REDIRECTS = 5

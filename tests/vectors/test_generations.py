@@ -1,0 +1,60 @@
+"""Which generations of a document a delete takes, said outright: the oracle shares the store's filters."""
+
+import uuid
+
+import numpy as np
+import pytest
+
+from embedfleet.vectors import VectorStore
+
+
+@pytest.mark.parametrize(
+    ("keep", "through", "left"),
+    [
+        (None, None, []),
+        (2, None, [2]),
+        (0, None, []),
+        (9, None, []),
+        (2, 3, [2, 4]),
+        (0, 2, [3, 4]),
+        (None, 3, [4]),
+        (4, 4, [4]),
+        (1, 0, [1, 2, 3, 4]),
+    ],
+)
+def test_a_delete_takes_what_it_should(
+    store: VectorStore, name: str, keep: int | None, through: int | None, left: list[int]
+) -> None:
+    store.ensure_collection(name, 4)
+    payloads = [
+        {"document_id": document, "generation": generation}
+        for document in ("mine", "other")
+        for generation in (1, 2, 3, 4)
+    ]
+    store.upsert(name, [str(uuid.uuid4()) for _ in payloads], np.ones((8, 4), np.float32), payloads)
+    store.delete_generations(name, "mine", keep=keep, through=through)
+    assert [n for n in range(10) if store.count(name, "mine", n)] == left
+    assert store.count(name, "mine") == len(left)
+    assert store.count(name, "other") == 4
+
+
+def test_search_keeps_to_documents_and_metadata(store: VectorStore, name: str) -> None:
+    store.ensure_collection(name, 2)
+    metadata = [{"a.b": True}, {"a.b": 1}, {"a": {"b": True}}, {"a.b": True}]
+    payloads = [
+        {"document_id": document, "generation": 1, "chunk_index": index, "metadata": each}
+        for index, (document, each) in enumerate(zip("xxxy", metadata, strict=True))
+    ]
+    vectors = np.array([[1, 0], [1, 0.1], [1, 0.2], [1, 0.3]], np.float32)
+    store.upsert(name, [str(uuid.uuid4()) for _ in payloads], vectors, payloads)
+
+    def found(documents: list[str], wanted: dict[str, str | int | bool]) -> list[int]:
+        hits = store.search(name, np.array([3, 0], np.float32), 10, documents, wanted)
+        return [hit.payload["chunk_index"] for hit in hits]
+
+    assert found([], {}) == [0, 1, 2, 3]
+    assert found(["x"], {}) == [0, 1, 2]
+    assert found([], {"a.b": True}) == [0, 3]
+    assert found(["y", "z"], {"a.b": True}) == [3]
+    assert found([], {"a.b": 1}) == [1]
+    assert found(["z"], {}) == []
