@@ -69,11 +69,10 @@ def _existing(services: Services, tenant: str, task_id: str) -> Task:
 
 def _answers(services: Services, tenant: str, found: Sequence[Task]) -> list[TaskAnswer]:
     waits = Waits(services.ledger)
-    ids = {one.document_id for one in found}
-    documents = {key: services.ledger.document(tenant, key) for key in ids}
+    documents = services.ledger.documents_by_id(tenant, list({one.document_id for one in found}))
     answers = []
     for one in found:
-        document = documents[one.document_id]
+        document = documents.get(one.document_id)
         wait_reason = waits.of_document(document) if document else None
         answers.append(TaskAnswer.of(one, waits.of_task(one), document, wait_reason))
     return answers

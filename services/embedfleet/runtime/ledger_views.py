@@ -62,6 +62,14 @@ class LedgerViews:
             row = self._redis.hgetall(f"document:{tenant}:{document_id}")
         return document_of(row) if row else None
 
+    def documents_by_id(self, tenant: str, document_ids: Sequence[str]) -> dict[str, Document]:
+        """Return those of these documents that are there; one round trip."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for document_id in document_ids:
+                pipe.hgetall(f"document:{tenant}:{document_id}")
+            rows = pipe.execute()
+        return {document.id: document for document in (document_of(row) for row in rows if row)}
+
     def documents(self, tenant: str, collection: str | None, limit: int) -> tuple[list[Document], int]:
         """Return a tenant's newest documents, of one collection or of all, and how many there are."""
         index = f"index:documents:{tenant}" + (f":{collection}" if collection else "")

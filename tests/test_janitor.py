@@ -1,0 +1,176 @@
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedfleet import janitor as module
+from embedfleet.contracts.documents import Document, point_id
+from embedfleet.contracts.jobs import Job
+from embedfleet.janitor import Janitor
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key
+from embedfleet.runtime.intake import Intake
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.records import Part
+from embedfleet.runtime.settings import LedgerSettings, VectorSettings
+from embedfleet.vectors import VectorStore
+from tests.runtime.uploads import claim, upload
+
+COLLECTION = "default__notes"
+
+
+class House:
+    """A janitor with all that it looks after, and what it published."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, store: VectorStore) -> None:
+        self.ledger, self.blobs, self.store = ledger, blobs, store
+        self.published: list[Job] = []
+        self.intake = Intake(ledger, blobs, self.published.extend)
+        self.janitor = Janitor(ledger, blobs, store, self.published.extend, LedgerSettings())
+
+    def take(self, document: Document) -> Document:
+        self.blobs.put(document.blob, b"the file")
+        self.intake.accept(document)
+        return document
+
+    def embed(self, document: Document, points: int, *, finish: bool = True) -> None:
+        """Bring the newest generation through both pools, as the workers would."""
+        job = self.published.pop()
+        record = claim(self.ledger, job).document
+        file = f"chunks/default/{document.id}/{record.generation}/0"
+        self.blobs.put(file, b"chunks")
+        part = Part(f"{job.task_id}-part", 0, points, file)
+        jobs = self.ledger.chunked(claim(self.ledger, job), [part], {"success": True})
+        assert jobs
+        self.store.ensure_collection(COLLECTION, 2)
+        ids = [point_id(document.id, record.generation, index) for index in range(points)]
+        payloads = [{"document_id": document.id, "generation": record.generation} for _ in ids]
+        self.store.upsert(COLLECTION, ids, np.ones((points, 2), np.float32), payloads)
+        if finish:
+            assert self.ledger.embedded(claim(self.ledger, jobs[0]), {}) is True
+
+    def points(self, document: Document) -> int:
+        return self.store.count(COLLECTION, document.id)
+
+
+@pytest.fixture
+def house(ledger: Ledger, qdrant_url: str, tmp_path: Path) -> Iterator[House]:
+    store = VectorStore(VectorSettings(url=qdrant_url))
+    store.ensure_collection(COLLECTION, 2)
+    house = House(ledger, Blobs(tmp_path), store)
+    for name in ("one", "two"):
+        store.delete_generations(COLLECTION, upload(key=f"{name}.txt").id)
+    yield house
+    store.close()
+
+
+def test_a_ready_document_is_settled(house: House) -> None:
+    document = house.take(upload(key="one.txt"))
+    house.embed(document, points=3)
+    house.janitor.round()
+    durable = Document.model_validate_json(house.blobs.get(record_key(document)))
+    assert (durable.state, durable.live_generation) == ("READY", 1)
+    assert list(house.blobs.keys("pending")) == []
+    assert list(house.blobs.keys("chunks")) == []
+    assert house.blobs.get(document.blob) == b"the file"
+    assert house.ledger.unsettled(10) == []
+    assert house.points(document) == 3
+
+
+def test_points_of_the_generation_before_go_when_the_next_is_ready(house: House) -> None:
+    document = house.take(upload("t1", key="one.txt"))
+    house.embed(document, points=3)
+    house.take(upload("t2", key="one.txt", content="two"))
+    house.embed(document, points=2)
+    assert house.points(document) == 5
+    house.janitor.round()
+    assert house.points(document) == 2
+    assert house.store.count(COLLECTION, document.id, generation=2) == 2
+
+
+def test_a_revoked_generation_leaves_nothing_and_the_live_one_stays(house: House) -> None:
+    document = house.take(upload("t1", key="one.txt"))
+    house.embed(document, points=3)
+    house.janitor.round()
+    house.take(upload("t2", key="one.txt", content="two"))
+    house.embed(document, points=2, finish=False)
+    house.ledger.revoke("default", "t2")
+    house.janitor.round()
+    assert house.points(document) == house.store.count(COLLECTION, document.id, generation=1) == 3
+    assert list(house.blobs.keys("pending")) == list(house.blobs.keys("chunks")) == []
+
+
+def test_settling_an_old_end_never_touches_a_newer_generation(house: House) -> None:
+    document = house.take(upload("t1", key="one.txt"))
+    house.embed(document, points=3)
+    (ended,) = house.ledger.unsettled(10)
+    house.take(upload("t2", key="one.txt", content="two"))
+    house.embed(document, points=2)
+    house.janitor.settle(ended)
+    assert house.points(document) == 5
+    assert [record.generation for record in house.ledger.unsettled(10)] == [2]
+
+
+def test_settling_twice_changes_nothing(house: House) -> None:
+    document = house.take(upload(key="one.txt"))
+    house.embed(document, points=3)
+    (ended,) = house.ledger.unsettled(10)
+    house.janitor.settle(ended)
+    before = house.blobs.get(record_key(document))
+    house.janitor.settle(ended)
+    assert house.blobs.get(record_key(document)) == before
+    assert house.points(document) == 3
+
+
+def test_an_upload_whose_row_was_never_written_is_taken_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    document = upload(key="one.txt")
+    house.blobs.put(pending_key(document.task_id), document.model_dump_json().encode())
+    house.janitor.round()
+    assert [job.task_id for job in house.published] == [document.task_id]
+    house.janitor.round()
+    assert len(house.published) == 1
+
+
+def test_after_a_loss_of_redis_what_was_accepted_is_driven_again_and_what_was_ready_is_known(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    document = house.take(upload("t1", key="one.txt"))
+    house.embed(document, points=3)
+    house.janitor.round()
+    house.take(upload("t2", key="one.txt", content="two"))
+    house.published.clear()
+    house.ledger._redis.flushall()
+    house.janitor.round()
+    assert [job.task_id for job in house.published] == ["t2"]
+    record = house.ledger.document("default", document.id)
+    assert record
+    assert (record.generation, record.live_generation, record.state) == (2, 1, "QUEUED")
+
+
+def test_an_upload_that_nothing_names_is_swept_after_an_hour(house: House) -> None:
+    kept = house.take(upload("t1", key="one.txt"))
+    for key in ("uploads/default/nobody/young.txt", "uploads/default/nobody/old.txt"):
+        house.blobs.put(key, b"x")
+    for key in (kept.blob, "uploads/default/nobody/old.txt"):
+        past = time.time() - 2 * module.ORPHAN_GRACE_SECONDS
+        os.utime(house.blobs.path(key), (past, past))
+    house.janitor.round()
+    assert sorted(house.blobs.keys("uploads")) == sorted([kept.blob, "uploads/default/nobody/young.txt"])
+
+
+def test_a_manifest_whose_document_has_ended_is_settled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    document = house.take(upload(key="one.txt"))
+    house.embed(document, points=1)
+    house.ledger.settled(house.ledger.unsettled(1)[0])  # as if the janitor had died right before
+    house.janitor.round()
+    assert list(house.blobs.keys("pending")) == []
+    assert house.published == []
