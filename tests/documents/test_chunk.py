@@ -148,6 +148,13 @@ def test_a_model_too_small_to_cut_by_is_refused(wordpiece):
         chunk(CleanText("x"), ChunkOptions(), wordpiece, 20)
 
 
+def test_a_run_that_is_one_unknown_token_is_cut_and_hardly_repeated(wordpiece):
+    text = plain("x" * 300_000)
+    chunks, _ = chunk(text, ChunkOptions(chunker_type="token"), wordpiece, 256)
+    assert max(len(c.text) for c in chunks) < 8_000
+    assert sum(len(c.text) for c in chunks) < 1.5 * 300_000
+
+
 @pytest.mark.parametrize("kind", ["sentence", "token"])
 def test_time_is_linear_without_spaces(tokens, kind):
     def seconds(characters):

@@ -202,7 +202,8 @@ class Chunker:
         if plan.overlap == 0:
             return end
         if plan.by_tokens:
-            earliest = self._before_tokens(end, min(plan.overlap, plan.tokens * plan.overlap // plan.size))
+            overlap = min(plan.overlap, plan.tokens * plan.overlap // plan.size)
+            earliest = max(self._before_tokens(end, overlap), end - _CHARACTERS_PER_TOKEN * overlap)
         else:
             # A chunk that the model's limit cut keeps the share of overlap that was asked for.
             overlap = (end - start) * plan.overlap // plan.size if limited else plan.overlap

@@ -1,4 +1,4 @@
-"""Every command of docs/troubleshooting.md runs, on a fleet with one document in it."""
+"""Every command that README.md and docs/troubleshooting.md tell to type runs, on a real fleet."""
 
 import os
 import re
@@ -13,9 +13,13 @@ from tests.e2e.fleet import EXAMPLES, ROOT, Fleet
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("fleet")]
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
-COMMANDS = [
-    line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if line
-]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def commands(page: str) -> list[str]:
+    """Return the lines of a page's shell blocks, in order, each once."""
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    return list(dict.fromkeys(line for block in blocks for line in block.splitlines() if line))
 
 
 def test_the_page_has_the_four_headings_of_the_field() -> None:
@@ -26,10 +30,10 @@ def test_the_page_has_the_four_headings_of_the_field() -> None:
         "memory is high",
         "it is slow",
     ]
-    assert len(COMMANDS) >= 12
+    assert len(commands(PAGE)) >= 12
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS)))
+@pytest.mark.parametrize("command", commands(README) + commands(PAGE))
 def test_command(fleet: Fleet, command: str) -> None:
     answer = fleet.upload(EXAMPLES / "library-faq.md", "trouble")
     fleet.ended(answer["document_id"])
@@ -40,7 +44,7 @@ def test_command(fleet: Fleet, command: str) -> None:
         "DOCUMENT": answer["document_id"],
     }
     done = subprocess.run(
-        ["sh", "-c", command], env=env, capture_output=True, text=True, check=False, timeout=120
+        ["sh", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
