@@ -1,18 +1,14 @@
 """Fixtures of more than one area: a private Redis, and a ledger on it."""
 
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
-from embedfleet.local.ports import free_ports
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
+from tests.qdrant_process import QdrantProcess
 
 
 @pytest.fixture(scope="session")
@@ -42,25 +38,5 @@ def ledger(empty_redis: RedisServer) -> Iterator[Ledger]:
 @pytest.fixture(scope="session")
 def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded Qdrant, as a process of its own."""
-    folder = tmp_path_factory.mktemp("qdrant")
-    (port,) = free_ports(1)
-    command = [sys.executable, "-m", "embedfleet.local.qdrant", "--path", str(folder / "data")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)], stderr=log, stdout=log
-        )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
-    while not _answers(f"{url}/readyz"):
-        assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < deadline, (folder / "log").read_text()
-    yield url
-    process.terminate()
-    process.wait(timeout=30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=1, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
+    with QdrantProcess(tmp_path_factory.mktemp("qdrant")) as process:
+        yield process.url

@@ -1,0 +1,67 @@
+"""A dependency that is down: a clear line that names its address, no traceback, no attempt spent."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from embedfleet.encoders.models import locate
+from embedfleet.local.ports import free_ports
+from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ModelSettings
+from tests.e2e.fleet import until
+from tests.e2e.workers import environment, publish, queue_one_chunk_document, worker
+from tests.qdrant_process import QdrantProcess
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
+
+
+def is_ready(probe_port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{probe_port}/readyz", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.parametrize("queue", ["documents", "embeddings"])
+def test_a_worker_waits_for_a_redis_that_is_down_at_its_start(queue: str, tmp_path: Path) -> None:
+    redis_port, probe_port = free_ports(2)
+    redis = RedisServer(tmp_path / "redis", redis_port)
+    env = environment(redis.url, "http://127.0.0.1:1", tmp_path / "blobs", probe_port)
+    log = tmp_path / "log"
+    with worker(queue, env, log, concurrency=2):
+        until(
+            lambda: log.exists() and f"127.0.0.1:{redis_port}" in log.read_text("utf-8"),
+            "the address is named",
+        )
+        assert not is_ready(probe_port)
+        with redis:
+            until(lambda: is_ready(probe_port), "the worker consumes")
+            assert "Traceback" not in log.read_text("utf-8")
+
+
+def test_a_pool_parks_while_qdrant_is_down_and_goes_on_by_itself(
+    empty_redis: RedisServer, tmp_path: Path
+) -> None:
+    qdrant_port, probe_port = free_ports(2)
+    qdrant = f"http://127.0.0.1:{qdrant_port}"
+    env = environment(empty_redis.url, qdrant, tmp_path / "blobs", probe_port) | {"FLEET_HOLD_SECONDS": "1"}
+    ledger = Ledger.open(BrokerSettings(broker_url=empty_redis.url), LedgerSettings())
+    job = queue_one_chunk_document(ledger, Blobs(tmp_path / "blobs"), 0, locate(ModelSettings()).model_key)
+    publish([job], env)
+    log = tmp_path / "log"
+    with worker("embeddings", env, log, concurrency=2):
+        until(
+            lambda: qdrant.removeprefix("http://") in ledger.pool("embeddings")[1],
+            "the pool says what it waits for",
+        )
+        until(lambda: "handed back" in log.read_text("utf-8"), "the work is handed back")
+        assert not is_ready(probe_port)
+        with QdrantProcess(tmp_path / "qdrant", "--port", str(qdrant_port)):
+            until(lambda: len(ledger.unsettled(1)) == 1, "the document is READY")
+        task = ledger.task("default", job.task_id)
+        assert task
+        assert (task.state, task.attempt) == ("SUCCESS", 0)
+        assert "Traceback" not in log.read_text("utf-8")

@@ -1,0 +1,92 @@
+"""Single worker processes, and documents of one chunk that wait for them: no API is needed."""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from embedfleet.contracts.documents import Chunk, ChunkOptions, Document, document_id
+from embedfleet.contracts.jobs import Job, ProcessDocument
+from embedfleet.contracts.states import DocumentState
+from embedfleet.runtime import chunkfiles
+from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.records import Claim, Part
+
+STOP_SECONDS = 30
+PUBLISH = """
+import sys
+from embedfleet.contracts.jobs import GenerateEmbeddings
+from embedfleet.runtime.broker import publish
+publish([GenerateEmbeddings.model_validate_json(line) for line in sys.stdin])
+"""
+
+
+def queue_one_chunk_document(ledger: Ledger, blobs: Blobs, number: int, model_key: str) -> Job:
+    """Bring a document to the point where only its embedding task is left."""
+    key, task_id = f"{number}.txt", str(uuid.uuid4())
+    document = Document(
+        id=document_id("default", "batches", key),
+        tenant="default",
+        collection="batches",
+        document_key=key,
+        filename=key,
+        media_type="text",
+        size_bytes=1,
+        content_hash=key,
+        options=ChunkOptions(),
+        model_key=model_key,
+        state=DocumentState.QUEUED,
+        task_id=task_id,
+        blob=f"uploads/default/{number}.txt",
+        created_at=0,
+        updated_at=0,
+    )
+    text = f"Note {number}: the ferry leaves at {number % 24} o'clock and takes bicycles."
+    file = f"chunks/default/{document.id}/1/0"
+    blobs.put(file, chunkfiles.pack([Chunk(0, text, 0, len(text), token_count=20)]))
+    ledger.accept(document)
+    claim = ledger.claim(ProcessDocument(task_id=task_id), "test")
+    assert isinstance(claim, Claim)
+    jobs = ledger.chunked(claim, [Part(str(uuid.uuid4()), 0, 1, file)], {"success": True})
+    assert jobs
+    return jobs[0]
+
+
+def publish(jobs: list[Job], env: dict[str, str]) -> None:
+    """Send the wake-up calls, as a document worker would."""
+    lines = "\n".join(job.model_dump_json() for job in jobs)
+    subprocess.run([sys.executable, "-c", PUBLISH], input=lines, text=True, env=env, check=True)
+
+
+def environment(redis: str, qdrant: str, blobs: Path, probe_port: int) -> dict[str, str]:
+    """Return the variables of a worker."""
+    return {
+        **os.environ,
+        "CELERY_BROKER_URL": redis,
+        "QDRANT_URL": qdrant,
+        "FLEET_BLOB_URL": str(blobs),
+        "FLEET_PROBE_HOST": "127.0.0.1",
+        "FLEET_PROBE_PORT": str(probe_port),
+    }
+
+
+@contextmanager
+def worker(
+    queue: str, env: dict[str, str], log: Path, concurrency: int
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a worker as the documentation says; stop it by SIGTERM and see that it ends well."""
+    command = [sys.executable, "-m", "celery", "-A", f"embedfleet.{queue}.tasks", "worker"]
+    command += [f"--queues={queue}", f"--concurrency={concurrency}"]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=env, stdout=file, stderr=file)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=STOP_SECONDS)
+    assert code == 0, log.read_text("utf-8")
