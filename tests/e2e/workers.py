@@ -46,9 +46,9 @@ def queue_one_chunk_document(ledger: Ledger, blobs: Blobs, number: int, model_ke
         created_at=0,
         updated_at=0,
     )
-    text = f"Note {number}: the ferry leaves at {number % 24} o'clock and takes bicycles."
+    text = " ".join(f"Note {number}: the ferry leaves at {hour} o'clock with bicycles." for hour in range(16))
     file = f"chunks/default/{document.id}/1/0"
-    blobs.put(file, chunkfiles.pack([Chunk(0, text, 0, len(text), token_count=20)]))
+    blobs.put(file, chunkfiles.pack([Chunk(0, text, 0, len(text), token_count=200)]))
     ledger.accept(document)
     claim = ledger.claim(ProcessDocument(task_id=task_id), "test")
     assert isinstance(claim, Claim)

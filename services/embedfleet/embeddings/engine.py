@@ -1,6 +1,6 @@
 """One lane a device: many tasks submit rows, one thread encodes them in batches across the tasks.
 
-No timer: while a batch computes, the next one gathers. The lane owns the encoder; a task owns its
+No timer while busy: as a batch computes, the next one gathers. The lane owns the encoder; a task owns its
 submission and may leave at any time, which costs nobody else anything.
 """
 
@@ -25,6 +25,8 @@ Vectors = NDArray[np.float32]
 
 WINDOW_ROWS = 512
 CHECK_SECONDS = 0.2
+THIN_ROWS = 16
+GATHER_SECONDS = 0.005
 
 # Bounds one below the powers of two: "at least 16 rows" is what lies above 15.
 _SIZES = (1, 3, 7, 15, 31, 63, 127, 255, 511)
@@ -139,8 +141,10 @@ class Lane:
 
     def _take(self) -> list[_Row]:
         with self._changed:
-            while not self._drop_finished() and not self._closed:
-                self._changed.wait()
+            if not self._drop_finished():
+                self._changed.wait_for(lambda: self._closed or self._drop_finished())
+                # Idle until now: give the tasks that are just being claimed a moment to join.
+                self._changed.wait_for(lambda: self._closed or self._rows() >= THIN_ROWS, GATHER_SECONDS)
             if self._closed:
                 return []
             window = self._window()
@@ -151,6 +155,9 @@ class Lane:
             first = next(iter(self._waiting))
             self._waiting[first] = self._waiting.pop(first)  # the next batch is built around another owner
             return batch
+
+    def _rows(self) -> int:
+        return sum(map(len, self._waiting.values()))
 
     def _window(self) -> list[_Row]:
         """Return the rows that may be chosen: the owners' next rows in turn, so that none starves."""

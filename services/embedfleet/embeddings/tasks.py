@@ -31,7 +31,7 @@ from embedfleet.runtime.settings import BlobSettings, EngineSettings, ModelSetti
 from embedfleet.runtime.worker import Worker, compose
 from embedfleet.vectors import VectorStore
 
-SLICE_CHUNKS = 64
+SLICE_CHUNKS = 32
 PATIENCE_SECONDS = 300.0
 
 _blobs = Blobs(load(BlobSettings).blob_url)
