@@ -12,28 +12,37 @@ points of dead generations are gone   the same
 chunk files are gone                  the same
 ``pending/`` is gone                  the same; after a total loss of Redis nothing is re-driven
 ====================================  =================================================================
+
+What ended FAILED or REVOKED loses its manifest first: it must not run again after a loss of Redis.
+What turned READY is settled some seconds later: by then Redis has it on disk, too.
 """
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from embedfleet.contracts.documents import Document, qdrant_collection
 from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
-from embedfleet.runtime.blobs import Blobs, pending_key, record_key
+from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
 from embedfleet.runtime.intake import Intake
-from embedfleet.runtime.ledger import SCAN_LIMIT, Ledger
+from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.telemetry import process_name
 from embedfleet.vectors import VectorStore
 
 SETTLE_LIMIT = 200
+SETTLE_GRACE_SECONDS = 5.0
 PENDING_GRACE_SECONDS = 10.0
 ORPHAN_GRACE_SECONDS = 3600.0
 SWEEP_SECONDS = 600.0
+
+Item = TypeVar("Item")
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +61,7 @@ class Janitor:
         self._ledger, self._blobs, self._store, self._publish = ledger, blobs, store, publish
         self._intake = Intake(ledger, blobs, publish)
         self._interval = settings.scan_seconds
-        self._name = f"{os.uname().nodename}:{os.getpid()}"
+        self._name = process_name()
         self._swept_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._turn, name="janitor", daemon=True)
@@ -72,31 +81,26 @@ class Janitor:
         Raises:
             DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round goes on.
         """
-        while len(jobs := self._ledger.scan()) > 0:
-            self._publish(jobs)
-            if len(jobs) < SCAN_LIMIT:
-                break
+        self._rebuild()
+        self._wake()
         self._take_up_pending()
-        for document in self._ledger.unsettled(SETTLE_LIMIT):
-            self.settle(document)
+        self._each(self.settle, filter(_is_due, self._ledger.unsettled(SETTLE_LIMIT)))
         if time.monotonic() - self._swept_at > SWEEP_SECONDS:
-            self._sweep_uploads()
             self._swept_at = time.monotonic()
+            self._sweep()
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
         if document.state is DocumentState.READY:
             self._blobs.put(record_key(document), document.model_dump_json().encode())
+        else:
+            self._blobs.delete(pending_key(document.task_id))
         if document.state is not DocumentState.READY or document.generation > 1:
-            self._store.delete_generations(
-                qdrant_collection(document.tenant, document.collection),
-                document.id,
-                through=document.generation,
-                keep=document.live_generation,
-            )
-        for generation in self._blobs.folders(f"chunks/{document.tenant}/{document.id}"):
-            if int(generation) <= document.generation:
-                self._blobs.delete_folder(f"chunks/{document.tenant}/{document.id}/{generation}")
+            self._delete_points(document, through=document.generation)
+        folder = chunk_folder(document)
+        for generation in self._blobs.folders(folder):
+            if generation.isdecimal() and int(generation) <= document.generation:
+                self._blobs.delete_folder(f"{folder}/{generation}")
         self._blobs.delete(pending_key(document.task_id))
         self._ledger.settled(document)
 
@@ -111,37 +115,92 @@ class Janitor:
                 _log.exception("a round of the janitor failed")
             self._stopping.wait(self._interval)
 
-    def _take_up_pending(self) -> None:
-        """Find manifests whose upload isn't in the ledger, or whose document has ended."""
-        now = time.time()
-        for key in list(self._blobs.keys("pending")):
-            if (self._blobs.age(key, now) or 0) < PENDING_GRACE_SECONDS:
-                continue
+    def _each(self, step: Callable[[Item], None], items: Iterable[Item]) -> None:
+        """Take a step for each item; one that fails holds up no other."""
+        down: DependencyDown | None = None
+        for item in items:
             try:
-                manifest = Document.model_validate_json(self._blobs.get(key))
-            except NotFound:
-                continue  # settled meanwhile
-            self._take_up(manifest)
+                step(item)
+            except DependencyDown as error:
+                down = error
+            except Exception:
+                _log.exception("the janitor failed on %s", getattr(item, "id", item))
+        if down:
+            raise down
+
+    def _wake(self) -> None:
+        more = True
+        while more and not self._stopping.is_set():
+            jobs, more = self._ledger.scan()
+            self._publish(jobs)
+
+    def _rebuild(self) -> None:
+        """Put back the records of all READY documents into a Redis that has lost them."""
+        if not self._ledger.is_rebuilt():
+            self._each(self._restore, list(self._blobs.keys("documents")))
+            self._ledger.rebuilt()
+
+    def _restore(self, key: str) -> None:
+        self._ledger.restore(Document.model_validate_json(self._blobs.get(key)))
+
+    def _take_up_pending(self) -> None:
+        """Find manifests whose upload isn't in the ledger, the oldest first."""
+        keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
+        unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
+        manifests = [self._manifest(key) for key in unknown if self._blobs.age(key) >= PENDING_GRACE_SECONDS]
+        self._each(self._take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
+
+    def _manifest(self, key: str) -> Document | None:
+        try:
+            return Document.model_validate_json(self._blobs.get(key))
+        except NotFound:
+            return None  # settled meanwhile
+        except ValidationError:
+            _log.error("the manifest %s can't be read; moved to damaged/", key)
+            self._blobs.move(key, f"damaged/{key}")
+            return None
 
     def _take_up(self, manifest: Document) -> None:
         record = self._ledger.document(manifest.tenant, manifest.id)
-        if record and record.task_id == manifest.task_id:
-            if record.state in TERMINAL_DOCUMENT_STATES:
-                self.settle(record)
-        elif self._ledger.has_expired(manifest.tenant, manifest.task_id):
-            self._intake.discard(manifest)  # a newer generation took its place
+        if record and record.task_id == manifest.task_id and record.state in TERMINAL_DOCUMENT_STATES:
+            self.settle(record)
+        elif record and record.uploaded_at > manifest.uploaded_at:
+            self._intake.discard(manifest)  # a newer upload took its place
         else:
             _log.info("re-driven", extra={"task_id": manifest.task_id, "document_id": manifest.id})
+            # Redis may have lost generations whose points are there: their numbers come again.
+            self._delete_points(record or manifest, through=None)
             self._intake.redrive(manifest)
 
-    def _sweep_uploads(self) -> None:
-        """Remove uploaded files that no document and no manifest names, once they are an hour old."""
-        now = time.time()
-        for key in list(self._blobs.keys("uploads")):
-            if (self._blobs.age(key, now) or 0) < ORPHAN_GRACE_SECONDS:
-                continue
-            _, tenant, document_id, name = key.split("/", 3)
-            record = self._ledger.document(tenant, document_id)
-            manifest = pending_key(name.split(".", 1)[0])
-            if not (record and record.blob == key) and not self._blobs.path(manifest).exists():
-                self._blobs.delete(key)
+    def _delete_points(self, document: Document, through: int | None) -> None:
+        collection = qdrant_collection(document.tenant, document.collection)
+        self._store.delete_generations(
+            collection, document.id, keep=document.live_generation, through=through
+        )
+
+    def _sweep(self) -> None:
+        """Remove files that nothing names, once they are an hour old."""
+        self._blobs.sweep_unfinished(time.time() - ORPHAN_GRACE_SECONDS)
+        for folder, step in (("uploads", self._sweep_upload), ("chunks", self._sweep_chunks)):
+            keys = self._blobs.keys(folder)
+            self._each(step, [key for key in keys if self._blobs.age(key) >= ORPHAN_GRACE_SECONDS])
+
+    def _sweep_upload(self, key: str) -> None:
+        _, tenant, document_id, name = key.split("/", 3)
+        record = self._ledger.document(tenant, document_id)
+        manifest = pending_key(name.split(".", 1)[0])
+        if not (record and record.blob == key) and not self._blobs.path(manifest).exists():
+            self._blobs.delete(key)
+
+    def _sweep_chunks(self, key: str) -> None:
+        _, tenant, document_id, generation, _ = key.split("/", 4)
+        record = self._ledger.document(tenant, document_id)
+        if record is None or record.generation > int(generation) or record.state in TERMINAL_DOCUMENT_STATES:
+            self._blobs.delete(key)
+
+
+def _is_due(document: Document) -> bool:
+    """Say whether a document may be settled; see the head of this file."""
+    if document.state is not DocumentState.READY:
+        return True
+    return time.time() - document.updated_at >= SETTLE_GRACE_SECONDS

@@ -95,6 +95,16 @@ def test_a_failing_batch_fails_its_tasks_and_the_lane_goes_on(lane: Lane, encode
     assert after.wait(never)[:, 0].tolist() == [5]
 
 
+def test_a_bad_row_fails_its_own_task_and_not_its_neighbours(lane: Lane, encoder: Gated) -> None:
+    busy(lane, encoder)
+    good, bad = lane.submit("good", [[1], [2]]), lane.submit("bad", [[666]])
+    for _ in range(8):
+        encoder.go.release()
+    with pytest.raises(EmbeddingError, match="breaks the encoder"):
+        bad.wait(never)
+    assert good.wait(never)[:, 0].tolist() == [1, 2]
+
+
 def test_a_small_task_is_not_starved_by_a_big_one(lane: Lane, encoder: Gated) -> None:
     busy(lane, encoder)
     lane.submit("t8", [[7] * 16] * 400)

@@ -78,10 +78,10 @@ def test_an_expired_lease_is_published_again_and_its_owner_is_fenced_off(ledger:
     (job,) = ledger.accept(upload()).publish
     stale = claim(ledger, job, "dead")
     published: list[Job] = []
-    until(lambda: published.extend(ledger.scan()) or published)
+    until(lambda: published.extend(ledger.scan()[0]) or published)
     fresh = claim(ledger, published[0], "alive")
     assert fresh.fence == 2
-    assert ledger.beat("documents", "dead", [Pulse("t1", stale.fence, "parse", 1, 2)]) == {"t1"}
+    assert ledger.beat("documents", "dead", [Pulse("t1", stale.fence, "parse", 1, 2)]) == {("t1", 1)}
     assert ledger.chunked(stale, [Part("p", 0, 1, "f")], {}) is None
     assert ledger.fail(stale, EmbeddingError("late"), retryable=False) is None
     assert ledger.hand_back(stale) == []
@@ -109,7 +109,7 @@ def test_a_task_whose_workers_all_die_is_poison(ledger: Ledger) -> None:
         if jobs:
             claim(ledger, jobs.pop(), f"victim-{deaths}")
             deaths += 1
-        jobs += ledger.scan()
+        jobs += ledger.scan()[0]
     record = ledger.document("default", document.id)
     assert record
     assert record.error
@@ -121,7 +121,7 @@ def test_an_unexpected_error_is_retried_as_often_as_there_are_delays(ledger: Led
     jobs: list[Job] = list(ledger.accept(document).publish)
     states: list[TaskState | None] = []
     for _ in range(3):
-        until(lambda: jobs or jobs.extend(ledger.scan()) or jobs)
+        until(lambda: jobs or jobs.extend(ledger.scan()[0]) or jobs)
         states.append(ledger.fail(claim(ledger, jobs.pop()), EmbeddingError("again"), retryable=True))
     assert states == ["RETRY", "RETRY", "FAILURE"]
     assert state_of(ledger, document) is DocumentState.FAILED
@@ -132,7 +132,7 @@ def test_a_retry_is_not_claimed_before_its_time(ledger: Ledger) -> None:
     (job,) = slow.accept(upload()).publish
     assert slow.fail(claim(slow, job), EmbeddingError("later"), retryable=True) is TaskState.RETRY
     assert slow.claim(job, "eager") == "early"
-    assert slow.scan() == []
+    assert slow.scan()[0] == []
 
 
 def test_a_permanent_error_fails_the_document_once_and_its_siblings_with_it(ledger: Ledger) -> None:
@@ -158,7 +158,7 @@ def test_revoking_any_task_revokes_the_document_and_all_its_tasks(ledger: Ledger
     assert state_of(ledger, document) is DocumentState.REVOKED
     assert ledger.claim(second, "w") == "finished"
     assert ledger.beat("embeddings", "w", [Pulse(first.task_id, running.fence, "encode", 1, 4)]) == {
-        first.task_id
+        (first.task_id, 1)
     }
     assert ledger.embedded(running, {}) is None
 
@@ -205,11 +205,59 @@ def test_a_lost_wake_up_is_published_again_and_a_waiting_one_is_not_doubled(ledg
     ledger.accept(upload())
     ledger._redis.lpush("documents", "a message that nobody took")
     seen: list[Job] = []
-    until(lambda: seen.extend(ledger.scan()) or ledger._redis.zscore("due", "t1") > time.time() + 0.1)
+    until(lambda: seen.extend(ledger.scan()[0]) or ledger._redis.zscore("due", "t1") > time.time() + 0.1)
     assert seen == []
     ledger._redis.delete("documents")
-    until(lambda: seen.extend(ledger.scan()) or seen)
+    until(lambda: seen.extend(ledger.scan()[0]) or seen)
     assert [job.task_id for job in seen] == ["t1"]
+
+
+def test_leases_that_ran_out_while_redis_was_away_are_not_deaths_at_once(ledger: Ledger) -> None:
+    (job,) = ledger.accept(upload()).publish
+    ledger.scan()
+    held = claim(ledger, job)
+    ledger._redis.delete("scanned", "grace")  # as after an outage: nobody scanned, nobody could beat
+    ledger._redis.hset("task:t1", "lease_until", 1)
+    ledger._redis.zadd("leases:documents", {"t1": 1})
+    assert ledger.scan() == ([], False)
+    assert ledger.beat("documents", "w", [Pulse("t1", held.fence, "parse", 0, 0)]) == set()
+
+
+def test_a_backlog_does_not_delay_what_died(ledger: Ledger) -> None:
+    ledger.scan()
+    (job,) = ledger.accept(upload(key="first.txt")).publish
+    claim(ledger, job)
+    for number in range(600):
+        ledger.accept(upload(f"t-{number}", key=f"{number}.txt"))
+    ledger._redis.lpush("documents", "a message")
+    ledger._redis.zadd("due", {f"t-{number}": 1 for number in range(600)})
+    published: list[Job] = []
+    until(lambda: published.extend(ledger.scan()[0]) or published)
+    assert [found.task_id for found in published] == ["t1"]
+
+
+def test_the_document_task_is_shown_until_its_document_has_ended(ledger: Ledger) -> None:
+    document = upload()
+    (job,) = embedding_jobs(ledger, document, parts=1)
+    assert ledger._redis.ttl("task:t1") == -1
+    ledger.embedded(claim(ledger, job), {})
+    assert 0 < ledger._redis.ttl("task:t1") <= LedgerSettings().result_expires
+
+
+def test_a_message_from_before_a_loss_of_redis_does_not_make_wake_ups_seem_lost(ledger: Ledger) -> None:
+    ledger.accept(upload())
+    ledger._redis.lpush("documents", "a message")
+    ledger.claim(ProcessDocument(task_id="t1", sequence=5000), "w")
+    assert int(ledger._redis.hget("queue:documents", "claimed")) == 1
+
+
+def test_a_full_redis_is_a_dependency_down_in_a_script_too(ledger: Ledger) -> None:
+    ledger._redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(DependencyDown):
+            ledger.accept(upload())
+    finally:
+        ledger._redis.config_set("maxmemory", 0)
 
 
 def test_nothing_is_seen_across_tenants(ledger: Ledger) -> None:

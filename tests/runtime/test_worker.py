@@ -73,9 +73,19 @@ def test_a_dependency_that_is_down_spends_no_attempt_and_closes_the_gate(worker:
     def work(run: Run) -> None:
         raise DOWN
 
+    worker._dependencies = (lambda: _raise(DOWN),)
     task = run(worker, work)
     assert (task.state, task.attempt) == ("PENDING", 0)
     assert "Qdrant" in worker.gate.reason
+
+
+def test_a_task_that_a_dependency_cannot_serve_though_it_answers_spends_an_attempt(worker: Worker) -> None:
+    def work(run: Run) -> None:
+        raise DOWN
+
+    task = run(worker, work)
+    assert (task.state, task.attempt) == ("RETRY", 1)
+    assert worker.gate.reason == ""
 
 
 def test_a_closed_gate_opens_when_all_dependencies_answer(worker: Worker) -> None:
@@ -146,7 +156,7 @@ def test_a_run_without_progress_loses_its_lease(ledger: Ledger, worker: Worker) 
     def hang(run: Run) -> None:
         run.enter("parse", patience=0.1)
         while not taken_over:
-            taken_over.extend(ledger.scan())
+            taken_over.extend(ledger.scan()[0])
         assert run.is_lost
         run.check()
 
@@ -165,7 +175,7 @@ def test_progress_keeps_a_long_run_alive(worker: Worker) -> None:
         for page in range(10):
             waited.wait(lease / 4)
             run.progress(page, 10)
-            assert worker.ledger.scan() == []
+            assert worker.ledger.scan()[0] == []
         finish(worker)(run)
 
     assert run(worker, work).state == "SUCCESS"

@@ -115,6 +115,7 @@ def _document(
         blob=upload_key(tenant, identity, task_id, extension_of(filename)),
         created_at=now,
         updated_at=now,
+        uploaded_at=now,
     )
 
 

@@ -79,7 +79,9 @@ class Chunk:
 class Document(BaseModel):
     """A document's record in the ledger; state and sizes are those of its newest generation.
 
-    `live_generation` is the one that search shows: 0 until the first generation is READY.
+    `live_generation` is the one that search shows: 0 until the first generation is READY. Times are
+    seconds since the epoch by Redis' clock, but for `uploaded_at`: when the API took this generation's
+    file, by its own.
     """
 
     id: str
@@ -104,3 +106,4 @@ class Document(BaseModel):
     created_at: float
     updated_at: float
     ready_at: float | None = None
+    uploaded_at: float = 0.0

@@ -18,6 +18,8 @@ Only ``type``, ``code``, ``detail`` and ``retryable`` cross a queue or the netwo
 
 from typing import Any, ClassVar
 
+MAX_DETAIL_CHARACTERS = 500
+
 
 class FleetError(Exception):
     """Root of all errors that the project raises on purpose.
@@ -43,7 +45,7 @@ class FleetError(Exception):
         return {
             "type": type(self).__name__,
             "code": self.code,
-            "detail": self.detail,
+            "detail": self.detail[:MAX_DETAIL_CHARACTERS],
             "retryable": self.retryable,
         }
 

@@ -53,8 +53,3 @@ class GenerateEmbeddings(Job):
 
 JOBS: tuple[type[Job], ...] = (ProcessDocument, GenerateEmbeddings)
 JOB_OF_NAME: dict[str, type[Job]] = {job.task_name: job for job in JOBS}
-
-
-def lease_key(queue: str) -> str:
-    """Return the Redis zset of live leases of a pool: KEDA counts it."""
-    return f"leases:{queue}"

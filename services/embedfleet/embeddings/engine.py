@@ -8,8 +8,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 
@@ -132,11 +133,7 @@ class Lane:
             try:
                 self._encode(batch)
             except Exception as error:
-                _log.exception("a batch of %d rows failed", len(batch))
-                failure = EmbeddingError(f"the encoder failed: {error}")
-                for submission in {row.submission for row in batch}:
-                    if not submission.future.done():
-                        submission.future.set_exception(failure)
+                self._recover(batch, error)
             self._busy_since = None
 
     def _take(self) -> list[_Row]:
@@ -186,5 +183,20 @@ class Lane:
             submission = row.submission
             submission.vectors[row.position] = vector
             submission.missing -= 1
-            if submission.missing == 0 and not submission.future.cancelled():
-                submission.future.set_result(submission.vectors)
+            if submission.missing == 0:
+                with suppress(InvalidStateError):  # its task has left
+                    submission.future.set_result(submission.vectors)
+
+    def _recover(self, batch: list[_Row], error: Exception) -> None:
+        """Encode the rows of a batch that failed one by one, so that only the task with a bad row fails."""
+        _log.error("a batch of %d rows failed", len(batch), exc_info=error)
+        if len(batch) == 1:
+            with suppress(InvalidStateError):
+                batch[0].submission.future.set_exception(EmbeddingError(f"the encoder failed: {error}"))
+            return
+        for row in batch:
+            if not row.submission.future.done():
+                try:
+                    self._encode([row])
+                except Exception as its_own:
+                    self._recover([row], its_own)

@@ -159,7 +159,7 @@ def _take_back(run: Run, collection: str) -> None:
     """Remove what a late writer stored for a generation that was revoked, failed or overtaken."""
     now = _worker.ledger.document(run.document.tenant, run.document.id)
     if now is None:
-        _store.delete_generations(collection, run.document.id, through=run.task.generation, keep=0)
-    elif now.generation > run.task.generation or now.state in TERMINAL_DOCUMENT_STATES:
+        return  # Redis has lost it: what is live is known again when the janitor has rebuilt the record
+    if now.generation > run.task.generation or now.state in TERMINAL_DOCUMENT_STATES:
         through = min(now.generation, run.task.generation)
         _store.delete_generations(collection, now.id, through=through, keep=now.live_generation)

@@ -14,11 +14,15 @@ the folder fsynced. A reader sees a whole blob or none.
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import DependencyDown, NotFound
+
+NEW_PREFIX = ".new-"
+PRUNE_RACES = 100
 
 
 def upload_key(tenant: str, document_id: str, task_id: str, extension: str) -> str:
@@ -36,9 +40,14 @@ def record_key(document: Document) -> str:
     return f"documents/{document.tenant}/{document.id}.json"
 
 
+def chunk_folder(document: Document) -> str:
+    """Return the folder of the chunk files of all generations of a document."""
+    return f"chunks/{document.tenant}/{document.id}"
+
+
 def chunk_prefix(document: Document) -> str:
     """Return the folder of a generation's chunk files."""
-    return f"chunks/{document.tenant}/{document.id}/{document.generation}"
+    return f"{chunk_folder(document)}/{document.generation}"
 
 
 class Blobs:
@@ -68,8 +77,7 @@ class Blobs:
         path = self.path(key)
         pieces = (data,) if isinstance(data, bytes) else data
         with self._disk():
-            _make_folders(path.parent)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+            descriptor, temporary = _open_new(path.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     for piece in pieces:
@@ -95,6 +103,12 @@ class Blobs:
         except FileNotFoundError as error:
             raise NotFound(f"no blob {key}", code="no_blob") from error
 
+    def move(self, key: str, target: str) -> None:
+        """Give a blob another key; nothing happens when it is not there."""
+        with contextlib.suppress(NotFound):
+            self.put(target, self.get(key))
+            self.delete(key)
+
     def delete(self, key: str) -> None:
         """Remove a blob; nothing happens when it is not there."""
         path = self.path(key)
@@ -112,8 +126,15 @@ class Blobs:
         folder = self.path(prefix)
         for directory, _, names in os.walk(folder):
             for name in names:
-                if not name.startswith(".new-"):
+                if not name.startswith(NEW_PREFIX):
                     yield str((Path(directory) / name).relative_to(self._root))
+
+    def sweep_unfinished(self, before: float) -> None:
+        """Remove what writers that died left behind before this time (seconds since the epoch)."""
+        for path in self._root.rglob(f"{NEW_PREFIX}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names of the folders directly under a prefix."""
@@ -121,11 +142,11 @@ class Blobs:
             return [entry.name for entry in os.scandir(self.path(prefix)) if entry.is_dir()]
         return []
 
-    def age(self, key: str, now: float) -> float | None:
-        """Return seconds since a blob was written, or None when it is gone."""
+    def age(self, key: str) -> float:
+        """Return seconds since a blob was written; 0 when it is gone."""
         with contextlib.suppress(FileNotFoundError):
-            return now - self.path(key).stat().st_mtime
-        return None
+            return time.time() - self.path(key).stat().st_mtime
+        return 0.0
 
     def check(self) -> None:
         """Raise `DependencyDown` unless a blob can be written."""
@@ -146,6 +167,15 @@ class Blobs:
             raise
         except OSError as error:
             raise DependencyDown("Blob folder", self.address, error.strerror or str(error)) from error
+
+
+def _open_new(folder: Path) -> tuple[int, str]:
+    # A `delete` in another process may remove the empty folder right after it was made.
+    for _ in range(PRUNE_RACES):
+        _make_folders(folder)
+        with contextlib.suppress(FileNotFoundError):
+            return tempfile.mkstemp(dir=folder, prefix=NEW_PREFIX)
+    raise OSError(f"{folder} is removed as often as it is made")
 
 
 def _make_folders(folder: Path) -> None:

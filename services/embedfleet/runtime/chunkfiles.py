@@ -26,5 +26,9 @@ def unpack(data: bytes) -> list[Chunk]:
     Raises:
         zstandard.ZstdError: the file is damaged, or inflates beyond `MAX_INFLATED_BYTES`.
     """
+    if (
+        zstandard.frame_content_size(data) > MAX_INFLATED_BYTES
+    ):  # what a frame states overrides max_output_size
+        raise zstandard.ZstdError(f"a chunk file of more than {MAX_INFLATED_BYTES} bytes")
     text = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_INFLATED_BYTES)
-    return [Chunk(**json.loads(line)) for line in text.decode("utf-8", "surrogatepass").splitlines() if line]
+    return [Chunk(**json.loads(line)) for line in text.decode("utf-8", "surrogatepass").split("\n") if line]

@@ -14,6 +14,7 @@ from embedfleet.runtime.records import Pulse
 from embedfleet.runtime.runs import Run
 
 BEAT_SECONDS = 1.0
+QUIET_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -21,14 +22,14 @@ _log = logging.getLogger(__name__)
 class Leases:
     """The one beat thread of a process: extends the leases of all its runs in one round trip.
 
-    It turns every second, so that users see progress, but speaks only when something changed or a
-    quarter of the lease has passed.
+    It turns every second, so that users see progress, and speaks when something changed or two seconds
+    have passed: that is how late a run may learn that it was revoked.
     """
 
     def __init__(self, ledger: Ledger, queue: str, worker: str, gate: Gate, lease_seconds: float) -> None:
         self._ledger, self._queue, self._worker, self._gate = ledger, queue, worker, gate
-        self._interval = lease_seconds / 4
-        self._runs: dict[str, Run] = {}
+        self._interval = min(lease_seconds / 4, QUIET_SECONDS)
+        self._runs: dict[tuple[str, int], Run] = {}
         self._told: list[Pulse] | None = None
         self._told_at = 0.0
         self._stopping = threading.Event()
@@ -47,11 +48,13 @@ class Leases:
     @contextmanager
     def held(self, run: Run) -> Iterator[None]:
         """Keep a run's lease while the block runs."""
-        self._runs[run.task.id] = run
+        # By fence, too: a run that lost its claim may outlive the start of the next one.
+        key = (run.task.id, run.claim.fence)
+        self._runs[key] = run
         try:
             yield
         finally:
-            self._runs.pop(run.task.id, None)
+            del self._runs[key]
 
     def _turn(self) -> None:
         while not self._stopping.wait(min(BEAT_SECONDS, self._interval)):
@@ -73,7 +76,6 @@ class Leases:
             return
         lost = self._ledger.beat(self._queue, self._worker, pulses, parked=self._gate.reason)
         self._told, self._told_at = pulses, time.monotonic()
-        for task_id in lost:
-            # Absent where the run ended while the beat was under way: then nothing is to be told.
-            if (run_lost := runs.get(task_id)) is not None and self._runs.get(task_id) is run_lost:
-                run_lost.lose()
+        for key, run in runs.items():
+            if key in lost:
+                run.lose()

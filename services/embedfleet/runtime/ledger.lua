@@ -1,7 +1,7 @@
 -- The ledger's edges. Each is one atomic compare-and-set on (state, fence); terminal states absorb.
 --
 -- ARGV[1]  name of the edge        ARGV[2]  its arguments, a JSON object       returns a JSON object
--- Repeating a call whose answer was lost gives the same answer: a claim by its owner, an end by its fence.
+-- A call whose answer was lost may be repeated: it has no second effect, and a claim or an end answers the same.
 
 local edges = {}
 
@@ -34,6 +34,7 @@ function edges.accept()
     redis.call('DEL', generation_key(before, 'generation'), generation_key(before, 'parts'))
     new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
     redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
+    redis.call('SREM', 'unsettled', new.tenant .. ':' .. new.id)
     assert(DOCUMENT_EDGES[old.state]['QUEUED'])
   else
     new.generation, new.live_generation, new.created_at = 1, 0, now
@@ -62,12 +63,14 @@ end
 local function note_claim(name)
   local key = 'queue:' .. name
   local queue = record(key) or {}
-  if a.sequence <= tonumber(queue.claimed or 0) then return end
-  local fields = {claimed = a.sequence, claimed_at = now}
+  -- A message from before a loss of Redis may bear a number that was not given out since.
+  local sequence = math.min(a.sequence, tonumber(queue.published or 0))
+  if sequence <= tonumber(queue.claimed or 0) then return end
+  local fields = {claimed = sequence, claimed_at = now}
   if now - tonumber(queue.claimed_at or now) >= a.lost_after then fields.settled = queue.claimed end
   if now - tonumber(queue.mark_at or 0) >= a.lost_after then
     fields.settled = fields.settled or queue.mark
-    fields.mark, fields.mark_at = a.sequence, now
+    fields.mark, fields.mark_at = sequence, now
   end
   write(key, queue, fields)
 end
@@ -85,7 +88,7 @@ function edges.claim()
     return {refused = 'revoked'}
   end
   if row.owner ~= a.owner or row.state ~= 'STARTED' then
-    if row.state == 'STARTED' then move_task(a.task_id, row, 'PENDING', {}) end
+    if row.state == 'STARTED' and not bury(a.task_id, row) then return {refused = 'finished'} end
     move_task(a.task_id, row, 'STARTED', {fence = tonumber(row.fence) + 1, owner = a.owner, stage = 'claimed',
               started_at = row.started_at or now, lease_until = now + a.lease})
     redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, a.task_id)
@@ -108,7 +111,7 @@ function edges.beat()
       count_chunks(held.task_id, row, held.done)
       write(task_key(held.task_id), row, {lease_until = now + a.lease, stage = held.stage, total = held.total})
     else
-      lost[#lost + 1] = held.task_id
+      lost[#lost + 1] = {task_id = held.task_id, fence = held.fence}
     end
   end
   return {lost = lost}
@@ -128,6 +131,7 @@ function edges.chunked()
   end
   move_document(document, 'EMBEDDING', {parts = #a.parts, chunk_count = a.chunk_count, chunks_done = 0, result = a.result})
   move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = a.total, total = a.total})
+  redis.call('PERSIST', task_key(a.task_id))  -- users ask for it until the document has ended
   return {publish = publish}
 end
 
@@ -199,34 +203,43 @@ local function wake_up_is_lost(row)
   return settled > tonumber(row.sequence)
 end
 
--- What the janitor finds due: expired leases, due retries, lost wake-ups. Answers what to publish.
-function edges.scan()
-  local publish, seen = {}, redis.call('ZRANGEBYSCORE', 'due', '-inf', now, 'LIMIT', 0, a.limit)
-  for _, id in ipairs(seen) do
-    local row = record(task_key(id))
-    if not row or finished(row.state) then
-      redis.call('ZREM', 'due', id)
-    elseif row.state == 'STARTED' and tonumber(row.lease_until) > now then
+-- Looks at one task; adds what has to be published.
+local function examine(id, publish)
+  local row = record(task_key(id))
+  if not row or finished(row.state) then
+    redis.call('ZREM', 'due', id)
+  elseif row.state == 'STARTED' then
+    if tonumber(row.lease_until) > now then
       look_again(id, tonumber(row.lease_until))
-    elseif row.state == 'STARTED' and tonumber(row.deaths) + 1 >= a.max_deaths then
-      fail_task(id, row, a.poison_error)
-    elseif row.state == 'STARTED' then
-      count_chunks(id, row, 0)
-      move_task(id, row, 'PENDING', {deaths = tonumber(row.deaths) + 1, stage = 'queued'})
+    elseif bury(id, row) then
       publish[#publish + 1] = next_publish(id, row)
-    elseif wake_up_is_lost(row) then
-      publish[#publish + 1] = next_publish(id, row)
-    else
-      look_again(id, now + a.recheck)
     end
+  elseif wake_up_is_lost(row) then
+    publish[#publish + 1] = next_publish(id, row)
+  else
+    look_again(id, now + a.recheck)
   end
-  for _, queue in ipairs(a.queues) do  -- an entry without a row (expired, lost) must not hold a pool up
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases:' .. queue, '-inf', now)) do
+end
+
+-- What the janitor finds: expired leases first, then due retries and lost wake-ups, ≤ `limit` each.
+-- When nobody has scanned for a while, Redis was away: leases that nobody could extend get time to be.
+function edges.scan()
+  local publish = {}
+  if redis.call('EXISTS', 'scanned') == 0 and redis.call('EXISTS', 'grace') == 0 then
+    redis.call('SET', 'grace', 1, 'PX', math.ceil(a.recheck * 1000))
+  end
+  redis.call('SET', 'scanned', 1, 'PX', math.ceil((a.recheck + 2 * a.scan) * 1000))
+  if redis.call('EXISTS', 'grace') == 1 then return {publish = {}, more = false} end
+  for _, queue in ipairs(a.queues) do
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases:' .. queue, '-inf', now, 'LIMIT', 0, a.limit)) do
       local row = record(task_key(id))
-      if not row or row.state ~= 'STARTED' then redis.call('ZREM', 'leases:' .. queue, id) end
+      if row and row.state == 'STARTED' then examine(id, publish) end
+      redis.call('ZREM', 'leases:' .. queue, id)  -- whatever has no row must not hold a pool up
     end
   end
-  return {publish = publish, seen = #seen}
+  local due = redis.call('ZRANGEBYSCORE', 'due', '-inf', now, 'LIMIT', 0, a.limit)
+  for _, id in ipairs(due) do examine(id, publish) end
+  return {publish = publish, more = #due == a.limit}
 end
 
 local answer = edges[ARGV[1]]()

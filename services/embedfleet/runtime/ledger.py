@@ -57,7 +57,9 @@ class Ledger(LedgerViews):
         self._constants = {
             "expires": settings.result_expires,
             "recheck": settings.lease_seconds / 2,
+            "scan": settings.scan_seconds,
             "lost_after": LOST_AFTER_SECONDS,
+            "max_deaths": settings.max_deaths,
             "superseded_error": _error("superseded", "a newer upload of this document took its place"),
             "sibling_error": _error("document_failed", "another task of this document failed for good"),
             "revoked_error": _error("revoked", "revoked on request"),
@@ -109,8 +111,10 @@ class Ledger(LedgerViews):
             return str(answer["refused"])
         return Claim(task_of(job.task_id, answer["task"]), document_of(answer["document"]))
 
-    def beat(self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = "") -> set[str]:
-        """Extend leases; return the ids of those that are lost (revoked, overtaken, expired)."""
+    def beat(
+        self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = ""
+    ) -> set[tuple[str, int]]:
+        """Extend leases; return (task id, fence) of those that are lost: revoked, overtaken, expired."""
         leases = [
             {"task_id": p.task_id, "fence": p.fence, "stage": p.stage, "done": p.done, "total": p.total}
             for p in pulses
@@ -123,7 +127,7 @@ class Ledger(LedgerViews):
             lease=self._settings.lease_seconds,
             **({"parked": parked} if parked else {}),
         )
-        return set(answer["lost"])
+        return {(lost["task_id"], lost["fence"]) for lost in answer["lost"]}
 
     def chunked(self, claim: Claim, parts: Sequence[Part], result: dict[str, Any]) -> list[Job] | None:
         """End a document task; return the embedding jobs to publish, or None when the claim is lost."""
@@ -168,12 +172,14 @@ class Ledger(LedgerViews):
         """Revoke the task's unfinished document with all its unfinished tasks; False when there is none."""
         return bool(self._edge("revoke", tenant=tenant, task_id=task_id)["revoked"])
 
-    def scan(self) -> list[Job]:
-        """Find expired leases, due retries and lost wake-ups; return what to publish (≤ `SCAN_LIMIT`)."""
-        answer = self._edge(
-            "scan", limit=SCAN_LIMIT, max_deaths=self._settings.max_deaths, queues=[str(q) for q in Queue]
-        )
-        return _jobs(answer)
+    def scan(self) -> tuple[list[Job], bool]:
+        """Find expired leases, due retries and lost wake-ups.
+
+        Returns:
+            What to publish, and whether more is due than one call looks at.
+        """
+        answer = self._edge("scan", limit=SCAN_LIMIT, queues=[str(queue) for queue in Queue])
+        return _jobs(answer), bool(answer["more"])
 
     def settled(self, document: Document) -> None:
         """Take a document off the unsettled ones, unless it has moved on meanwhile."""
@@ -184,6 +190,16 @@ class Ledger(LedgerViews):
             generation=document.generation,
             state=document.state,
         )
+
+    def is_rebuilt(self) -> bool:
+        """Whether this Redis holds what the durable records say: False on an empty one."""
+        with self._reachable():
+            return bool(self._redis.exists("rebuilt"))
+
+    def rebuilt(self) -> None:
+        """Note that every durable record has been put back."""
+        with self._reachable():
+            self._redis.set("rebuilt", 1)
 
     def elect(self, role: str, owner: str, seconds: float) -> bool:
         """Hold a role for some seconds; False when another process holds it. Losing it is harmless."""

@@ -8,6 +8,7 @@
 -- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
 -- unsettled                         set    documents that reached a terminal state, for the janitor
+-- scanned                           string lives while the janitor scans in time: see scan
 -- tombstone:<tenant>:<task>         string the task existed, its details may have expired
 
 local clock = redis.call('TIME')
@@ -87,6 +88,7 @@ local function move_document(row, state, fields)
   write('document:' .. row.tenant .. ':' .. row.id, row, fields)
   if state == 'READY' or state == 'FAILED' or state == 'REVOKED' then
     redis.call('SADD', 'unsettled', row.tenant .. ':' .. row.id)
+    redis.call('EXPIRE', task_key(row.task_id), a.expires)
   end
 end
 
@@ -122,6 +124,18 @@ local function fail_task(id, row, error)
     move_document(document, 'FAILED', {error = error})
     revoke_others(row, a.sibling_error, id)
   end
+end
+
+-- A lease that ran out is a death; at the cap the task is poison. Answers whether it may be tried again.
+local function bury(id, row)
+  local deaths = tonumber(row.deaths) + 1
+  if deaths >= a.max_deaths then
+    fail_task(id, row, a.poison_error)
+    return false
+  end
+  count_chunks(id, row, 0)
+  move_task(id, row, 'PENDING', {deaths = deaths, stage = 'queued'})
+  return true
 end
 
 -- The task's row, if this fence still owns it.

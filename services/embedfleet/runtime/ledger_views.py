@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.states import TASK_EDGES, TaskState
+from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, TaskState
 from embedfleet.runtime.records import Task, document_of, task_of
 from embedfleet.runtime.redis_client import reachable
 from embedfleet.runtime.settings import LedgerSettings
@@ -102,7 +102,17 @@ class LedgerViews:
         with self._reachable():
             members = self._redis.srandmember("unsettled", limit)
             rows = [self._redis.hgetall(f"document:{member}") for member in members]
-        return [document_of(row) for row in rows if row]
+        documents = [document_of(row) for row in rows if row]
+        # One that was uploaded again between the two reads is running, not ended.
+        return [document for document in documents if document.state in TERMINAL_DOCUMENT_STATES]
+
+    def without_row(self, task_ids: Sequence[str]) -> list[str]:
+        """Return those of these tasks that the ledger doesn't know (any more); one round trip."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for task_id in task_ids:
+                pipe.exists(f"task:{task_id}")
+            known = pipe.execute()
+        return [task_id for task_id, there in zip(task_ids, known, strict=True) if not there]
 
     def _reachable(self) -> AbstractContextManager[None]:
         return reachable(self._address)

@@ -7,7 +7,7 @@ from typing import Any
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import JOB_OF_NAME, Job
-from embedfleet.contracts.states import TERMINAL_TASK_STATES, TaskState
+from embedfleet.contracts.states import TaskState
 
 _JSON_FIELDS = frozenset({"options", "metadata", "error"})
 
@@ -34,11 +34,6 @@ class Task:
     started_at: float | None
     completed_at: float | None
     next_at: float | None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the state is terminal."""
-        return self.state in TERMINAL_TASK_STATES
 
     @property
     def job(self) -> type[Job]:

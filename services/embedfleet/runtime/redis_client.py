@@ -1,5 +1,6 @@
 """The Redis connection: bounded waits, and errors that name the address without its password."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,9 @@ _UNREACHABLE = (
     redis.OutOfMemoryError,
 )
 
+# In a script Redis 6.2 puts its own words before the code, with a dash between.
+_REFUSAL = re.compile(r"(^|-)(OOM|MISCONF|LOADING|READONLY|BUSY|MASTERDOWN)\b")
+
 
 def connect(url: str, *, timeout: float = 10, retries: int = 3) -> redis.Redis:
     """Return a client with bounded waits; a command whose connection broke is repeated.
@@ -24,7 +28,7 @@ def connect(url: str, *, timeout: float = 10, retries: int = 3) -> redis.Redis:
         url: ``redis://`` or ``rediss://`` address with a database number.
         timeout: seconds that one command may take.
         retries: how often a command is repeated after a broken connection; safe for the ledger's
-            edges, which answer the same when they are repeated.
+            edges, which have no second effect when they are repeated.
     """
     return redis.Redis.from_url(
         url,
@@ -54,6 +58,6 @@ def reachable(address: str) -> Iterator[None]:
     except _UNREACHABLE as error:
         raise DependencyDown("Redis", address, str(error) or type(error).__name__) from error
     except redis.ResponseError as error:
-        if str(error).startswith(("OOM", "MISCONF", "LOADING", "READONLY")):
+        if _REFUSAL.search(str(error)):
             raise DependencyDown("Redis", address, str(error)) from error
         raise

@@ -24,11 +24,15 @@ class BrokerSettings(Settings):
     """Redis and Celery."""
 
     broker_url: str = Field(
-        "redis://127.0.0.1:6379/0", alias="CELERY_BROKER_URL", description="Redis: queues and the ledger."
+        "redis://127.0.0.1:6379/0",
+        alias="CELERY_BROKER_URL",
+        repr=False,
+        description="Redis: queues and the ledger.",
     )
     result_backend: str = Field(
         "",
         alias="CELERY_RESULT_BACKEND",
+        repr=False,
         description="Redis that shows states to `AsyncResult`; the broker's when empty.",
     )
     time_limit: int = Field(

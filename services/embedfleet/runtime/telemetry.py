@@ -1,6 +1,7 @@
 """Logs: one JSON object a line, with the ids of the task that is being run."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def configure(settings: ProcessSettings) -> None:
     if settings.log_format == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        last = [_console()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -42,12 +43,23 @@ def configure(settings: ProcessSettings) -> None:
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
 
 
+def _console() -> structlog.dev.ConsoleRenderer:
+    # The default shows local variables in traces, addresses with their passwords among them.
+    plain = structlog.dev.plain_traceback
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+
+
 class Ids(TypedDict):
     """What a run's log lines are about."""
 
     task_id: str
     document_id: str
     fence: int
+
+
+def process_name() -> str:
+    """Return a name of this process that is its own in the whole fleet."""
+    return f"{os.uname().nodename}:{os.getpid()}"
 
 
 @contextmanager

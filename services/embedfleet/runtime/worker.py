@@ -12,7 +12,6 @@ after the end, before the message is acked   Celery redelivers; the claim refuse
 """
 
 import logging
-import os
 import threading
 import traceback
 import uuid
@@ -20,9 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import bootsteps, signals
+from celery.concurrency.thread import TaskPool
 from celery.exceptions import Reject
 
-from embedfleet.contracts.errors import DependencyDown, FleetError
+from embedfleet.contracts.errors import ConfigurationError, DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime import probes, telemetry
 from embedfleet.runtime.broker import app, publish
@@ -51,7 +51,7 @@ class Worker:
         soft_limit: float,
         dependencies: Sequence[Callable[[], None]] = (),
     ) -> None:
-        self.name = f"{os.uname().nodename}:{os.getpid()}"
+        self.name = telemetry.process_name()
         self.ledger = ledger
         self.publish = publish
         self.draining = threading.Event()
@@ -83,8 +83,7 @@ class Worker:
             except Stopped:
                 self._hand_back(run, "the worker drains" if self.draining.is_set() else "the claim is lost")
             except DependencyDown as error:
-                self.gate.close(error)
-                self._hand_back(run, str(error))
+                self._park(run, error)
             except FleetError as error:
                 self._fail(run, error, retryable=error.retryable)
             except Exception as error:
@@ -110,6 +109,16 @@ class Worker:
             else:
                 return claim
         raise Reject("the worker drains", requeue=True)
+
+    def _park(self, run: Run, error: DependencyDown) -> None:
+        """Give the task back unspent; if all dependencies answer, it is this task that they can't serve."""
+        try:
+            self._probe()
+        except DependencyDown as down:
+            self.gate.close(down)
+            self._hand_back(run, str(error))
+        else:
+            self._fail(run, error, retryable=True)
 
     def _hand_back(self, run: Run, reason: str) -> None:
         _log.info("handed back", extra={"reason": reason})
@@ -156,11 +165,13 @@ def compose(
     ledger = Ledger.open(
         broker_settings, ledger_settings, mirror=CeleryResults(broker_settings, ledger_settings)
     )
-    soft_limit = broker_settings.soft_time_limit
+    soft_limit = min(broker_settings.soft_time_limit, broker_settings.time_limit)
     worker = Worker(queue, ledger, publish, ledger_settings, soft_limit, dependencies)
 
     def livez() -> list[str]:
-        loops = {"consumer": _ConsumerBeat.heartbeat, "leases": worker.leases.heartbeat}
+        loops = {"leases": worker.leases.heartbeat}
+        if not worker.gate.reason:  # Celery's loop stands still while it tries to reach a broker that is down
+            loops["consumer"] = _ConsumerBeat.heartbeat
         return [
             f"the {name} loop stands still since {beat.age:.0f} s"
             for name, beat in loops.items()
@@ -174,9 +185,13 @@ def compose(
 
     def start(instance: Any, **_: Any) -> None:
         try:
+            if instance.pool_cls is not TaskPool:
+                raise ConfigurationError("start the worker with --pool=threads, or without --pool")
             on_start(worker, instance.concurrency)
-        except FleetError as error:
-            _log.error("%s", error)
+            if settings.probe_port:
+                probes.serve(settings.probe_host, settings.probe_port, livez, readyz)
+        except Exception as error:  # a signal's receiver that raises less than SystemExit is only logged
+            _log.error("the worker can't start: %s", error)
             raise SystemExit(1) from error
         if broker_settings.prefetch_multiplier > 1:
             _log.warning(
@@ -185,12 +200,11 @@ def compose(
                 broker_settings.prefetch_multiplier,
             )
         worker.leases.start()
-        if settings.probe_port:
-            probes.serve(settings.probe_host, settings.probe_port, livez, readyz)
 
     # Celery keeps only weak references to receivers unless told otherwise.
     signals.setup_logging.connect(lambda **_: telemetry.configure(settings), weak=False)
     signals.celeryd_after_setup.connect(start, weak=False)
     signals.worker_shutting_down.connect(lambda **_: worker.draining.set(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: worker.leases.stop(), weak=False)
     app.steps["consumer"].add(_ConsumerBeat)
     return worker
