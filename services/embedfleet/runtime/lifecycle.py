@@ -71,22 +71,20 @@ class Lifecycle:
         signals.setup_logging.connect(lambda **_: telemetry.configure(settings), weak=False)
         signals.celeryd_after_setup.connect(self.start, weak=False)
         signals.worker_shutting_down.connect(lambda **_: self._worker.draining.set(), weak=False)
-        signals.worker_shutdown.connect(lambda **_: self._worker.leases.stop(), weak=False)
         app.steps["consumer"].add(Clock)
 
     def start(self, instance: Any, **_: Any) -> None:
         """Check, load, serve the probes; the worker consumes after this."""
-        settings = load(ProcessSettings)
         try:
             self._refuse_what_loses_work(instance)
             self._slots = SlotWatch(instance.concurrency)
             self._on_start(self._worker, instance.concurrency)
-            if settings.probe_port:
-                probes.serve(settings.probe_host, settings.probe_port, self.livez, self.readyz)
+            self._serve_probes(load(ProcessSettings))
         except Exception as error:  # what a receiver raises is only logged, unless it ends the process
             _log.error("the worker can't start: %s", error)
             raise SystemExit(1) from error
         self._worker.leases.start()
+        signals.worker_shutdown.connect(lambda **_: self._worker.leases.stop(), weak=False)
 
     def tick(self) -> None:
         """Show that the consumer's loop turns, and look for slots that nobody runs."""
@@ -111,6 +109,17 @@ class Lifecycle:
         waiting = [] if self._consumer.was_seen else ["not connected to the broker yet"]
         parked = [self._worker.gate.reason] if self._worker.gate.reason else []
         return [*waiting, *parked]
+
+    def _serve_probes(self, settings: ProcessSettings) -> None:
+        if not settings.probe_port:
+            return
+        try:
+            probes.serve(settings.probe_host, settings.probe_port, self.livez, self.readyz)
+        except OSError as error:
+            raise ConfigurationError(
+                f"FLEET_PROBE_PORT {settings.probe_port} on {settings.probe_host}: {error.strerror}; "
+                "give each worker of a machine its own, or 0 for none"
+            ) from error
 
     def _refuse_what_loses_work(self, instance: Any) -> None:
         if instance.pool_cls is not TaskPool:
