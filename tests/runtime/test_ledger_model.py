@@ -98,6 +98,22 @@ class Edges(RuleBasedStateMachine):
             self.redis.zadd("due", {task_id: 1})
         return multiple(*self.ledger.scan()[0])
 
+    @rule(target=jobs, job=jobs, parts=st.integers(1, 2))
+    def run_through(self, job: Job, parts: int) -> Any:
+        claimed = self.ledger.claim(job, "diligent")
+        if not isinstance(claimed, Claim):
+            return multiple()
+        if isinstance(job, GenerateEmbeddings):
+            self.end_embedding_task(claimed)
+            return multiple()
+        return self.end_document_task(claimed, parts)
+
+    @rule(target=claims, held=claims)
+    def is_overtaken(self, held: Claim) -> Any:
+        self.die(held)
+        claimed = self.ledger.claim(held.task.job(task_id=held.task.id), "successor")
+        return claimed if isinstance(claimed, Claim) else multiple()
+
     @rule(job=jobs)
     def revoke(self, job: Job) -> None:
         self.ledger.revoke("default", job.task_id)
@@ -161,6 +177,6 @@ def test_no_interleaving_breaks_the_ledger(redis_server: RedisServer) -> None:
     Edges.url = redis_server.url
     case = Edges.TestCase
     case.settings = settings(
-        max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
     )
     case().runTest()
