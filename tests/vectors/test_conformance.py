@@ -57,6 +57,7 @@ class Twins:
                 "chunk_index": index,
                 "text": f"chunk {index} \N{GRINNING FACE}",
                 "page": self.dice.choice([None, 1, 2]),
+                "model_key": self.dice.choice(["m", "m", "other"]),
                 "metadata": self.dice.choice(METADATA),
             }
             for index in range(count)
@@ -84,7 +85,14 @@ class Twins:
         vector = self.numbers.standard_normal(DIM).astype(np.float32)
         documents = self.dice.sample(DOCUMENTS, self.dice.choice([0, 0, 1, 3]))
         metadata, limit = self.dice.choice(WANTED), self.dice.choice([1, 5, 200])
-        ours, theirs = (each.search(self.name, vector, limit, documents, metadata) for each in self.stores)
+        model_key = self.dice.choice([None, "m"])
+        without = {
+            (self.dice.choice(DOCUMENTS), self.dice.randint(1, 4)) for _ in range(self.dice.choice([0, 3]))
+        }
+        ours, theirs = (
+            each.search(self.name, vector, limit, documents, metadata, model_key, without)
+            for each in self.stores
+        )
         assert [hit.payload for hit in ours] == [hit.payload for hit in theirs]
         assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in theirs], abs=1e-5)
 

@@ -1,6 +1,7 @@
 """Points as JSON, and conditions on their payloads. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from embedfleet.contracts.errors import InvalidRequest, VectorStoreError
 
 Vectors = npt.NDArray[np.float32]
 Value = str | int | bool
+Generation = tuple[str, int]
+"""A document's id and the number of one of its generations."""
 
 # Qdrant, as it is shipped, refuses bodies over 32 MB (service.max_request_size_mb).
 MAX_BODY_BYTES = 16_000_000
@@ -85,3 +88,34 @@ def of_document(document_id: str, keep: int | None, through: int | None) -> mode
     if through is not None:
         must.append(models.FieldCondition(key="generation", range=models.Range(lte=through)))
     return models.Filter(must=must, must_not=None if keep is None else [equals("generation", keep)])
+
+
+def searched(
+    document_ids: Sequence[str],
+    metadata: Mapping[str, Value],
+    model_key: str | None,
+    without: Collection[Generation],
+) -> models.Filter | None:
+    """Return the filter of a search, see `VectorStore.search`; None when it would let everything through.
+
+    Raises:
+        InvalidRequest: a key or value that can't be asked for.
+    """
+    must = [metadata_equals(key, value) for key, value in metadata.items()]
+    if document_ids:
+        must.append(_any_document(document_ids))
+    if model_key is not None:
+        must.append(equals("model_key", model_key))
+    # One condition a generation number, not one a pair: most documents are in their first or second.
+    by_number: defaultdict[int, list[str]] = defaultdict(list)
+    for document_id, generation in without:
+        by_number[generation].append(document_id)
+    must_not = [
+        models.Filter(must=[equals("generation", number), _any_document(documents)])
+        for number, documents in by_number.items()
+    ]
+    return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
+
+
+def _any_document(document_ids: Sequence[str]) -> models.FieldCondition:
+    return models.FieldCondition(key="document_id", match=models.MatchAny(any=list(document_ids)))

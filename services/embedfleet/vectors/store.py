@@ -5,7 +5,7 @@ qdrant-client's models: JSON that orjson writes straight from the float32 rows g
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -19,8 +19,8 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
-from embedfleet.vectors.points import Value, Vectors, equals, metadata_equals, of_document, upsert_bodies
-from embedfleet.vectors.refusals import CollectionAbsent, cause_of, refusal
+from embedfleet.vectors.points import Generation, Value, Vectors, equals, of_document, searched, upsert_bodies
+from embedfleet.vectors.refusals import CollectionAbsent, cause_of, dimension_mismatch, refusal
 
 Answer = TypeVar("Answer")
 
@@ -30,6 +30,7 @@ IDS_A_REQUEST = 1000
 INDEXES = {
     "document_id": models.PayloadSchemaType.KEYWORD,
     "generation": models.PayloadSchemaType.INTEGER,
+    "model_key": models.PayloadSchemaType.KEYWORD,
 }
 # A server may close an idle connection just as we write to it; every request here may be sent twice.
 STALE_CONNECTION = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -105,11 +106,7 @@ class VectorStore:
             with self._lock:
                 self._dimensions[name] = known
         if known != dim:
-            raise VectorStoreError(
-                f"collection {name} holds vectors of {known} dimensions, the model makes {dim}: "
-                "use the model that filled it (FLEET_MODEL_ID), or another collection",
-                code="dimension_mismatch",
-            )
+            raise dimension_mismatch(name, known, dim)
 
     def upsert(
         self, name: str, ids: Sequence[str], vectors: Vectors, payloads: Sequence[dict[str, Any]]
@@ -183,6 +180,8 @@ class VectorStore:
         limit: int,
         document_ids: Sequence[str] = (),
         metadata: dict[str, Value] | None = None,
+        model_key: str | None = None,
+        without: Collection[Generation] = (),
     ) -> list[ScoredChunk]:
         """Find the points nearest to a vector by cosine similarity, best first.
 
@@ -192,25 +191,29 @@ class VectorStore:
             limit: how many at most.
             document_ids: only points of these documents; empty: of all.
             metadata: only points whose ``metadata`` has all these values.
+            model_key: only points of this model: scores of two models can't be compared; None: of all.
+            without: no points of these documents' generations.
 
         Raises:
             InvalidRequest: a key or value that can't be asked for.
+            VectorStoreError: ``dimension_mismatch`` when the collection's vectors have another length.
         """
-        must = [metadata_equals(key, value) for key, value in (metadata or {}).items()]
-        if document_ids:
-            any_of = models.MatchAny(any=list(document_ids))
-            must.append(models.FieldCondition(key="document_id", match=any_of))
         nearest = partial(
             self._client.query_points,
             name,
             query=np.asarray(vector, np.float32).tolist(),
-            query_filter=models.Filter(must=must) if must else None,
+            query_filter=searched(document_ids, metadata or {}, model_key, without),
             limit=limit,
         )
         try:
             answer = self._ask(nearest)
         except CollectionAbsent:
             return []
+        except VectorStoreError as error:
+            # Asked only now, and not by the words of the refusal: they differ between versions.
+            if error.status == HTTPStatus.BAD_REQUEST and (known := self._dimension(name)) != len(vector):
+                raise dimension_mismatch(name, known, len(vector)) from error
+            raise
         return [ScoredChunk(point.score, point.payload or {}) for point in answer.points]
 
     def _settle_collection(self, name: str, dim: int) -> int:
@@ -223,14 +226,10 @@ class VectorStore:
             # Asked of an old collection, too: its creator may have died between the two calls.
             if field not in info.payload_schema:
                 self._ask(partial(self._client.create_payload_index, name, field, schema, wait=True))
-        vectors = info.config.params.vectors
-        if not isinstance(vectors, models.VectorParams) or vectors.distance != models.Distance.COSINE:
-            raise VectorStoreError(
-                f"collection {name} wasn't made by Embedfleet (it needs one unnamed vector and cosine "
-                "distance): use another collection",
-                code="foreign_collection",
-            )
-        return vectors.size
+        return _dimension_of(name, info)
+
+    def _dimension(self, name: str) -> int:
+        return _dimension_of(name, self._ask(partial(self._client.get_collection, name)))
 
     def _create(self, name: str, dim: int) -> None:
         vectors = models.VectorParams(size=dim, distance=models.Distance.COSINE)
@@ -271,3 +270,14 @@ class VectorStore:
 def _origin(parts: SplitResult) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{parts.port or QDRANT_PORT}{parts.path.rstrip('/')}"
+
+
+def _dimension_of(name: str, info: models.CollectionInfo) -> int:
+    vectors = info.config.params.vectors
+    if not isinstance(vectors, models.VectorParams) or vectors.distance != models.Distance.COSINE:
+        raise VectorStoreError(
+            f"collection {name} wasn't made by Embedfleet (it needs one unnamed vector and cosine "
+            "distance): use another collection",
+            code="foreign_collection",
+        )
+    return vectors.size
