@@ -85,3 +85,17 @@ def of_document(document_id: str, keep: int | None, through: int | None) -> mode
     if through is not None:
         must.append(models.FieldCondition(key="generation", range=models.Range(lte=through)))
     return models.Filter(must=must, must_not=None if keep is None else [equals("generation", keep)])
+
+
+def of_texts(
+    document_id: str, generation: int, model_key: str, precision: str, hashes: Sequence[str]
+) -> models.Filter:
+    """Return the filter for the points of a generation that hold one of these texts, embedded alike."""
+    must: dict[str, Value] = {
+        "document_id": document_id,
+        "generation": generation,
+        "model_key": model_key,
+        "precision": precision,
+    }
+    any_of = models.FieldCondition(key="text_hash", match=models.MatchAny(any=list(hashes)))
+    return models.Filter(must=[*(equals(key, value) for key, value in must.items()), any_of])
