@@ -32,6 +32,7 @@ VECTORS_A_PAGE = 256
 INDEXES = {
     "document_id": models.PayloadSchemaType.KEYWORD,
     "generation": models.PayloadSchemaType.INTEGER,
+    "text_hash": models.PayloadSchemaType.KEYWORD,
 }
 
 
@@ -148,8 +149,8 @@ class VectorStore(Connection):
             hashes: `contracts.documents.text_hash` of the texts.
 
         Returns:
-            By hash the vector of one of its points, float32 ``[dim of the collection]``, L2-normalised. Texts
-            without a point are left out.
+            By hash the vector of one of its points, float32 ``[dim of the collection]``, L2-normalised as
+            Qdrant keeps it. Texts without a point are left out.
         """
         found: dict[str, Vectors] = {}
         wanted = list(dict.fromkeys(hashes))
