@@ -102,6 +102,7 @@ def test_an_absent_collection_has_nothing(store: VectorStore) -> None:
     assert store.search(name, np.ones(DIM, np.float32), 5) == []
     assert store.count(name, "d", 1) == 0
     assert store.stored(name, [str(uuid.uuid4())]) == set()
+    assert store.vectors_by_hash(name, "d", 1, "m", "fp32", ["h"]) == {}
     store.delete_generations(name, "d")
     store.upsert(name, [], np.ones((0, DIM), np.float32), [])
     assert not store._client.collection_exists(name)

@@ -119,3 +119,17 @@ def searched(
 
 def _any_document(document_ids: Sequence[str]) -> models.FieldCondition:
     return models.FieldCondition(key="document_id", match=models.MatchAny(any=list(document_ids)))
+
+
+def of_texts(
+    document_id: str, generation: int, model_key: str, precision: str, hashes: Sequence[str]
+) -> models.Filter:
+    """Return the filter for the points of a generation that hold one of these texts, embedded alike."""
+    must: dict[str, Value] = {
+        "document_id": document_id,
+        "generation": generation,
+        "model_key": model_key,
+        "precision": precision,
+    }
+    any_of = models.FieldCondition(key="text_hash", match=models.MatchAny(any=list(hashes)))
+    return models.Filter(must=[*(equals(key, value) for key, value in must.items()), any_of])

@@ -1,39 +1,41 @@
 """The vector store: collections, upserts, deletes and search, each of them idempotent.
 
-A redelivered task, a second worker or a retry after a lost answer changes nothing. Upserts bypass
-qdrant-client's models: JSON that orjson writes straight from the float32 rows goes to the same REST route.
+A redelivered task, a second worker or a retry after a lost answer changes nothing.
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from typing import Any
 
-import httpx
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
-from embedfleet.vectors.points import Generation, Value, Vectors, equals, of_document, searched, upsert_bodies
-from embedfleet.vectors.refusals import CollectionAbsent, cause_of, dimension_mismatch, refusal
+from embedfleet.vectors.connection import Connection
+from embedfleet.vectors.points import (
+    Generation,
+    Value,
+    Vectors,
+    equals,
+    of_document,
+    of_texts,
+    searched,
+    upsert_bodies,
+)
+from embedfleet.vectors.refusals import CollectionAbsent, dimension_mismatch
 
-Answer = TypeVar("Answer")
-
-CONNECTIONS = 128
-QDRANT_PORT = 6333
 IDS_A_REQUEST = 1000
+VECTORS_A_PAGE = 256
 INDEXES = {
     "document_id": models.PayloadSchemaType.KEYWORD,
     "generation": models.PayloadSchemaType.INTEGER,
     "model_key": models.PayloadSchemaType.KEYWORD,
+    "text_hash": models.PayloadSchemaType.KEYWORD,
 }
-# A server may close an idle connection just as we write to it; every request here may be sent twice.
-STALE_CONNECTION = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class ScoredChunk:
     payload: dict[str, Any]
 
 
-class VectorStore:
+class VectorStore(Connection):
     """The vectors and payloads of all collections; safe for as many threads as a process has.
 
     Every method raises `DependencyDown` when Qdrant can't be reached, answers too late, is overloaded or
@@ -62,30 +64,9 @@ class VectorStore:
     """
 
     def __init__(self, settings: VectorSettings, client: QdrantClient | None = None) -> None:
-        parts = urlsplit(settings.url if "://" in settings.url else f"http://{settings.url}")
-        self.address = _origin(parts)
-        key = settings.api_key.get_secret_value()
-        # The key goes in as a header: qdrant-client warns on every start about its own parameter over http.
-        options: dict[str, Any] = {
-            "headers": {"api-key": key} if key else {},
-            "limits": httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-            "timeout": settings.timeout,
-        }
-        if parts.username is not None:
-            options["auth"] = httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
-        self._client = client or QdrantClient(url=self.address, check_compatibility=False, **options)
-        self._http = httpx.Client(base_url=self.address, **options)
+        super().__init__(settings, client)
         self._dimensions: dict[str, int] = {}
         self._lock = threading.Lock()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
-        self._http.close()
-
-    def ping(self) -> None:
-        """Ask for the list of collections: Qdrant answers and takes the API key."""
-        self._ask(self._client.get_collections)
 
     def ensure_collection(self, name: str, dim: int) -> None:
         """Create a collection for cosine distance with its payload indexes, unless it is there.
@@ -144,6 +125,42 @@ class VectorStore:
             except CollectionAbsent:
                 return set()
             found.update(str(record.id) for record in records)
+        return found
+
+    def vectors_by_hash(
+        self,
+        name: str,
+        document_id: str,
+        generation: int,
+        model_key: str,
+        precision: str,
+        hashes: Collection[str],
+    ) -> dict[str, Vectors]:
+        """Return the vectors that a generation of a document has for these texts.
+
+        Args:
+            name: the collection; an absent one has none.
+            document_id: whose points.
+            generation: only points of this generation.
+            model_key: only vectors that this model made.
+            precision: only vectors that were computed in this precision.
+            hashes: `contracts.documents.text_hash` of the texts.
+
+        Returns:
+            By hash the vector of one of its points, float32 ``[dim of the collection]``, L2-normalised as
+            Qdrant keeps it. Texts without a point are left out.
+        """
+        found: dict[str, Vectors] = {}
+        wanted = list(dict.fromkeys(hashes))
+        for at in range(0, len(wanted), VECTORS_A_PAGE):
+            missing, page_is_full = wanted[at : at + VECTORS_A_PAGE], True
+            while missing and page_is_full:
+                page = self._page_of(name, of_texts(document_id, generation, model_key, precision, missing))
+                found |= {_text_hash(point): np.array(point.vector, np.float32) for point in page}
+                # A text that the document repeats may fill a page: the next one is asked for the others.
+                rest = [each for each in missing if each not in found]
+                page_is_full = len(page) == VECTORS_A_PAGE and len(rest) < len(missing)
+                missing = rest
         return found
 
     def delete_generations(
@@ -231,6 +248,20 @@ class VectorStore:
     def _dimension(self, name: str) -> int:
         return _dimension_of(name, self._ask(partial(self._client.get_collection, name)))
 
+    def _page_of(self, name: str, points: models.Filter) -> list[models.Record]:
+        ask = partial(
+            self._client.scroll,
+            name,
+            points,
+            limit=VECTORS_A_PAGE,
+            with_payload=["text_hash"],
+            with_vectors=True,
+        )
+        try:
+            return self._ask(ask)[0]
+        except CollectionAbsent:
+            return []
+
     def _create(self, name: str, dim: int) -> None:
         vectors = models.VectorParams(size=dim, distance=models.Distance.COSINE)
         try:
@@ -238,38 +269,6 @@ class VectorStore:
         except VectorStoreError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
-
-    def _put_points(self, name: str, body: bytes) -> None:
-        def put() -> None:
-            response = self._http.put(
-                f"/collections/{quote(name, safe='')}/points",
-                params={"wait": "true"},
-                content=body,
-                headers={"content-type": "application/json"},
-            )
-            if response.status_code != HTTPStatus.OK:
-                raise UnexpectedResponse.for_response(response)
-
-        self._ask(put)
-
-    def _ask(self, request: Callable[[], Answer]) -> Answer:
-        try:
-            try:
-                return request()
-            except Exception as error:
-                if not isinstance(cause_of(error), STALE_CONNECTION):
-                    raise
-                return request()
-        except Exception as error:
-            named = refusal(error, self.address)
-            if named is None:
-                raise
-            raise named from error
-
-
-def _origin(parts: SplitResult) -> str:
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}:{parts.port or QDRANT_PORT}{parts.path.rstrip('/')}"
 
 
 def _dimension_of(name: str, info: models.CollectionInfo) -> int:
@@ -281,3 +280,7 @@ def _dimension_of(name: str, info: models.CollectionInfo) -> int:
             code="foreign_collection",
         )
     return vectors.size
+
+
+def _text_hash(point: models.Record) -> str:
+    return str((point.payload or {}).get("text_hash"))
