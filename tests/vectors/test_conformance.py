@@ -61,7 +61,6 @@ class Twins:
                 "model_key": self.dice.choice("mmn"),
                 "precision": self.dice.choice(["fp32", "fp32", "bf16"]),
                 "page": self.dice.choice([None, 1, 2]),
-                "model_key": self.dice.choice(["m", "m", "other"]),
                 "metadata": self.dice.choice(METADATA),
             }
             for index in range(count)
