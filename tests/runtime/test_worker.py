@@ -84,8 +84,12 @@ def test_a_task_that_a_dependency_cannot_serve_though_it_answers_spends_an_attem
     def work(run: Run) -> None:
         raise DOWN
 
-    task = run(worker, work)
-    assert (task.state, task.attempt) == ("RETRY", 1)
+    (job,) = worker.ledger.accept(upload()).publish
+    states = []
+    for _ in range(4):
+        worker.run(job, work)
+        states.append((task_of(worker).state, task_of(worker).attempt))
+    assert states == [("PENDING", 0)] * 3 + [("RETRY", 1)]
     assert worker.gate.reason == ""
 
 

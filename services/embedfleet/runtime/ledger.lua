@@ -169,7 +169,7 @@ function edges.hand_back()
   local row = owned(a.task_id, a.fence)
   if not row then return {lost = true} end
   count_chunks(a.task_id, row, 0)
-  move_task(a.task_id, row, 'PENDING', {stage = 'queued'})
+  move_task(a.task_id, row, 'PENDING', {stage = 'queued', parks = tonumber(row.parks or 0) + a.parks})
   return {publish = {next_publish(a.task_id, row)}}
 end
 

@@ -14,7 +14,10 @@ _JSON_FIELDS = frozenset({"options", "metadata", "error"})
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task's row. Times are seconds since the epoch; `done` of `total` pages or chunks."""
+    """A task's row. Times are seconds since the epoch; `done` of `total` pages or chunks.
+
+    `parks` counts how often a dependency couldn't serve it.
+    """
 
     id: str
     name: str
@@ -25,6 +28,7 @@ class Task:
     stage: str
     fence: int
     attempt: int
+    parks: int
     done: int
     total: int
     chunk_file: str
@@ -107,6 +111,7 @@ def task_of(task_id: str, row: dict[str, str]) -> Task:
         stage=row.get("stage", "queued"),
         fence=int(row["fence"]),
         attempt=int(row["attempt"]),
+        parks=int(row.get("parks", 0)),
         done=int(row["done"]),
         total=int(row.get("total", 0)),
         chunk_file=row.get("chunk_file", ""),

@@ -30,6 +30,8 @@ from embedfleet.runtime.runs import Run, Stopped
 from embedfleet.runtime.settings import LedgerSettings
 
 TRACEBACK_CHARACTERS = 4000
+# A blip may be over before anybody asks; this often it is no blip.
+MAX_PARKS = 3
 
 _log = logging.getLogger(__name__)
 
@@ -115,18 +117,21 @@ class Worker:
         raise Reject("the worker drains", requeue=True)
 
     def _park(self, run: Run, error: DependencyDown) -> None:
-        """Give the task back unspent; if all dependencies answer, it is this task that they can't serve."""
+        """Give the task back unspent; but if all answer time and again, it is this task they can't serve."""
         try:
             self._probe()
         except DependencyDown as down:
             self.gate.close(down)
             self._hand_back(run, str(error))
         else:
-            self._fail(run, error, retryable=True)
+            if run.task.parks < MAX_PARKS:
+                self._hand_back(run, str(error), refused=True)
+            else:
+                self._fail(run, error, retryable=True)
 
-    def _hand_back(self, run: Run, reason: str) -> None:
+    def _hand_back(self, run: Run, reason: str, *, refused: bool = False) -> None:
         _log.info("handed back", extra={"reason": reason})
-        self._record(lambda: self.publish(self.ledger.hand_back(run.claim)))
+        self._record(lambda: self.publish(self.ledger.hand_back(run.claim, refused=refused)))
 
     def _fail(self, run: Run, error: FleetError, *, retryable: bool, cause: Exception | None = None) -> None:
         _log.warning("failed", extra={"code": error.code, "detail": error.detail})
