@@ -20,7 +20,7 @@ class LedgerViews:
     def __init__(self, client: redis.Redis, settings: LedgerSettings, address: str) -> None:
         self._redis: Any = client
         self._settings = settings
-        self._address = address
+        self.address = address
 
     def ping(self) -> None:
         """Raise `DependencyDown` unless Redis answers."""
@@ -80,6 +80,17 @@ class LedgerViews:
             *rows, total = pipe.execute()
         return [document_of(row) for row in rows if row], total
 
+    def document_ids(self, tenant: str, collection: str) -> list[str]:
+        """Return the ids of all documents of a collection."""
+        with self._reachable():
+            ids: list[str] = self._redis.zrange(f"index:documents:{tenant}:{collection}", 0, -1)
+        return ids
+
+    def deleted_through(self, tenant: str, document_id: str) -> int:
+        """Return the newest deleted generation of a document; 0 when none was, or that is a day ago."""
+        with self._reachable():
+            return int(self._redis.hget(f"deleted:{tenant}:{document_id}", "generation") or 0)
+
     def live_generations(self, tenant: str, document_ids: Sequence[str]) -> dict[str, int]:
         """Return the generation that search shows of each document; one round trip."""
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
@@ -115,4 +126,4 @@ class LedgerViews:
         return [task_id for task_id, there in zip(task_ids, known, strict=True) if not there]
 
     def _reachable(self) -> AbstractContextManager[None]:
-        return reachable(self._address)
+        return reachable(self.address)

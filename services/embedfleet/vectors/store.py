@@ -19,7 +19,15 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
-from embedfleet.vectors.points import Value, Vectors, equals, metadata_equals, of_document, upsert_bodies
+from embedfleet.vectors.points import (
+    Value,
+    Vectors,
+    equals,
+    metadata_equals,
+    of_document,
+    up_to,
+    upsert_bodies,
+)
 from embedfleet.vectors.refusals import CollectionAbsent, cause_of, refusal
 
 Answer = TypeVar("Answer")
@@ -166,10 +174,21 @@ class VectorStore:
         except CollectionAbsent:
             return
 
-    def count(self, name: str, document_id: str | None = None, generation: int | None = None) -> int:
-        """Count exactly the points of a collection, of a document, of a generation; 0 when it is absent."""
+    def count(
+        self,
+        name: str,
+        document_id: str | None = None,
+        generation: int | None = None,
+        through: int | None = None,
+    ) -> int:
+        """Count exactly the points of a collection, of a document, of one generation or of those up to one.
+
+        An absent collection has none.
+        """
         wanted = {"document_id": document_id, "generation": generation}
         must = [equals(key, value) for key, value in wanted.items() if value is not None]
+        if through is not None:
+            must.append(up_to(through))
         query = models.Filter(must=must) if must else None
         try:
             return self._ask(partial(self._client.count, name, count_filter=query, exact=True)).count
