@@ -71,7 +71,9 @@ def _prose(chance: random.Random, characters: int) -> str:
     sentences: list[str] = []
     size = 0
     while size < characters:
-        sentence = " ".join(chance.choices(WORDS, k=SENTENCE_WORDS)).capitalize() + f" {chance.random():.6f}. "
+        sentence = (
+            " ".join(chance.choices(WORDS, k=SENTENCE_WORDS)).capitalize() + f" {chance.random():.6f}. "
+        )
         sentences.append(sentence)
         size += len(sentence)
     return "".join(sentences)

@@ -63,6 +63,7 @@ class Ledger(LedgerViews):
             "scan": settings.scan_seconds,
             "lost_after": LOST_AFTER_SECONDS,
             "durable_after": DURABLE_AFTER_SECONDS,
+            "writers_stop": settings.lease_seconds,
             "max_deaths": settings.max_deaths,
             "superseded_error": _error("superseded", "a newer upload of this document took its place"),
             "sibling_error": _error("document_failed", "another task of this document failed for good"),

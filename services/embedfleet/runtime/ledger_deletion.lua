@@ -29,7 +29,7 @@ local function delete_through()
   end
   if document and tonumber(document.generation) <= floor then
     remove_document(key, document)
-    quiet_at = now + (document.state == 'READY' and a.durable_after or math.max(a.durable_after, 2 * a.recheck))
+    quiet_at = now + (document.state == 'READY' and a.durable_after or math.max(a.durable_after, a.writers_stop))
   elseif document and tonumber(document.live_generation) <= floor then
     write(key, document, {live_generation = 0})
   end
