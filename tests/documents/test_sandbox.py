@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedfleet.contracts.documents import ChunkOptions
-from embedfleet.contracts.errors import DocumentProcessingError, FleetError
+from embedfleet.contracts.errors import FleetError
 from embedfleet.documents.sandbox import SandboxPool, frames
 from embedfleet.documents.sandbox.process import ChildDied, SandboxChild
 from embedfleet.runtime.settings import SandboxSettings
@@ -57,8 +57,9 @@ def gone(pid):
 
 
 def code_of(pool, path, **how):
-    with pytest.raises(DocumentProcessingError) as caught:
+    with pytest.raises(FleetError) as caught:
         read(pool, path, **how)
+    assert caught.value.retryable is (caught.value.code == "sandbox_killed")
     return caught.value.code
 
 
@@ -92,8 +93,15 @@ def test_the_deadline_kills_and_the_pool_goes_on(make_pool, document, endless):
     assert read(pool, document).chunks
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
-def test_a_crash_is_coded_and_the_pool_goes_on(make_pool, document, endless, number):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGSEGV, "sandbox_crash"),
+        (signal.SIGABRT, "sandbox_crash"),
+        (signal.SIGKILL, "sandbox_killed"),
+    ],
+)
+def test_a_crash_is_coded_and_the_pool_goes_on(make_pool, document, endless, number, code):
     pool = make_pool()
     wait_until(pool.pids)
     (pid,) = pool.pids()
@@ -104,7 +112,7 @@ def test_a_crash_is_coded_and_the_pool_goes_on(make_pool, document, endless, num
             asked.set()
             threading.Timer(0.3, os.kill, (pid, number)).start()
 
-    assert code_of(pool, endless, check=shoot) == "sandbox_crash"
+    assert code_of(pool, endless, check=shoot) == code
     assert read(pool, document).chunks
     assert gone(pid)
 
@@ -277,5 +285,6 @@ def test_frames_that_are_not_ours_kill_the_child(liar, lie):
     os.write(pipe, lie)
     with pytest.raises(ChildDied):
         next(child.replies(10, lambda: None))
+    assert child.death().code == "sandbox_crash"
     assert gone(child.pid)
     assert child.death().code == "sandbox_crash"

@@ -42,6 +42,23 @@ def test_a_worker_waits_for_a_redis_that_is_down_at_its_start(queue: str, tmp_pa
             assert "Traceback" not in log.read_text("utf-8")
 
 
+def test_a_worker_that_holds_a_message_outlives_the_death_of_redis(tmp_path: Path) -> None:
+    (probe_port,) = free_ports(1)
+    redis, log = RedisServer(tmp_path / "redis"), tmp_path / "log"
+    with redis:
+        env = environment(redis.url, "http://127.0.0.1:1", tmp_path / "blobs", probe_port)
+        ledger = Ledger.open(BrokerSettings(broker_url=redis.url), LedgerSettings())
+        model_key = locate(ModelSettings()).model_key
+        publish([queue_one_chunk_document(ledger, Blobs(tmp_path / "blobs"), 0, model_key)], env)
+        with worker("embeddings", env, log, concurrency=2):
+            until(lambda: ledger.pool("embeddings")[1], "the task is held, for Qdrant is down")
+            redis.kill()
+            until(lambda: log.read_text("utf-8").count("Error 111") > 0, "the worker tries to connect again")
+            redis.start()
+            until(lambda: ledger.pool("embeddings")[0] == 1, "the worker beats again")
+            assert "Unrecoverable" not in log.read_text("utf-8")
+
+
 def test_a_pool_parks_while_qdrant_is_down_and_goes_on_by_itself(
     empty_redis: RedisServer, tmp_path: Path
 ) -> None:

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -99,6 +100,15 @@ def test_a_closed_gate_opens_when_all_dependencies_answer(worker: Worker) -> Non
 def _raise(error: Exception | None) -> None:
     if error:
         raise error
+
+
+def test_the_gate_of_an_idle_worker_opens_by_itself(worker: Worker) -> None:
+    worker.gate.close(DOWN)
+    worker.leases.start()
+    deadline = time.monotonic() + WAIT_SECONDS
+    while worker.gate.reason:
+        assert time.monotonic() < deadline
+    worker.leases.stop()
 
 
 def test_work_in_hand_is_held_until_the_dependency_is_back(worker: Worker) -> None:

@@ -1,6 +1,7 @@
 """What the routes work with, and who is asking."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -10,7 +11,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from embedfleet.api.keys import DEFAULT_TENANT, ApiKeys, is_loopback
 from embedfleet.api.retrieval import QueryEncoder
-from embedfleet.contracts.errors import FleetError, Unauthorized
+from embedfleet.contracts.errors import DependencyDown, FleetError, Unauthorized
 from embedfleet.janitor import Janitor
 from embedfleet.runtime import broker
 from embedfleet.runtime.blobs import Blobs
@@ -66,7 +67,7 @@ class Services:
         """Make them from the environment; neither Redis nor Qdrant has to be up.
 
         Raises:
-            ConfigurationError: the model isn't here or can't be used.
+            ConfigurationError: the model isn't here or can't be used, or Redis would lose work.
         """
         encoder = QueryEncoder.load(load(ModelSettings), load(EngineSettings))
         redis, records = load(BrokerSettings), load(LedgerSettings)
@@ -76,6 +77,8 @@ class Services:
         ledger = Ledger.open(redis, records, mirror, timeout=REDIS_SECONDS, retries=0)
         vectors = load(VectorSettings)
         patient = Ledger.open(redis, records, mirror)
+        with suppress(DependencyDown):  # the lifespan says what is down
+            ledger.require_safe_redis()
         return cls(
             ledger=ledger,
             blobs=blobs,

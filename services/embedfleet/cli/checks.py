@@ -19,7 +19,6 @@ from embedfleet.encoders.models import locate, verify
 from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.runtime.settings import BlobSettings, BrokerSettings, ModelSettings, VectorSettings
 
-OLDEST_REDIS = (6, 2)
 LEAST_FREE_BYTES = 2_000_000_000
 START = "start the fleet with `embedfleet up`"
 
@@ -116,6 +115,7 @@ def broker(place: Place) -> Iterator[Finding]:
         import redis
 
         from embedfleet.runtime.redis_client import address_of, connect
+        from embedfleet.runtime.redis_health import judge
     except ModuleNotFoundError as error:
         yield Finding("broker", f"{error.name} is not installed", "pip install 'embedfleet[local]'")
         return
@@ -130,31 +130,9 @@ def broker(place: Place) -> Iterator[Finding]:
         yield Finding("broker", f"no answer from {address} ({reason})", f"{START}, or set CELERY_BROKER_URL")
     else:
         client.close()
-        yield from _redis_findings(address, info)
-
-
-def _redis_findings(address: str, info: dict[str, Any]) -> Iterator[Finding]:
-    """Judge what Redis says of itself."""
-    version = str(info.get("redis_version", "0"))
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    fix = "" if numbers >= OLDEST_REDIS else "use Redis 6.2 or newer"
-    yield Finding("broker", f"Redis {version} at {address}", fix)
-    policy = info.get("maxmemory_policy", "unknown")
-    fix = (
-        ""
-        if policy == "noeviction"
-        else "redis-cli CONFIG SET maxmemory-policy noeviction (and in redis.conf)"
-    )
-    yield Finding("broker policy", f"maxmemory-policy {policy}" + (": it drops tasks" if fix else ""), fix)
-    durable = str(info.get("aof_enabled")) == "1"
-    fix = "" if durable else "redis-cli CONFIG SET appendonly yes (and in redis.conf)"
-    yield Finding("broker durability", f"AOF {'on' if durable else 'off: a restart loses the queues'}", fix)
-    if info.get("role") != "master":
-        yield Finding("broker role", f"it is a {info.get('role')}", "set CELERY_BROKER_URL to the primary")
-    if str(info.get("cluster_enabled", "0")) == "1":
-        yield Finding(
-            "broker role", "it is a Redis Cluster", "use a single Redis: a Cluster can't be a broker"
-        )
+        yield Finding("broker", f"answers at {address}")
+        for one in judge(info):
+            yield Finding(f"broker {one.subject}", one.finding, one.fix)
 
 
 def qdrant(place: Place) -> Iterator[Finding]:

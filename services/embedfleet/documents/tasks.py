@@ -25,6 +25,7 @@ from embedfleet.encoders import models
 from embedfleet.runtime import chunkfiles
 from embedfleet.runtime.blobs import Blobs, chunk_prefix
 from embedfleet.runtime.broker import app
+from embedfleet.runtime.lifecycle import compose
 from embedfleet.runtime.records import Part
 from embedfleet.runtime.runs import Run, Stopped
 from embedfleet.runtime.settings import (
@@ -35,7 +36,7 @@ from embedfleet.runtime.settings import (
     SandboxSettings,
     load,
 )
-from embedfleet.runtime.worker import Worker, compose
+from embedfleet.runtime.worker import Worker
 
 STORE_PATIENCE_SECONDS = 120.0
 

@@ -7,9 +7,11 @@ ignored (a result store that fails must never stop a pool) and retries are the l
 
 import logging
 import os
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.transport import redis as transport
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.contracts.jobs import JOBS, MAX_MESSAGE_BYTES, Job
@@ -18,6 +20,26 @@ from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, load
 VISIBILITY_TIMEOUT_SECONDS = 3600
 
 _log = logging.getLogger(__name__)
+
+
+class ForgivingQoS(transport.QoS):
+    """Bookkeeping of unacknowledged messages that outlives the connection it is about.
+
+    When Redis goes away kombu (5.7) closes the channel and puts back what is not acknowledged, over a
+    connection that is gone already; the AttributeError from that ends the worker. Nothing has to be
+    put back: the ledger knows the tasks, and the janitor wakes them.
+    """
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Put messages back where that is possible."""
+        try:
+            super().restore_unacked(client)  # type: ignore[no-untyped-call]  # kombu has no types
+        except Exception as error:
+            _log.warning("%d messages stay unacknowledged: %s", len(self._delivered), error)
+            self._delivered.clear()
+
+
+transport.Channel.QoS = ForgivingQoS
 
 
 def create_app(broker: BrokerSettings, ledger: LedgerSettings) -> Celery:

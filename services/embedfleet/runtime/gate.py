@@ -75,6 +75,11 @@ class Gate:
                     with self._changed:
                         self._changed.wait(_CHECK_SECONDS)
 
+    def ask_when_due(self) -> None:
+        """Ask again if the gate is closed and it is time: for a loop that turns while no task comes."""
+        if self._reason and self._may_ask():
+            self._ask()
+
     def _may_ask(self) -> bool:
         """Say whether it is this thread's turn to ask whether all is well again."""
         with self._changed:

@@ -60,6 +60,8 @@ class Leases:
         while not self._stopping.wait(min(BEAT_SECONDS, self._interval)):
             try:
                 self._beat()
+                if not self._runs:  # a question may take long, and runs have leases to be extended
+                    self._gate.ask_when_due()
             except DependencyDown as error:
                 self._gate.close(error)
             except Exception:

@@ -11,6 +11,7 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, TaskState
 from embedfleet.runtime.records import Task, document_of, task_of
 from embedfleet.runtime.redis_client import reachable
+from embedfleet.runtime.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
 
 
@@ -26,6 +27,12 @@ class LedgerViews:
         """Raise `DependencyDown` unless Redis answers."""
         with self._reachable():
             self._redis.ping()
+
+    def require_safe_redis(self) -> None:
+        """Raise `ConfigurationError` when this Redis would lose work without an error."""
+        with self._reachable():
+            info = self._redis.info("everything")
+        require(info, self._address)
 
     def task(self, tenant: str, task_id: str) -> Task | None:
         """Return a task of this tenant, or None."""

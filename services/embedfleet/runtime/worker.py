@@ -1,4 +1,4 @@
-"""What both pools share: claim, run, finish; lease beat, drain, parking, probes.
+"""What both pools share: claim, run, finish; lease beat, drain, parking.
 
 Who dies when, and what follows:
 
@@ -16,23 +16,18 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from celery import bootsteps, signals
-from celery.concurrency.thread import TaskPool
 from celery.exceptions import Reject
 
-from embedfleet.contracts.errors import ConfigurationError, DependencyDown, FleetError
+from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
-from embedfleet.runtime import probes, telemetry
-from embedfleet.runtime.broker import app, publish
+from embedfleet.runtime import telemetry
 from embedfleet.runtime.gate import Gate
 from embedfleet.runtime.leases import Leases
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.records import Claim
-from embedfleet.runtime.results import CeleryResults
 from embedfleet.runtime.runs import Run, Stopped
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ProcessSettings, load
+from embedfleet.runtime.settings import LedgerSettings
 
 TRACEBACK_CHARACTERS = 4000
 
@@ -57,6 +52,7 @@ class Worker:
         self.draining = threading.Event()
         self.gate = Gate(self._probe)
         self.leases = Leases(ledger, queue, self.name, self.gate, settings.lease_seconds)
+        self.inside: dict[int, str] = {}
         self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
         self._dependencies = (ledger.ping, *dependencies)
@@ -71,10 +67,18 @@ class Worker:
         Raises:
             Reject: the worker drains and the task was not claimed: the message goes back.
         """
-        claim = self._claim(job)
-        if isinstance(claim, str):
-            _log.info("message dropped", extra={"task_id": job.task_id, "reason": claim})
-            return
+        thread = threading.get_ident()
+        self.inside[thread] = job.task_id
+        try:
+            claim = self._claim(job)
+            if isinstance(claim, str):
+                _log.info("message dropped", extra={"task_id": job.task_id, "reason": claim})
+            else:
+                self._work(claim, work)
+        finally:
+            del self.inside[thread]
+
+    def _work(self, claim: Claim, work: Callable[[Run], None]) -> None:
         run = Run(claim, self.draining, self._soft_limit)
         ids = telemetry.Ids(task_id=run.task.id, document_id=run.document.id, fence=claim.fence)
         with telemetry.about(ids), self.leases.held(run):
@@ -134,77 +138,3 @@ class Worker:
             edge()
         except DependencyDown as error:
             _log.warning("not recorded, the lease will expire: %s", error)
-
-
-class _ConsumerBeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """Touches a heartbeat from the consumer's own loop."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-    heartbeat = probes.Heartbeat()
-
-    def start(self, parent: Any) -> None:
-        parent.timer.call_repeatedly(5.0, self.heartbeat.touch)
-        self.heartbeat.touch()
-
-
-def compose(
-    queue: Queue,
-    on_start: Callable[[Worker, int], None],
-    dependencies: Sequence[Callable[[], None]],
-) -> Worker:
-    """Build the worker of a pool and tie it to Celery's life cycle.
-
-    Args:
-        queue: the pool.
-        on_start: called once before the worker consumes, with the worker and the number of its
-            threads; may raise `ConfigurationError`, which ends the process with its sentence.
-        dependencies: what the pool needs besides Redis; each raises `DependencyDown`.
-    """
-    settings = load(ProcessSettings)
-    ledger_settings, broker_settings = load(LedgerSettings), load(BrokerSettings)
-    ledger = Ledger.open(
-        broker_settings, ledger_settings, mirror=CeleryResults(broker_settings, ledger_settings)
-    )
-    soft_limit = min(broker_settings.soft_time_limit, broker_settings.time_limit)
-    worker = Worker(queue, ledger, publish, ledger_settings, soft_limit, dependencies)
-
-    def livez() -> list[str]:
-        loops = {"leases": worker.leases.heartbeat}
-        if not worker.gate.reason:  # Celery's loop stands still while it tries to reach a broker that is down
-            loops["consumer"] = _ConsumerBeat.heartbeat
-        return [
-            f"the {name} loop stands still since {beat.age:.0f} s"
-            for name, beat in loops.items()
-            if beat.was_seen and beat.age > probes.STALE_AFTER_SECONDS
-        ]
-
-    def readyz() -> list[str]:
-        waiting = [] if _ConsumerBeat.heartbeat.was_seen else ["not connected to the broker yet"]
-        parked = [worker.gate.reason] if worker.gate.reason else []
-        return [*waiting, *parked]
-
-    def start(instance: Any, **_: Any) -> None:
-        try:
-            if instance.pool_cls is not TaskPool:
-                raise ConfigurationError("start the worker with --pool=threads, or without --pool")
-            on_start(worker, instance.concurrency)
-            if settings.probe_port:
-                probes.serve(settings.probe_host, settings.probe_port, livez, readyz)
-        except Exception as error:  # a signal's receiver that raises less than SystemExit is only logged
-            _log.error("the worker can't start: %s", error)
-            raise SystemExit(1) from error
-        if broker_settings.prefetch_multiplier > 1:
-            _log.warning(
-                "CELERY_WORKER_PREFETCH_MULTIPLIER is %d: messages held ahead of free threads "
-                "are seen by no autoscaler; 1 is recommended",
-                broker_settings.prefetch_multiplier,
-            )
-        worker.leases.start()
-
-    # Celery keeps only weak references to receivers unless told otherwise.
-    signals.setup_logging.connect(lambda **_: telemetry.configure(settings), weak=False)
-    signals.celeryd_after_setup.connect(start, weak=False)
-    signals.worker_shutting_down.connect(lambda **_: worker.draining.set(), weak=False)
-    signals.worker_shutdown.connect(lambda **_: worker.leases.stop(), weak=False)
-    app.steps["consumer"].add(_ConsumerBeat)
-    return worker

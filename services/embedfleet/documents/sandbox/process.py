@@ -74,6 +74,7 @@ class SandboxChild:
         self.files = 0
         self.usable = True
         self.sealed = False
+        self._shot = False
         self._send(config)
 
     def wait_ready(self, check: Callable[[], None]) -> None:
@@ -133,13 +134,13 @@ class SandboxChild:
                     raise timeout_error(seconds)
                 if frame is None and poll.poll(1000 * min(TICK_SECONDS, deadline - now)):
                     self._fill()
-        except GeneratorExit:
-            raise
+        except (GeneratorExit, ChildDied):
+            raise  # whoever asked finds out how it died before it is killed
         except BaseException:
             self.kill()
             raise
 
-    def death(self) -> DocumentProcessingError:
+    def death(self) -> FleetError:
         """Return the error for how it died; where it has not, it broke the protocol and is killed."""
         broke = not self._exits_within(EXIT_SECONDS)
         self.kill()
@@ -152,6 +153,12 @@ class SandboxChild:
         number = -code if code is not None and code < 0 else 0
         if number == signal.SIGXCPU:
             return timeout_error(None)
+        if number == signal.SIGKILL and not self._shot:
+            # No file can do that to its reader: its own limits end it in other ways.
+            return FleetError(
+                "The reader was killed from outside, as when the pod is out of memory; it is tried again.",
+                code="sandbox_killed",
+            )
         # The peak a process starts with is its parent's, so only a higher one tells something.
         own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if number in _ABORTS and self._peak_bytes > max(own_peak, _NEAR_LIMIT * self._memory_bytes):
@@ -171,6 +178,7 @@ class SandboxChild:
         self.usable = False
         with self._reaping:
             if self._process.returncode is None:
+                self._shot = True
                 os.kill(self.pid, signal.SIGKILL)
 
     def kill(self) -> None:

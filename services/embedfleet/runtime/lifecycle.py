@@ -1,0 +1,137 @@
+"""A worker's life in Celery: checks before it consumes, probes while it does, a drain at its end."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.concurrency.thread import TaskPool
+from celery.worker import state
+
+from embedfleet.contracts.errors import ConfigurationError, DependencyDown
+from embedfleet.contracts.jobs import Queue
+from embedfleet.runtime import probes, telemetry
+from embedfleet.runtime.broker import app, publish
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.results import CeleryResults
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ProcessSettings, load
+from embedfleet.runtime.slots import SlotWatch, start_afresh
+from embedfleet.runtime.worker import Worker
+
+TICK_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+def compose(
+    queue: Queue,
+    on_start: Callable[[Worker, int], None],
+    dependencies: Sequence[Callable[[], None]],
+) -> Worker:
+    """Build the worker of a pool and tie it to Celery's life cycle.
+
+    Args:
+        queue: the pool.
+        on_start: called once before the worker consumes, with the worker and the number of its
+            threads; what it raises ends the process with its sentence.
+        dependencies: what the pool needs besides Redis; each raises `DependencyDown`.
+    """
+    records, broker = load(LedgerSettings), load(BrokerSettings)
+    ledger = Ledger.open(broker, records, mirror=CeleryResults(broker, records))
+    soft_limit = min(broker.soft_time_limit, broker.time_limit)
+    worker = Worker(queue, ledger, publish, records, soft_limit, dependencies)
+    Lifecycle(worker, on_start).connect()
+    return worker
+
+
+class Lifecycle:
+    """What Celery's signals and its consumer's clock set off in one worker process."""
+
+    def __init__(self, worker: Worker, on_start: Callable[[Worker, int], None]) -> None:
+        self._worker = worker
+        self._on_start = on_start
+        self._consumer = probes.Heartbeat()
+        self._slots = SlotWatch(threads=1)
+
+    def connect(self) -> None:
+        """Listen to Celery."""
+        lifecycle, settings = self, load(ProcessSettings)
+
+        class Clock(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+            """Ticks in the consumer's own loop, from each connection to the broker on."""
+
+            requires = ("celery.worker.consumer.tasks:Tasks",)
+
+            def start(self, parent: Any) -> None:
+                parent.timer.call_repeatedly(TICK_SECONDS, lifecycle.tick)
+                lifecycle.tick()
+
+        # Celery keeps only weak references to receivers unless told otherwise.
+        signals.setup_logging.connect(lambda **_: telemetry.configure(settings), weak=False)
+        signals.celeryd_after_setup.connect(self.start, weak=False)
+        signals.worker_shutting_down.connect(lambda **_: self._worker.draining.set(), weak=False)
+        app.steps["consumer"].add(Clock)
+
+    def start(self, instance: Any, **_: Any) -> None:
+        """Check, load, serve the probes; the worker consumes after this."""
+        try:
+            self._refuse_what_loses_work(instance)
+            self._slots = SlotWatch(instance.concurrency)
+            self._on_start(self._worker, instance.concurrency)
+            self._serve_probes(load(ProcessSettings))
+        except Exception as error:  # what a receiver raises is only logged, unless it ends the process
+            _log.error("the worker can't start: %s", error)
+            raise SystemExit(1) from error
+        self._worker.leases.start()
+        signals.worker_shutdown.connect(lambda **_: self._worker.leases.stop(), weak=False)
+
+    def tick(self) -> None:
+        """Show that the consumer's loop turns, and look for slots that nobody runs."""
+        self._consumer.touch()
+        held = {request.id for request in state.reserved_requests}
+        if leaked := self._slots.leaked(held, list(self._worker.inside.values()), time.monotonic()):
+            start_afresh(leaked)
+
+    def livez(self) -> list[str]:
+        """Return which loops stand still."""
+        loops = {"leases": self._worker.leases.heartbeat}
+        if not self._worker.gate.reason:  # Celery's loop stands still while the broker can't be reached
+            loops["consumer"] = self._consumer
+        return [
+            f"the {name} loop stands still since {beat.age:.0f} s"
+            for name, beat in loops.items()
+            if beat.was_seen and beat.age > probes.STALE_AFTER_SECONDS
+        ]
+
+    def readyz(self) -> list[str]:
+        """Return what keeps the worker from working right now."""
+        waiting = [] if self._consumer.was_seen else ["not connected to the broker yet"]
+        parked = [self._worker.gate.reason] if self._worker.gate.reason else []
+        return [*waiting, *parked]
+
+    def _serve_probes(self, settings: ProcessSettings) -> None:
+        if not settings.probe_port:
+            return
+        try:
+            probes.serve(settings.probe_host, settings.probe_port, self.livez, self.readyz)
+        except OSError as error:
+            raise ConfigurationError(
+                f"FLEET_PROBE_PORT {settings.probe_port} on {settings.probe_host}: {error.strerror}; "
+                "give each worker of a machine its own, or 0 for none"
+            ) from error
+
+    def _refuse_what_loses_work(self, instance: Any) -> None:
+        if instance.pool_cls is not TaskPool:
+            raise ConfigurationError("start the worker with --pool=threads, or without --pool")
+        multiplier = load(BrokerSettings).prefetch_multiplier
+        if multiplier > 1:
+            _log.warning(
+                "CELERY_WORKER_PREFETCH_MULTIPLIER is %d: messages held ahead of free threads are seen by no "
+                "autoscaler; 1 is recommended",
+                multiplier,
+            )
+        try:
+            self._worker.ledger.require_safe_redis()
+        except DependencyDown as error:
+            _log.warning("%s; its settings are not checked", error)

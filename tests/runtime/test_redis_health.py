@@ -1,0 +1,53 @@
+from collections.abc import Iterator
+
+import pytest
+
+from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.redis_health import judge, require
+
+SOUND = {
+    "redis_version": "7.0.15",
+    "maxmemory_policy": "noeviction",
+    "aof_enabled": 1,
+    "role": "master",
+    "cluster_enabled": 0,
+}
+
+
+@pytest.fixture
+def evicting(ledger: Ledger) -> Iterator[Ledger]:
+    ledger._redis.config_set("maxmemory-policy", "allkeys-lru")
+    yield ledger
+    ledger._redis.config_set("maxmemory-policy", "noeviction")
+
+
+def test_our_own_redis_is_sound(ledger: Ledger) -> None:
+    ledger.require_safe_redis()
+    assert [one for one in judge(ledger._redis.info("everything")) if one.fix] == []
+
+
+def test_a_redis_that_evicts_is_refused_with_the_fix(evicting: Ledger) -> None:
+    with pytest.raises(ConfigurationError, match="CONFIG SET maxmemory-policy noeviction"):
+        evicting.require_safe_redis()
+
+
+@pytest.mark.parametrize(
+    ("subject", "info"),
+    [("version", {"redis_version": "6.0.16"}), ("cluster", {"cluster_enabled": 1})],
+)
+def test_what_loses_work_is_refused(subject: str, info: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError):
+        require(SOUND | info, "127.0.0.1:6379/0")
+    assert [one.subject for one in judge(SOUND | info) if one.fatal] == [subject]
+
+
+@pytest.mark.parametrize(
+    ("subject", "info"), [("durability", {"aof_enabled": 0}), ("role", {"role": "slave"})]
+)
+def test_what_is_risky_is_a_warning(
+    subject: str, info: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    require(SOUND | info, "127.0.0.1:6379/0")
+    assert [one.subject for one in judge(SOUND | info) if one.fix] == [subject]
+    assert len(caplog.records) == 1
