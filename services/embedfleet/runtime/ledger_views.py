@@ -21,7 +21,12 @@ class LedgerViews:
     def __init__(self, client: redis.Redis, settings: LedgerSettings, address: str) -> None:
         self._redis: Any = client
         self._settings = settings
-        self.address = address
+        self._address = address
+
+    @property
+    def address(self) -> str:
+        """Where Redis is, for messages; without its password."""
+        return self._address
 
     def ping(self) -> None:
         """Raise `DependencyDown` unless Redis answers."""
@@ -133,4 +138,4 @@ class LedgerViews:
         return [task_id for task_id, there in zip(task_ids, known, strict=True) if not there]
 
     def _reachable(self) -> AbstractContextManager[None]:
-        return reachable(self.address)
+        return reachable(self._address)
