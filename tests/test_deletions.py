@@ -386,3 +386,56 @@ def test_a_manifest_of_a_deleted_upload_is_not_driven(place: Place) -> None:
     place.janitor._take_up_pending()
     assert place.published == []
     assert not place.blobs.path(pending_key("t1")).exists()
+
+
+def test_a_deleted_document_does_not_come_back_for_a_moment_after_a_loss_of_redis(place: Place) -> None:
+    document = place.settled(upload(key="one.txt"))
+    place.delete(document)
+    place.ledger._redis.flushall()
+    place.janitor._rebuild()
+    assert place.ledger.live_generations("default", [document.id]) == {}
+
+
+def test_points_that_come_after_their_step_keep_the_tombstone(place: Place) -> None:
+    document = place.settled(upload(key="one.txt"))
+    place.delete(document)
+    tombstone = place.tombstone(document)
+    for step in place.deletions.steps[:-1]:
+        step(tombstone)
+    late = [point_id(document.id, 1, 7)]
+    place.store.upsert(
+        COLLECTION, late, np.ones((1, 2), np.float32), [{"document_id": document.id, "generation": 1}]
+    )
+    place.deletions.steps[-1](tombstone)
+    assert place.left() == [tombstone.key]
+    place.janitor.round()
+    assert place.is_gone(document)
+
+
+def test_nothing_of_a_newer_generation_is_removed(place: Place) -> None:
+    document = place.settled(upload("t1", key="one.txt"))
+    place.delete(document)
+    tombstone = place.tombstone(document)
+    live = place.settled(newer("t2"), points=2)
+    place.take(upload("t3", key="one.txt", content="three").model_copy(update={"uploaded_at": 10.0}))
+    place.embed(document, points=1, finish=False)
+    before = place.left()
+    assert f"chunks/default/{document.id}/3/0" in before
+    for step in place.deletions.steps:
+        step(tombstone)
+    assert sorted(place.left()) == sorted(before)
+    assert live.blob in before
+    assert place.points(document) == 3
+
+
+def test_the_file_of_a_live_document_stays_however_old_it_is(place: Place) -> None:
+    document = place.settled(upload("t1", key="one.txt"))
+    place.delete(document)
+    tombstone = place.tombstone(document)
+    live = place.settled(newer("t2"))
+    place.ledger._redis.delete("task:t2")  # its details expired
+    past = time.time() - 2 * module.ORPHAN_GRACE_SECONDS
+    os.utime(place.blobs.path(live.blob), (past, past))
+    for step in place.deletions.steps:
+        step(tombstone)
+    assert place.blobs.path(live.blob).exists()
