@@ -9,7 +9,7 @@ DATA   ?= ./fleet-data
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format docs lock clean
+.PHONY: help demo up test chaos check format docs lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ up: $(VENV)/local ## Start a fleet on this machine and print its links (PORT=800
 test: $(VENV)/dev ## Run every test: unit, property, conformance and end-to-end with the real processes
 	@$(BIN)/embedfleet models fetch
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+chaos: $(VENV)/dev ## Kill, stop and starve a real fleet and prove that nothing is lost (SEED=1 ARGS="C3 C4")
+	@$(BIN)/embedfleet models fetch
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(VENV)/dev ## Lint, types, layers, generated references
 	@$(BIN)/ruff format --check .

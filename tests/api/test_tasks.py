@@ -162,17 +162,20 @@ def test_lists_are_filtered_counted_and_limited(gamma: httpx.Client, ledger: Led
     }
 
 
-@pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "status=DONE", "status=", "limit=5&status=STARTED&status=X"]
-)
-def test_bad_queries_say_which_field(alpha: httpx.Client, query: str) -> None:
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x"])
+def test_bad_limits_say_which_field(alpha: httpx.Client, query: str) -> None:
     answer = alpha.get(f"/api/v1/tasks/?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
-    assert answer.json()["detail"].split(":")[0].split(".")[0] in ("limit", "status")
+    assert answer.json()["detail"].startswith("limit: ")
 
 
-def test_bad_collection_of_a_list_is_refused(alpha: httpx.Client) -> None:
-    assert alpha.get("/api/v1/documents", params={"collection": "../x"}).status_code == 422
+@pytest.mark.parametrize("query", ["status=DONE", "status=", "limit=5&status=STARTED&status=X"])
+def test_a_bad_status_is_told_the_known_ones(alpha: httpx.Client, query: str) -> None:
+    answer = alpha.get(f"/api/v1/tasks/?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_status")
+    assert answer.json()["detail"] == (
+        "status: it is one of PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED."
+    )
 
 
 @pytest.mark.parametrize("method_and_path", ["GET /api/v1/tasks/{task}", "POST /api/v1/tasks/{task}/revoke"])

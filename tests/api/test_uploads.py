@@ -40,6 +40,11 @@ def test_the_same_upload_again_has_the_same_ids(api: Api, alpha: httpx.Client) -
     assert second["status"] == "PENDING"
     assert "already" in second["message"]
     assert api.stored() == before
+    logged = [line for line in api.log.read_text("utf-8").splitlines() if first["task_id"] in line]
+    assert ["unchanged" in line for line in logged if "accepted" in line or "unchanged" in line] == [
+        False,
+        True,
+    ]
 
 
 def test_the_same_upload_many_times_at_once_is_one_document(api: Api, alpha: httpx.Client) -> None:

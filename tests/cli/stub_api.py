@@ -37,6 +37,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.url = ""
+        self.message = "queued"
         self.forms: dict[str, dict[str, Any]] = {}
         self.uploads: list[tuple[str, float]] = []
         self.polls: Counter[str] = Counter()
@@ -125,7 +126,7 @@ def add_uploads(app: FastAPI, stub: Stub) -> None:
         identifier = document_id("default", str(fields["collection"]), key)
         stub.forms[key] = {**fields, "id": identifier}
         task = f"task-{identifier}"
-        body = {"task_id": task, "document_id": identifier, "status": "PENDING", "message": "queued"}
+        body = {"task_id": task, "document_id": identifier, "status": "PENDING", "message": stub.message}
         return JSONResponse(body, 202)
 
     @app.get("/api/v1/documents/{identifier}")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands import PROGRAM, command, events, program
+from commands import PROGRAM, command, events, on_terminal, program
 from stub_api import Stub
 
 from embedfleet.cli.client import find_url
@@ -32,6 +32,13 @@ def test_the_overview_counts_tasks_by_state_and_queue(stub: Stub) -> None:
     assert line["tasks"]["SUCCESS"] == 7
     assert line["unfinished"] == {"documents": 1, "embeddings": 0}
     assert line["unfinished_is_complete"] is True
+
+
+def test_the_overview_on_a_terminal_ends_no_line_with_blanks(stub: Stub) -> None:
+    shown, code = on_terminal("status")
+    assert code == 0
+    assert "documents: 1 unfinished\r\n" in shown
+    assert not [line for line in shown.splitlines() if line != line.rstrip()]
 
 
 def test_status_finds_tasks_and_documents(stub: Stub, tmp_path: Path) -> None:
@@ -126,8 +133,15 @@ def test_the_address_is_the_option_then_the_variable_then_the_fleet_here(
     monkeypatch.setenv("FLEET_URL", "https://fleet.example/")
     assert find_url("") == "https://fleet.example"
     assert find_url("http://other:1/api/v1") == "http://other:1"
-    with pytest.raises(ConfigurationError):
-        find_url("localhost:8000")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "http://", "http://[::1", "http://h:abc", "http://h:99999", "http://h:0", "ftp://h"],
+)
+def test_what_is_no_address_is_a_sentence(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="must look like"):
+        find_url(url)
 
 
 def test_a_busy_port_is_a_sentence_with_the_fix(tmp_path: Path) -> None:

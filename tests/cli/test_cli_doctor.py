@@ -1,8 +1,13 @@
 """`embedfleet doctor`: every line says what is well, or what is wrong and the fix."""
 
+import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,31 @@ from embedfleet.runtime.redis_client import connect
 
 def place(folder: Path, redis: str = "redis://127.0.0.1:1/0", url: str = "http://127.0.0.1:1") -> Place:
     return Place(DataDir(folder), FleetState(os.getpid(), url, redis, "http://127.0.0.1:1"), url)
+
+
+@contextmanager
+def answering(answers: dict[str, Any]) -> Iterator[str]:
+    """Serve JSON by path; yield host:port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(answers[self.path]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(10)
 
 
 def test_nothing_running_names_every_fix_and_never_a_credential(tmp_path: Path) -> None:
@@ -88,6 +118,26 @@ def test_a_folder_that_can_not_be_written_is_a_problem(
     (found,) = checks.blobs(place(tmp_path))
     assert not found.ok
     assert "/proc/blobs can't be written" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("about", "shown"),
+    [
+        ({"title": "qdrant - vector search engine", "version": "1.17.0"}, "Qdrant 1.17.0"),
+        (
+            {"title": "a stand-in; not a Qdrant server", "version": "1.17.0"},
+            "a stand-in; not a Qdrant server",
+        ),
+    ],
+)
+def test_a_stand_in_is_not_called_qdrant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, about: dict[str, str], shown: str
+) -> None:
+    with answering({"/": about, "/collections": {"result": {"collections": []}}}) as address:
+        # Without http://, as the fleet reads it, too.
+        monkeypatch.setenv("QDRANT_URL", f"user:hush@{address}/")
+        (found,) = checks.qdrant(place(tmp_path))
+    assert (found.detail, found.fix) == (f"{shown}, at {address}", "")
 
 
 def test_little_room_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

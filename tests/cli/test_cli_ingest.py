@@ -1,12 +1,10 @@
 """`embedfleet ingest` against an API over HTTP: keys, progress, failures, exit codes."""
 
 import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
-from commands import PROGRAM, command, events, program
+from commands import command, events, on_terminal, program
 from stub_api import Stub
 
 
@@ -32,9 +30,8 @@ def test_a_folder_becomes_documents_with_relative_keys(stub: Stub, folder: Path)
 
 
 def test_a_pipe_gets_json_lines_with_real_chunk_counts(stub: Stub, folder: Path) -> None:
-    lines = events(
-        command("ingest", str(folder / "a"), str(folder / "picture.png"), "--collection", "demo").stdout
-    )
+    paths = (str(folder / "a"), str(folder / "picture.png"))
+    lines = events(command("ingest", *paths, "--collection", "demo", "--verbose").stdout)
     assert [line["event"] for line in lines] == ["skipped", "uploading", *["progress"] * 3, "done", "summary"]
     assert lines[0]["reason"].startswith("type .png is not one of")
     assert [(line["state"], line["done"], line["total"]) for line in lines[2:5]] == [
@@ -52,6 +49,32 @@ def test_a_pipe_gets_json_lines_with_real_chunk_counts(stub: Stub, folder: Path)
         "skipped": 1,
         "chunks": 3,
     }
+
+
+def test_a_pipe_gets_only_ends_without_verbose(stub: Stub, folder: Path) -> None:
+    lines = events(command("ingest", str(folder / "a"), "--collection", "demo").stdout)
+    assert [line["event"] for line in lines] == ["done", "summary"]
+
+
+@pytest.mark.parametrize(
+    ("message", "note", "unchanged"),
+    [
+        ("a.txt is queued", "", 0),
+        ("a.txt is here already with the same content and options; nothing to do", "nothing to do", 1),
+        ("a.txt is queued as generation 2 of its document", "replaces an older version", 0),
+    ],
+)
+def test_what_was_there_before_is_said(
+    stub: Stub, tmp_path: Path, message: str, note: str, unchanged: int
+) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    stub.message = message
+    done, summary = events(command("ingest", str(tmp_path), "--collection", "demo").stdout)
+    assert (done["note"], summary["ready"], summary["unchanged"]) == (note, 1, unchanged)
+    shown, code = on_terminal("ingest", str(tmp_path), "--collection", "demo")
+    assert code == 0
+    assert f"{'=' if unchanged else '✓'} a.txt  3 chunks" in shown
+    assert note in shown
 
 
 def test_failures_are_a_table_with_code_and_detail_and_exit_1(stub: Stub, tmp_path: Path) -> None:
@@ -151,20 +174,8 @@ def test_odd_names_and_kinds_of_files_are_survived(stub: Stub, tmp_path: Path) -
 def test_a_terminal_gets_bars_and_no_control_characters_of_names(stub: Stub, tmp_path: Path) -> None:
     (tmp_path / "evil\x1b]0;owned\x07.txt").write_text("text")
     (tmp_path / "corrupt.txt").write_text("text")
-    master, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [*PROGRAM, "ingest", str(tmp_path), "--collection", "demo"], stdout=terminal, stderr=terminal
-    )
-    os.close(terminal)
-    shown = b""
-    try:
-        while block := os.read(master, 65536):
-            shown += block
-    except OSError:  # Linux ends a terminal like this
-        pass
-    os.close(master)
-    assert process.wait(30) == 1
-    text = shown.decode()
+    text, code = on_terminal("ingest", str(tmp_path), "--collection", "demo")
+    assert code == 1
     assert "1/3 chunks" in text
     assert "3 chunks" in text
     assert "1 ready, 1 failed, 0 skipped; 3 chunks" in text

@@ -83,7 +83,8 @@ def parse(tmp_path: Path) -> Callable[..., Parsed]:
         path = tmp_path / "blob"
         path.write_bytes(data)
         media_type = check_type(extension, data[:65_536])
-        return parser_of(media_type)(path, limits or Limits(), lambda done, total: None)
+        with path.open("rb") as file:
+            return parser_of(media_type)(file, limits or Limits(), lambda done, total: None)
 
     return run
 

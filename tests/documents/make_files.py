@@ -14,13 +14,20 @@ VIETNAMESE = (
 )
 
 
-def make_pdf(pages: Sequence[str], *, header: bytes = b"%PDF-1.4\n", breaks: Sequence[int] = ()) -> bytes:
+def make_pdf(
+    pages: Sequence[str],
+    *,
+    header: bytes = b"%PDF-1.4\n",
+    breaks: Sequence[int] = (),
+    damages: Sequence[int] = (),
+) -> bytes:
     """Return a PDF of lines of text; any characters, by a font that maps its codes to them.
 
     Args:
         pages: text of each page; a line feed starts a new line.
         header: first bytes.
         breaks: pages (from 0) whose page object is no page.
+        damages: pages (from 0) whose content is said to be deflated, and is not.
     """
     letters = sorted({c for page in pages for c in page if c != "\n"})
     assert len(letters) < 220
@@ -51,13 +58,13 @@ def make_pdf(pages: Sequence[str], *, header: bytes = b"%PDF-1.4\n", breaks: Seq
                 f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 1200 800] /Contents {6 + 2 * number} 0 R "
                 "/Resources << /Font << /F1 3 0 R >> >> >>"
             ).encode(),
-            _stream(content),
+            _stream(b"\xff" * 400, "/Filter /FlateDecode ") if number in damages else _stream(content),
         ]
     return _pdf_of(objects, header)
 
 
-def _stream(data: bytes) -> bytes:
-    return f"<< /Length {len(data)} >>\nstream\n".encode() + data + b"\nendstream"
+def _stream(data: bytes, filters: str = "") -> bytes:
+    return f"<< {filters}/Length {len(data)} >>\nstream\n".encode() + data + b"\nendstream"
 
 
 def _pdf_of(objects: Sequence[bytes], header: bytes) -> bytes:

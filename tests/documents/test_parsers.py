@@ -179,6 +179,13 @@ def test_docx_bombs_are_refused(parse):
     assert code_of(parse, large, ".docx", Limits(total_bytes=1_000)) == "limit_exceeded"
 
 
+def test_docx_with_a_directory_of_the_64_bit_kind_is_refused(parse):
+    data = make_docx(paragraph("x"))
+    end = data.rindex(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + bytes(16)
+    assert code_of(parse, data[:end] + locator + data[end:], ".docx") == "limit_exceeded"
+
+
 def test_docx_that_lies_about_its_sizes_is_refused(parse):
     long = "<x>" + " " * 3_000_000
     data = make_docx(

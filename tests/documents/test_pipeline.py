@@ -68,3 +68,12 @@ def test_a_missing_file_is_no_fault_of_the_document(tmp_path, wordpiece):
             limits=Limits(),
             progress=lambda done, total: None,
         )
+
+
+def test_overlap_may_not_multiply_a_file_beyond_measure(tmp_path, wordpiece):
+    text = (VIETNAMESE * 400).encode()
+    with pytest.raises(DocumentProcessingError, match="chunk_overlap") as caught:
+        run(tmp_path / "f", text, ".txt", wordpiece, 10_000, chunk_size=8_000, chunk_overlap=7_999)
+    assert caught.value.code == "limit_exceeded"
+    usual = run(tmp_path / "f", text, ".txt", wordpiece, 10_000, chunk_size=8_000, chunk_overlap=6_000)
+    assert usual.chunks

@@ -1,14 +1,22 @@
 """Finding a model, and what finding it may import."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from embedfleet.contracts.documents import ChunkOptions
 from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.documents.chunk import Chunker
+from embedfleet.documents.clean import CleanText
+from embedfleet.documents.tokens import ModelTokens
+from embedfleet.encoders.files import ModelFiles, inspect
 from embedfleet.encoders.manifest import write_manifest
-from embedfleet.encoders.models import cached, locate, verify
+from embedfleet.encoders.models import cached, chunk_tokens, locate, verify
+from embedfleet.encoders.registry import PROMPTS_FILE
+from embedfleet.encoders.tokenizer import TextTokenizer
 from embedfleet.runtime.settings import ModelSettings
 from tests.encoders.conftest import TINY
 
@@ -83,3 +91,31 @@ def test_a_folder_without_a_manifest_is_not_in_the_cache(tmp_path: Path) -> None
     assert cached(tmp_path) == []
     with pytest.raises(ConfigurationError, match="models fetch"):
         locate(ModelSettings(model_cache=tmp_path, model_id="acme/tiny"))
+
+
+def prefixed(folder: Path, prefix: str) -> ModelFiles:
+    prompts = {"prompts": {"query": "", "document": prefix}}
+    (folder / PROMPTS_FILE).write_text(json.dumps(prompts), encoding="utf-8")
+    return inspect(folder, "test/prefixed")
+
+
+@pytest.mark.parametrize("prefix", ["passage: ", "the text of it is", "x"])
+def test_no_chunk_of_a_model_with_a_prefix_is_cut(tiny_copy: Path, prefix: str) -> None:
+    files = prefixed(tiny_copy, prefix)
+    meter = ModelTokens.load(files.tokenizer)
+    text = CleanText("the quick brown fox was at 42 words, or not? " * 60)
+    options = ChunkOptions(chunk_size=4_000, chunk_overlap=0)
+    chunks = list(Chunker(text, options, meter, chunk_tokens(files), 1_000_000))
+    whole = meter.counts([prefix + chunk.text for chunk in chunks])
+    assert len(chunks) > 5
+    assert max(whole) <= files.max_tokens
+    assert [len(ids) for ids in TextTokenizer(files).encode([chunk.text for chunk in chunks])] == whole
+
+
+def test_a_model_without_a_prefix_keeps_all_its_tokens(tiny_copy: Path) -> None:
+    assert chunk_tokens(inspect(tiny_copy, "test/tiny")) == 64
+
+
+def test_a_prefix_that_leaves_little_room_is_refused(tiny_copy: Path) -> None:
+    with pytest.raises(ConfigurationError, match="prefix"):
+        chunk_tokens(prefixed(tiny_copy, "the of " * 20))

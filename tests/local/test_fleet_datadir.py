@@ -31,6 +31,15 @@ def test_a_free_folder_is_made_and_claimed_again_after_release(tmp_path: Path) -
     assert data.logs.is_dir()
 
 
+def test_what_it_makes_is_the_users_alone(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "new")
+    os.close(data.claim())
+    (data.path / "fleet.json.new").touch(0o644)  # left by a crash
+    data.publish(state(os.getpid()))
+    assert data.path.stat().st_mode & 0o777 == 0o700
+    assert (data.path / "fleet.json").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_held_folder_names_the_holder_and_the_fix(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
     lock = data.claim()

@@ -41,14 +41,15 @@ def member(folder: Path, name: str, code: str, *arguments: str, stop_seconds: fl
 
 
 def test_groups_stop_in_reverse_order(tmp_path: Path) -> None:
-    order = tmp_path / "order"
+    order, said = tmp_path / "order", list[str]()
     with StopSignals() as signals:
-        fleet = Supervisor(signals, lambda line: None)
+        fleet = Supervisor(signals, said.append)
         for name in ("redis", "api", "worker"):
             fleet.start(member(tmp_path, name, ENDS_LOUDLY, str(order), name))
         fleet.await_ready(20)
         fleet.stop()
     assert order.read_text().split() == ["worker", "api", "redis"]
+    assert said == ["stopping the fleet (Ctrl-C again kills it at once)", "stopped"]
 
 
 def test_a_member_that_never_gets_ready_is_named(tmp_path: Path) -> None:

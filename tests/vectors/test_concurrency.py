@@ -10,6 +10,7 @@ import pytest
 from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
 from embedfleet.vectors import VectorStore
+from embedfleet.vectors.store import INDEXES
 
 DIM, THREADS = 8, 64
 DEADLINE = 60
@@ -58,7 +59,7 @@ def test_workers_create_a_collection_at_once(store: VectorStore, name: str) -> N
     stores = [VectorStore(VectorSettings(url=store.address)) for _ in range(8)]
     at_once(8, lambda number: stores[number].ensure_collection(name, DIM))
     info = store._client.get_collection(name)
-    assert set(info.payload_schema) == {"document_id", "generation"}
+    assert set(info.payload_schema) == set(INDEXES)
     for each in stores:
         with pytest.raises(VectorStoreError) as caught:
             each.ensure_collection(name, DIM + 1)
@@ -69,7 +70,7 @@ def test_workers_create_a_collection_at_once(store: VectorStore, name: str) -> N
 def test_an_index_that_a_dead_worker_left_out_is_added(store: VectorStore, name: str) -> None:
     store._create(name, DIM)
     store.ensure_collection(name, DIM)
-    assert set(store._client.get_collection(name).payload_schema) == {"document_id", "generation"}
+    assert set(store._client.get_collection(name).payload_schema) == set(INDEXES)
 
 
 def test_deleting_a_collection_under_load_harms_nobody(store: VectorStore, name: str) -> None:
@@ -101,6 +102,7 @@ def test_an_absent_collection_has_nothing(store: VectorStore) -> None:
     assert store.search(name, np.ones(DIM, np.float32), 5) == []
     assert store.count(name, "d", 1) == 0
     assert store.stored(name, [str(uuid.uuid4())]) == set()
+    assert store.vectors_by_hash(name, "d", 1, "m", "fp32", ["h"]) == {}
     store.delete_generations(name, "d")
     store.upsert(name, [], np.ones((0, DIM), np.float32), [])
     assert not store._client.collection_exists(name)

@@ -13,6 +13,7 @@ from embedfleet.vectors import VectorStore
 DIM = 16
 DOCUMENTS = [str(uuid.UUID(int=n)) for n in range(1, 7)]
 IDS = [str(uuid.UUID(int=2**100 + n)) for n in range(120)]
+HASHES = [f"hash {n}" for n in range(20)]
 METADATA: list[dict[str, Any]] = [
     {},
     {"lang": "en", "year": 2024, "open": True},
@@ -42,7 +43,7 @@ class Twins:
     def __init__(self, seed: int, store: VectorStore, oracle: VectorStore, name: str) -> None:
         self.dice = random.Random(seed)
         self.numbers = np.random.default_rng(seed)
-        self.stores, self.name = (store, oracle), name
+        self.stores, self.name, self.reused = (store, oracle), name, 0
         for each in self.stores:
             each.ensure_collection(name, DIM)
 
@@ -56,6 +57,9 @@ class Twins:
                 "generation": self.dice.randint(1, 4),
                 "chunk_index": index,
                 "text": f"chunk {index} \N{GRINNING FACE}",
+                "text_hash": self.dice.choice(HASHES),
+                "model_key": self.dice.choice("mmn"),
+                "precision": self.dice.choice(["fp32", "fp32", "bf16"]),
                 "page": self.dice.choice([None, 1, 2]),
                 "metadata": self.dice.choice(METADATA),
             }
@@ -80,11 +84,32 @@ class Twins:
         ours, theirs = (each.stored(self.name, ids) for each in self.stores)
         assert ours == theirs
 
+    def vectors_by_hash(self) -> None:
+        document, generation = self.dice.choice(DOCUMENTS), self.dice.randint(1, 4)
+        model, precision = self.dice.choice("mn"), self.dice.choice(["fp32", "bf16"])
+        hashes = self.dice.sample([*HASHES, "absent"], self.dice.randint(0, 15))
+        ours, theirs = (
+            each.vectors_by_hash(self.name, document, generation, model, precision, hashes)
+            for each in self.stores
+        )
+        assert ours.keys() == theirs.keys() <= set(hashes)
+        for each, vector in ours.items():
+            assert vector.dtype == np.float32
+            assert vector == pytest.approx(theirs[each], abs=1e-6)
+        self.reused += len(ours)
+
     def search(self) -> None:
         vector = self.numbers.standard_normal(DIM).astype(np.float32)
         documents = self.dice.sample(DOCUMENTS, self.dice.choice([0, 0, 1, 3]))
         metadata, limit = self.dice.choice(WANTED), self.dice.choice([1, 5, 200])
-        ours, theirs = (each.search(self.name, vector, limit, documents, metadata) for each in self.stores)
+        model_key = self.dice.choice([None, "m"])
+        without = {
+            (self.dice.choice(DOCUMENTS), self.dice.randint(1, 4)) for _ in range(self.dice.choice([0, 3]))
+        }
+        ours, theirs = (
+            each.search(self.name, vector, limit, documents, metadata, model_key, without)
+            for each in self.stores
+        )
         assert [hit.payload for hit in ours] == [hit.payload for hit in theirs]
         assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in theirs], abs=1e-5)
 
@@ -96,8 +121,10 @@ def test_the_store_answers_like_the_oracle(
     twins = Twins(seed, store, oracle, name)
     twins.upsert()
     steps = [twins.upsert, twins.delete, twins.count, twins.stored, twins.search, twins.search]
-    for _ in range(60):
+    steps += [twins.vectors_by_hash] * 2
+    for _ in range(80):
         twins.dice.choice(steps)()
+    assert twins.reused > 0
     assert store.count(name) > 0
 
 
@@ -169,6 +196,13 @@ def test_the_routes_answer_like_the_oracle(
             client.scroll(name, wanted, limit=7, offset=offset, with_payload=shown) for client in clients
         ]
         assert pages[0] == pages[1], wanted
+        rows = [
+            client.scroll(name, wanted, limit=7, with_payload=False, with_vectors=True)[0]
+            for client in clients
+        ]
+        assert [point.id for point in rows[0]] == [point.id for point in rows[1]]
+        for ours, theirs in zip(*rows, strict=True):
+            assert ours.vector == pytest.approx(theirs.vector, abs=1e-6)
         found = [
             client.query_points(
                 name,

@@ -5,6 +5,7 @@ import uuid
 import numpy as np
 import pytest
 
+from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.vectors import VectorStore
 
 
@@ -58,3 +59,35 @@ def test_search_keeps_to_documents_and_metadata(store: VectorStore, name: str) -
     assert found(["y", "z"], {"a.b": True}) == [3]
     assert found([], {"a.b": 1}) == [1]
     assert found(["z"], {}) == []
+
+
+def test_search_keeps_to_a_model_and_leaves_generations_out(store: VectorStore, name: str) -> None:
+    store.ensure_collection(name, 2)
+    stored = [("x", 1, "m"), ("x", 2, "m"), ("y", 1, "m"), ("y", 2, "other"), ("z", 1, "other")]
+    payloads = [
+        {"document_id": document, "generation": generation, "chunk_index": index, "model_key": model}
+        for index, (document, generation, model) in enumerate(stored)
+    ]
+    vectors = np.array([[1, index / 10] for index in range(len(stored))], np.float32)
+    store.upsert(name, [str(uuid.uuid4()) for _ in payloads], vectors, payloads)
+
+    def found(model: str | None, *without: tuple[str, int]) -> list[int]:
+        hits = store.search(name, np.array([1, 0], np.float32), 10, model_key=model, without=without)
+        return [hit.payload["chunk_index"] for hit in hits]
+
+    assert found(None) == [0, 1, 2, 3, 4]
+    assert found("m") == [0, 1, 2]
+    assert found("absent") == []
+    assert found(None, ("x", 1)) == [1, 2, 3, 4]
+    assert found(None, ("x", 2), ("y", 1)) == [0, 3, 4]
+    assert found(None, ("x", 1), ("y", 1), ("y", 2)) == [1, 4]
+    assert found("m", ("x", 1), ("z", 9)) == [1, 2]
+
+
+def test_search_with_another_length_says_which_model_to_use(store: VectorStore, name: str) -> None:
+    store.ensure_collection(name, 2)
+    with pytest.raises(
+        VectorStoreError, match=r"holds vectors of 2 dimensions, the model makes 3: use"
+    ) as caught:
+        store.search(name, np.ones(3, np.float32), 5)
+    assert (caught.value.code, caught.value.status) == ("dimension_mismatch", 409)

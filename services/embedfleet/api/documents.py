@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 
 from embedfleet.api.answers import DeleteAnswer, DocumentAnswer, DocumentList, UploadAnswer
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
+from embedfleet.api.metadata import collection_name
 from embedfleet.api.problems import documented
 from embedfleet.api.upload import UploadForm, clean_filename, extension_of, form_schema, received
 from embedfleet.api.waits import Waits
@@ -38,6 +39,9 @@ async def upload(request: Request, response: Response, tenant: Tenant, services:
 
     The same file with the same options under the same key is not processed again: the answer has the
     ids of the first upload. Anything else under the same key becomes the document's next generation.
+
+    `metadata` may hold fractional numbers and every hit shows them, but search can't filter by them: store
+    what you filter by as a string, an integer or a boolean.
     """
     async with received(request) as (form, file):
         answer = await run_in_threadpool(accept, services, tenant, form, file)
@@ -50,10 +54,12 @@ async def upload(request: Request, response: Response, tenant: Tenant, services:
 def documents(
     tenant: Tenant,
     services: ServicesOf,
-    collection: Annotated[str | None, Query(pattern=COLLECTION_PATTERN)] = None,
+    collection: Annotated[str | None, Query(json_schema_extra={"pattern": COLLECTION_PATTERN})] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> DocumentList:
     """List documents, newest first."""
+    if collection is not None:
+        collection_name(collection)
     found, total = services.ledger.documents(tenant, collection, limit)
     waits = Waits(services.ledger)
     return DocumentList(
@@ -109,7 +115,8 @@ def accept(services: Services, tenant: str, form: UploadForm, file: UploadFile) 
     services.blobs.put(new.blob, _copied(file.file, digest))
     new.content_hash = digest.hexdigest()
     acceptance = services.intake.accept(new)
-    _log.info("accepted", extra={"task_id": acceptance.task_id, "document_id": new.id, "tenant": tenant})
+    event = "unchanged" if acceptance.unchanged else "accepted"
+    _log.info(event, extra={"task_id": acceptance.task_id, "document_id": new.id, "tenant": tenant})
     return _answer(services, tenant, new, acceptance)
 
 

@@ -1,4 +1,7 @@
-"""Metadata that users give a document: a flat JSON object, small enough to travel with every hit."""
+"""What users name and tell: collections, and a document's metadata.
+
+Metadata is a flat JSON object, small enough to travel with every hit.
+"""
 
 import json
 import math
@@ -6,12 +9,29 @@ import re
 import unicodedata
 from typing import Any
 
+from embedfleet.contracts.documents import COLLECTION_PATTERN
+from embedfleet.contracts.errors import InvalidRequest
+
 MAX_BYTES = 8192
 MAX_KEYS = 32
 
 # The characters that a key may have in a Qdrant filter without being quoted.
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _INT64 = 1 << 63
+
+
+def collection_name(text: str) -> str:
+    """Return the name of a collection as it is.
+
+    Raises:
+        InvalidRequest: `invalid_collection`; no `ValueError`, so pydantic lets it through as a validator's.
+    """
+    if not re.fullmatch(COLLECTION_PATTERN, text):
+        raise InvalidRequest(
+            "collection: a name has 1 to 63 of the characters A-Z a-z 0-9 _ -, a letter or digit first.",
+            code="invalid_collection",
+        )
+    return text
 
 
 def parse_metadata(text: str) -> dict[str, Any]:

@@ -1,34 +1,42 @@
 """POST /api/v1/search: the chunks that are nearest to a query."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fastapi import APIRouter
 
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
-from embedfleet.api.metadata import check_keys
+from embedfleet.api.metadata import check_keys, collection_name
 from embedfleet.api.problems import documented
 from embedfleet.api.retrieval import live_hits
-from embedfleet.contracts.documents import COLLECTION_PATTERN, qdrant_collection
+from embedfleet.contracts.documents import qdrant_collection
 from embedfleet.contracts.errors import InvalidRequest, NotFound
 from embedfleet.contracts.search import SearchAnswer, SearchQuery
-from embedfleet.vectors import ScoredChunk
+from embedfleet.vectors import Generation, ScoredChunk
 
 router = APIRouter(prefix="/api/v1/search", tags=["search"], responses=documented(401, 403, 422, 503))
 
 
-@router.post("", responses=documented(404))
+@router.post("", responses=documented(404, 409))
 def search(query: SearchQuery, tenant: Tenant, services: ServicesOf) -> SearchAnswer:
     """Find the chunks of a collection that mean most nearly the same as the query, best first.
 
-    Only documents that are READY are seen, each in its newest READY version.
+    Only documents that are READY are seen, each in its newest READY version, and only those that the
+    server's model embedded. A collection whose vectors have another length is `dimension_mismatch`.
     """
     _check(query)
     vector = services.encoder.encode(query.query)
     name = qdrant_collection(tenant, query.collection)
 
-    def nearest(limit: int) -> Sequence[ScoredChunk]:
-        return services.store.search(name, vector, limit, query.filter.document_ids, query.filter.metadata)
+    def nearest(limit: int, without: Collection[Generation]) -> Sequence[ScoredChunk]:
+        return services.store.search(
+            name,
+            vector,
+            limit,
+            query.filter.document_ids,
+            query.filter.metadata,
+            services.encoder.model_key,
+            without,
+        )
 
     hits = live_hits(nearest, lambda ids: services.ledger.live_generations(tenant, ids), query.limit)
     if not hits:
@@ -37,11 +45,7 @@ def search(query: SearchQuery, tenant: Tenant, services: ServicesOf) -> SearchAn
 
 
 def _check(query: SearchQuery) -> None:
-    if not re.fullmatch(COLLECTION_PATTERN, query.collection):
-        raise InvalidRequest(
-            "collection: 1 to 63 of the characters A-Z a-z 0-9 _ -, a letter or digit first",
-            code="invalid_collection",
-        )
+    collection_name(query.collection)
     if not query.query.strip():
         raise InvalidRequest("query: it has no words", code="empty_query")
     try:

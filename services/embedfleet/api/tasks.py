@@ -1,19 +1,29 @@
 """/api/v1/tasks: what became of the work, and how to stop it."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from embedfleet.api.answers import RevokeAnswer, TaskAnswer, TaskList
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
 from embedfleet.api.problems import documented
 from embedfleet.api.waits import Waits
-from embedfleet.contracts.errors import Gone, NotFound
+from embedfleet.contracts.errors import Gone, InvalidRequest, NotFound
 from embedfleet.contracts.states import TaskState
 from embedfleet.runtime.records import Task
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], responses=documented(401, 403, 422, 503))
+
+
+def _known_state(value: Any) -> Any:
+    if value not in list(TaskState):
+        raise InvalidRequest(f"status: it is one of {', '.join(TaskState)}.", code="invalid_status")
+    return value
+
+
+KnownState = Annotated[TaskState, BeforeValidator(_known_state)]
 
 
 @router.get("/")
@@ -21,7 +31,7 @@ router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], responses=documented(
 def tasks(
     tenant: Tenant,
     services: ServicesOf,
-    status: Annotated[list[TaskState] | None, Query(description="May be given several times.")] = None,
+    status: Annotated[list[KnownState] | None, Query(description="May be given several times.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> TaskList:
     """List tasks, newest first; finished ones until their details expire."""

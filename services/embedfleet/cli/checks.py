@@ -13,11 +13,16 @@ import httpx
 from pydantic import ValidationError
 
 from embedfleet.cli.client import may_use_proxy
-from embedfleet.cli.output import settings_sentence
 from embedfleet.contracts.errors import FleetError
 from embedfleet.encoders.models import locate, verify
 from embedfleet.local.datadir import DataDir, FleetState
-from embedfleet.runtime.settings import BlobSettings, BrokerSettings, ModelSettings, VectorSettings
+from embedfleet.runtime.settings import (
+    BlobSettings,
+    BrokerSettings,
+    ModelSettings,
+    VectorSettings,
+    settings_sentence,
+)
 
 LEAST_FREE_BYTES = 2_000_000_000
 START = "start the fleet with `embedfleet up`"
@@ -145,7 +150,7 @@ def qdrant(place: Place) -> Iterator[Finding]:
         with httpx.Client(base_url=place.qdrant_url, headers=headers, timeout=5, trust_env=trust) as client:
             about = client.get("/")
             listed = client.get("/collections")
-        version = str(about.json().get("version", "of unknown version"))
+        name = _server_name(about.json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError) as error:
         reason = type(error).__name__
         yield Finding("qdrant", f"no right answer from {shown} ({reason})", f"{START}, or set QDRANT_URL")
@@ -155,7 +160,15 @@ def qdrant(place: Place) -> Iterator[Finding]:
     elif not listed.is_success:
         yield Finding("qdrant", f"{shown} answers {listed.status_code}", "look at Qdrant's log")
     else:
-        yield Finding("qdrant", f"Qdrant {version} at {shown}")
+        yield Finding("qdrant", f"{name}, at {shown}")
+
+
+def _server_name(about: dict[str, Any]) -> str:
+    """Return what a server says of itself: a stand-in has a title of its own."""
+    title = str(about.get("title", ""))
+    if title and not title.lower().startswith("qdrant"):
+        return title
+    return f"Qdrant {about.get('version', 'of unknown version')}"
 
 
 def model(place: Place) -> Iterator[Finding]:

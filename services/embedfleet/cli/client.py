@@ -20,10 +20,9 @@ from embedfleet.contracts.errors import (
     Overloaded,
     Unauthorized,
 )
-from embedfleet.local.datadir import DataDir
+from embedfleet.local.datadir import DEFAULT_URL, DataDir
 from embedfleet.runtime.settings import ClientSettings
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 PREFIX = "/api/v1"
 MAX_PAUSE_SECONDS = 60.0
 AWAY_SECONDS, AWAY_PAUSE_SECONDS = 120.0, 2.0
@@ -45,10 +44,18 @@ def find_url(option: str) -> str:
     if not url:
         running = DataDir(settings.data_dir).running()
         url = running.url if running else DEFAULT_URL
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(url):
         raise ConfigurationError("--url or FLEET_URL must look like http://HOST:PORT")
     return url.rstrip("/").removesuffix(PREFIX)
+
+
+def _is_address(url: str) -> bool:
+    """Say whether requests can be sent there, as far as can be told without one."""
+    try:
+        parts, _ = urlsplit(url), httpx.URL(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
+        return False
 
 
 class Client:

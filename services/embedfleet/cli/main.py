@@ -7,8 +7,9 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from embedfleet.cli import doctor, ingest, models, remove, search, status, up
-from embedfleet.cli.output import plain, sentence, settings_sentence, stderr
+from embedfleet.cli.output import plain, sentence, stderr
 from embedfleet.contracts.errors import FleetError
+from embedfleet.runtime.settings import settings_sentence
 
 
 class FleetGroup(TyperGroup):

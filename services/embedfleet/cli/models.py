@@ -39,7 +39,10 @@ def list_command() -> None:
             emit(row)
     elif rows:
         # Last and alone on its line: a path must be readable in a narrow terminal.
-        table = Table(*[name for name in rows[0] if name != "folder"])
+        table = Table()
+        for name in rows[0]:
+            if name != "folder":
+                table.add_column(name, overflow="fold", no_wrap=name not in ("model", "source"))
         for row in rows:
             table.add_row(*(plain(value) for name, value in row.items() if name != "folder"))
         stdout().print(table)

@@ -5,7 +5,6 @@ import re
 import sys
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from embedfleet.contracts.errors import FleetError
@@ -44,9 +43,3 @@ def sentence(error: FleetError) -> str:
     """Return an error as one line: what happened, its code, and whether to try again."""
     again = "; try again later" if error.retryable and error.status in (429, 503) else ""
     return f"{error.detail.rstrip()} [{error.code}{again}]"
-
-
-def settings_sentence(error: ValidationError) -> str:
-    """Return which variables have values that are not allowed, without the values."""
-    problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-    return "settings that are not allowed: " + "; ".join(problems)

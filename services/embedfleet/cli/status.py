@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from embedfleet.cli.client import Client, connect
-from embedfleet.cli.ingestion import progress_of
+from embedfleet.cli.ingest.ingestion import progress_of
 from embedfleet.cli.output import emit, on_terminal, plain, stdout
 from embedfleet.contracts.errors import NotFound
 from embedfleet.contracts.jobs import JOBS
@@ -121,9 +121,8 @@ def _show_overview(client: Client) -> None:
     stdout().print(table)
     for queue, count in counted.items():
         why = ", ".join(sorted(reasons[queue] - {""}))
-        stdout().print(
-            f"{queue}: {'at least ' if more else ''}{count} unfinished {f'({why})' if why else ''}"
-        )
+        shown = plain(f" ({why})") if why else ""
+        stdout().print(f"{queue}: {'at least ' if more else ''}{count} unfinished{shown}")
 
 
 def _queue_of(task: dict[str, Any]) -> str:

@@ -1,17 +1,31 @@
 """A search and its hits."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+def _exact(value: Any) -> Any:
+    if not isinstance(value, str | int):
+        raise PydanticCustomError(
+            "not_filterable", "only a string, an integer, true or false can be filtered by"
+        )
+    return value
 
 
 class SearchFilter(BaseModel):
-    """Keep only hits of these documents, and whose metadata has all these values."""
+    """Keep only hits of these documents, and whose metadata has all these values.
+
+    Values are strings, integers and booleans: a fractional number can't be matched exactly.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     document_ids: list[str] = Field(default_factory=list, max_length=100)
-    metadata: dict[str, str | int | bool] = Field(default_factory=dict, max_length=20)
+    metadata: dict[str, Annotated[str | int | bool, BeforeValidator(_exact)]] = Field(
+        default_factory=dict, max_length=20
+    )
 
 
 class SearchQuery(BaseModel):

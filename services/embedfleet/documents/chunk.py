@@ -132,8 +132,8 @@ class Chunker:
             left -= end - start
             if number >= MAX_CHUNKS or left < 0:
                 raise DocumentProcessingError(
-                    "These chunk sizes make too many chunks of this file; "
-                    "choose a larger chunk_size or a smaller chunk_overlap.",
+                    "The chunks of this file repeat too much of its text, or are too many; "
+                    "choose a smaller chunk_overlap or a larger chunk_size.",
                     code="limit_exceeded",
                 )
             yield start, end, tokens

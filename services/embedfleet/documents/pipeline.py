@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from embedfleet.contracts.documents import Chunk, ChunkOptions
 from embedfleet.contracts.errors import DocumentProcessingError, FleetError
@@ -10,8 +11,11 @@ from embedfleet.documents.clean import CleanText, clean
 from embedfleet.documents.file_types import HEAD_BYTES, check_type
 from embedfleet.documents.parsers import Limits, Parsed, Progress, parser_of
 
-# Overlap repeats text: chunks may hold this many times the characters that a file may have.
+# Overlap repeats text: chunks may hold this many times the characters that a file may have, ...
 MAX_REPEAT = 2
+# ... and of those it has, so many times and some: an overlap of 80 % repeats everything five times.
+MAX_REPEAT_OF_TEXT = 6
+FREE_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +27,13 @@ class Processed:
         pages: pages of the file; None where the format has none.
         chunk_size_effective: the size that was asked for, or the longest chunk (in the option's unit)
             when the model's limit cut chunks.
+        pages_without_text: pages that gave no text: blank, scanned or damaged.
     """
 
     chunks: list[Chunk]
     pages: int | None
     chunk_size_effective: int
+    pages_without_text: int = 0
 
 
 def process(
@@ -56,20 +62,45 @@ def process(
         OSError: the file can't be opened.
         MemoryError: it does not fit.
     """
-    parsed, text = read(path, extension, limits, progress)
-    chunker = Chunker(text, options, tokenizer, max_tokens, MAX_REPEAT * limits.characters)
+    with path.open("rb") as file:
+        return process_file(
+            file,
+            extension,
+            options,
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
+            limits=limits,
+            progress=progress,
+        )
+
+
+def process_file(
+    file: BinaryIO,
+    extension: str,
+    options: ChunkOptions,
+    *,
+    tokenizer: TokenMeter,
+    max_tokens: int,
+    limits: Limits,
+    progress: Progress,
+) -> Processed:
+    """Turn one file that is open into chunks; as `process`."""
+    parsed, text = read(file, extension, limits, progress)
+    room = min(MAX_REPEAT * limits.characters, MAX_REPEAT_OF_TEXT * len(text.text) + FREE_CHARACTERS)
+    chunker = Chunker(text, options, tokenizer, max_tokens, room)
     chunks = list(chunker)
     effective = chunker.longest if chunker.limited else options.chunk_size
-    return Processed(chunks, parsed.pages, effective)
+    return Processed(chunks, parsed.pages, effective, parsed.pages_without_text)
 
 
-def read(path: Path, extension: str, limits: Limits, progress: Progress) -> tuple[Parsed, CleanText]:
+def read(file: BinaryIO, extension: str, limits: Limits, progress: Progress) -> tuple[Parsed, CleanText]:
     """Parse and clean one file; raises as `process` does."""
-    with path.open("rb") as file:
-        media_type = check_type(extension, file.read(HEAD_BYTES))
+    file.seek(0)
+    media_type = check_type(extension, file.read(HEAD_BYTES))
     parse = parser_of(media_type)
+    file.seek(0)
     try:
-        parsed = parse(path, limits, progress)
+        parsed = parse(file, limits, progress)
     except (FleetError, OSError, MemoryError, ImportError):
         raise
     except Exception as error:

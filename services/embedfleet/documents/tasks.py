@@ -50,7 +50,7 @@ def _start(worker: Worker, concurrency: int) -> None:
     _sandboxes = SandboxPool(
         concurrency,
         files.tokenizer,
-        files.max_tokens,
+        models.chunk_tokens(files),
         load(SandboxSettings),
         load(BrokerSettings).max_tasks_per_child,
     )
@@ -121,4 +121,6 @@ def _result(run: Run, processed: Processed, parts: list[Part]) -> dict[str, Any]
         "embedding_task_id": ids[0],
         "embedding_task_ids": ids,
         "chunk_size_effective": processed.chunk_size_effective,
+        "pages": processed.pages,
+        "pages_without_text": processed.pages_without_text,
     }

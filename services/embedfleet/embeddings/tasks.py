@@ -5,22 +5,22 @@ Its threads read chunk files and store vectors; one lane encodes for all of them
 =========================================  ===========================================================
 the worker dies after                      what the next run does
 =========================================  ===========================================================
-some points are stored                     skips those, embeds the rest: the ids are the same
+some points are stored                     skips those, stores the rest: the ids are the same
 all points are stored                      skips all, ends the task
 the ledger took the end of the task        nothing; the janitor settles a document that became READY
 =========================================  ===========================================================
 """
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from celery import signals
 
-from embedfleet.contracts.documents import Chunk, point_id, qdrant_collection, text_hash
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Queue
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
-from embedfleet.embeddings.engine import Lane, Submission
+from embedfleet.embeddings.engine import Lane
+from embedfleet.embeddings.generation import PATIENCE_SECONDS, Counts, GenerationWriter
 from embedfleet.encoders import base, models
 from embedfleet.encoders.tokenizer import TextTokenizer
 from embedfleet.runtime import chunkfiles
@@ -31,9 +31,6 @@ from embedfleet.runtime.runs import Run, Stopped
 from embedfleet.runtime.settings import BlobSettings, EngineSettings, ModelSettings, VectorSettings, load
 from embedfleet.runtime.worker import Worker
 from embedfleet.vectors import VectorStore
-
-SLICE_CHUNKS = 32
-PATIENCE_SECONDS = 300.0
 
 _blobs = Blobs(load(BlobSettings).blob_url)
 _store = VectorStore(load(VectorSettings))
@@ -71,88 +68,24 @@ def _embed(run: Run) -> None:
         )
     run.enter("read", PATIENCE_SECONDS)
     chunks = chunkfiles.unpack(_blobs.get(run.task.chunk_file))
-    collection = qdrant_collection(document.tenant, document.collection)
-    _worker.hold(run, lambda: _store.ensure_collection(collection, _lane.encoder.dim))
-    missing = _missing(run, collection, chunks)
+    writer = GenerationWriter(run, _worker.hold, _store, _lane, _tokenizer)
     try:
-        _encode_and_store(run, collection, missing, done=len(chunks) - len(missing), total=len(chunks))
-        if _worker.ledger.embedded(run.claim, _result(run, len(missing), len(chunks))) is None:
+        counts = writer.write(chunks)
+        if _worker.ledger.embedded(run.claim, _result(run, counts)) is None:
             run.lose()
             raise Stopped
     except Stopped:
         if run.is_lost:
-            _take_back(run, collection)
+            _take_back(run, writer.collection)
         raise
 
 
-def _result(run: Run, inserted: int, total: int) -> dict[str, Any]:
+def _result(run: Run, counts: Counts) -> dict[str, Any]:
     return {
         "success": True,
         "task_id": run.task.id,
-        "vectors_inserted": inserted,
-        "skipped": total - inserted,
-    }
-
-
-def _missing(run: Run, collection: str, chunks: list[Chunk]) -> list[Chunk]:
-    if run.claim.fence == 1:
-        return chunks
-    ids = [_point(run, chunk) for chunk in chunks]
-    stored: set[str] = set()
-    _worker.hold(run, lambda: stored.update(_store.stored(collection, ids)))
-    return [chunk for chunk, point in zip(chunks, ids, strict=True) if point not in stored]
-
-
-def _encode_and_store(run: Run, collection: str, chunks: list[Chunk], done: int, total: int) -> None:
-    run.enter("encode", PATIENCE_SECONDS)
-    run.progress(done, total)
-    slices = [chunks[at : at + SLICE_CHUNKS] for at in range(0, len(chunks), SLICE_CHUNKS)]
-    # All slices are submitted at once: while one is stored the lane encodes the next.
-    submissions = [
-        _lane.submit(run.document.id, _tokenizer.encode([chunk.text for chunk in piece])) for piece in slices
-    ]
-    try:
-        for piece, submission in zip(slices, submissions, strict=True):
-            _upsert(run, collection, piece, submission)
-            done += len(piece)
-            run.progress(done, total)
-    finally:
-        for submission in submissions:
-            submission.future.cancel()
-
-
-def _upsert(run: Run, collection: str, chunks: Sequence[Chunk], submission: Submission) -> None:
-    def check() -> None:
-        run.check()
-        if _lane.busy_seconds < PATIENCE_SECONDS:
-            run.alive()  # rows of other tasks are before ours; only a hung lane is a stall
-
-    vectors = submission.wait(check)
-    ids = [_point(run, chunk) for chunk in chunks]
-    payloads = [_payload(run, chunk) for chunk in chunks]
-    _worker.hold(run, lambda: _store.upsert(collection, ids, vectors, payloads))
-
-
-def _point(run: Run, chunk: Chunk) -> str:
-    return point_id(run.document.id, run.task.generation, chunk.index)
-
-
-def _payload(run: Run, chunk: Chunk) -> dict[str, Any]:
-    document = run.document
-    return {
-        "document_id": document.id,
-        "generation": run.task.generation,
-        "chunk_index": chunk.index,
-        "text_hash": text_hash(chunk.text),
-        "text": chunk.text,
-        "filename": document.filename,
-        "page": chunk.page,
-        "heading": chunk.heading,
-        "start": chunk.start,
-        "end": chunk.end,
-        "metadata": document.metadata,
-        "model_key": document.model_key,
-        "precision": _lane.encoder.precision,
+        "vectors_inserted": counts.embedded + counts.reused,
+        **asdict(counts),
     }
 
 

@@ -43,6 +43,24 @@ def locate(settings: ModelSettings, backend: Backend | None = None) -> ModelFile
     )
 
 
+def chunk_tokens(files: ModelFiles) -> int:
+    """Return how many tokens a chunk may have, special tokens included: the model's, less its prefix.
+
+    Raises:
+        ConfigurationError: the tokenizer can't be read, or the prefix takes all room (`model_damaged`).
+    """
+    if not files.passage_prefix:
+        return files.max_tokens
+    # Loaded only where it is needed: the document worker has no other use for the library.
+    from embedfleet.encoders.tokenizer import TextTokenizer
+
+    # One to spare: where prefix and text meet, the tokenizer may cut otherwise than in each alone.
+    room = files.max_tokens - len(TextTokenizer(files).offsets(files.passage_prefix)) - 1
+    if room < files.max_tokens // 2:
+        raise damaged(files.folder, "its passage prefix takes more than half of a chunk's tokens")
+    return room
+
+
 def verify(files: ModelFiles) -> int:
     """Compare every file with its recorded sha256; return how many there are.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from embedfleet.contracts.errors import ConfigurationError
 
+DEFAULT_URL = "http://127.0.0.1:8000"
 # Processes of a killed fleet hold the lock until the kernel has ended them.
 ORPHANS_END_SECONDS = 5.0
 
@@ -75,7 +76,9 @@ class DataDir:
             ConfigurationError: another fleet holds it, or the folder can't be written.
         """
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
+            # Uploads are of one user's: nobody else may look in. A folder that is there stays as it is.
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
             lock = os.open(self.path / "fleet.lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ConfigurationError(
@@ -95,6 +98,8 @@ class DataDir:
     def publish(self, state: FleetState) -> None:
         """Write the state, whole or not at all."""
         draft = self.path / "fleet.json.new"
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
         draft.write_text(json.dumps(asdict(state), indent=1) + "\n")
         draft.replace(self.path / "fleet.json")
 

@@ -1,6 +1,9 @@
 """What a fleet says of itself when it is ready: a panel for people, one JSON line for programs."""
 
 import json
+import shlex
+import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,9 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from embedfleet.local.datadir import FleetState
-
-DEFAULT_URL = "http://127.0.0.1:8000"
+from embedfleet.local.datadir import DEFAULT_URL, FleetState
 
 
 def show(console: Console, state: FleetState, data_dir: Path) -> None:
@@ -40,9 +41,18 @@ def ready_line(state: FleetState) -> str:
 
 def _commands(url: str) -> list[str]:
     """Return an upload, by both ways, and a search."""
-    option = "" if url == DEFAULT_URL else f" --url {url}"
+    program, option = _program(), "" if url == DEFAULT_URL else f" --url {url}"
     return [
-        f"embedfleet ingest FOLDER --collection demo{option}",
+        f"{program} ingest FOLDER --collection demo{option}",
         f"curl -F file=@FILE.pdf -F collection=demo {url}/api/v1/documents/upload",
-        f'embedfleet search "your question" --collection demo{option}',
+        f'{program} search "your question" --collection demo{option}',
     ]
+
+
+def _program() -> str:
+    """Return how this command is called from the user's shell: by name, or by path if it isn't on PATH."""
+    if shutil.which("embedfleet"):
+        return "embedfleet"
+    beside = Path(sys.executable).with_name("embedfleet")
+    command = [str(beside)] if beside.exists() else [sys.executable, "-m", "embedfleet.cli"]
+    return shlex.join(command)

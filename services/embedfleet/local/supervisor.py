@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from embedfleet.contracts.errors import FleetError
 from embedfleet.local.child import Child, how_it_ended
 from embedfleet.local.signals import StopSignals
+from embedfleet.runtime.settings import EXIT_REFUSED
 
 RESTART_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 FORGIVEN_SECONDS = 60.0
-# What programs say when they can't start like this: a wrong option, a setting that is not allowed.
-EXIT_REFUSED = 2
 STILL_WAITING_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 _IDLE_SECONDS = 2.0
@@ -118,7 +117,7 @@ class Supervisor:
         """Stop every group, the last one first; a further stop signal kills what is left at once."""
         hurry = 2 if self._signals.count else 1
         if self._groups:
-            self._say("stopping; once more to hurry")
+            self._say("stopping the fleet (Ctrl-C again kills it at once)")
         for group in reversed(self._groups):
             for member in group:
                 member.child.terminate()
@@ -131,6 +130,8 @@ class Supervisor:
                 if member.child.poll() is None:
                     self._say(f"{member.child.name} did not end in time: killed")
                     member.child.kill()
+        if self._groups:
+            self._say("stopped")
         self._groups.clear()
 
     def _members(self) -> list[Member]:

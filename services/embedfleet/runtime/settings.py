@@ -4,12 +4,15 @@ Names that the field already knows keep their name (``CELERY_*``, ``QDRANT_*``, 
 ours start with ``FLEET_``. The table in ``docs/environment.md`` is generated from this file.
 """
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from embedfleet.runtime.addresses import QdrantUrl, RedisUrl
 
 Section = TypeVar("Section", bound="Settings")
 
@@ -23,13 +26,13 @@ class Settings(BaseSettings):
 class BrokerSettings(Settings):
     """Redis and Celery."""
 
-    broker_url: str = Field(
+    broker_url: RedisUrl = Field(
         "redis://127.0.0.1:6379/0",
         alias="CELERY_BROKER_URL",
         repr=False,
         description="Redis: queues and the ledger.",
     )
-    result_backend: str = Field(
+    result_backend: RedisUrl = Field(
         "",
         alias="CELERY_RESULT_BACKEND",
         repr=False,
@@ -111,7 +114,7 @@ class BlobSettings(Settings):
 class VectorSettings(Settings):
     """Qdrant."""
 
-    url: str = Field("http://127.0.0.1:6333", alias="QDRANT_URL", description="Qdrant's REST address.")
+    url: QdrantUrl = Field("http://127.0.0.1:6333", alias="QDRANT_URL", description="Qdrant's REST address.")
     api_key: SecretStr = Field(SecretStr(""), alias="QDRANT_API_KEY", description="Qdrant's API key.")
     timeout: int = Field(
         30,
@@ -254,11 +257,29 @@ SECTIONS: tuple[type[Settings], ...] = (
 )
 
 
+# What a program says when it can't start like this; a supervisor doesn't try again.
+EXIT_REFUSED = 2
+
+
 @cache
 def load(section: type[Section]) -> Section:
     """Read one section from the environment, once a process.
 
     Raises:
-        pydantic.ValidationError: a variable has a value that is not allowed.
+        SystemExit: a variable has a value that is not allowed; the sentence is on stderr. Sections are
+            read while modules are imported, and Celery shows any other exception as a traceback.
     """
-    return section()
+    try:
+        return section()
+    except ValidationError as error:
+        print(f"embedfleet can't start: {settings_sentence(error)}", file=sys.stderr)
+        raise SystemExit(EXIT_REFUSED) from error
+
+
+def settings_sentence(error: ValidationError) -> str:
+    """Return which variables have values that are not allowed, without the values."""
+    problems = [
+        f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors(include_input=False)
+    ]
+    return "settings that are not allowed: " + "; ".join(problems)

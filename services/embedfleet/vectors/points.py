@@ -1,6 +1,7 @@
 """Points as JSON, and conditions on their payloads. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from embedfleet.contracts.errors import InvalidRequest, VectorStoreError
 
 Vectors = npt.NDArray[np.float32]
 Value = str | int | bool
+Generation = tuple[str, int]
+"""A document's id and the number of one of its generations."""
 
 # Qdrant, as it is shipped, refuses bodies over 32 MB (service.max_request_size_mb).
 MAX_BODY_BYTES = 16_000_000
@@ -90,3 +93,57 @@ def of_document(document_id: str, keep: int | None, through: int | None) -> mode
     if through is not None:
         must.append(up_to(through))
     return models.Filter(must=must, must_not=None if keep is None else [equals("generation", keep)])
+
+
+def counted(document_id: str | None, generation: int | None, through: int | None) -> models.Filter | None:
+    """Return the filter of a count, see `VectorStore.count`; None when it would let everything through."""
+    wanted = {"document_id": document_id, "generation": generation}
+    must = [equals(key, value) for key, value in wanted.items() if value is not None]
+    if through is not None:
+        must.append(up_to(through))
+    return models.Filter(must=must) if must else None
+
+
+def searched(
+    document_ids: Sequence[str],
+    metadata: Mapping[str, Value],
+    model_key: str | None,
+    without: Collection[Generation],
+) -> models.Filter | None:
+    """Return the filter of a search, see `VectorStore.search`; None when it would let everything through.
+
+    Raises:
+        InvalidRequest: a key or value that can't be asked for.
+    """
+    must = [metadata_equals(key, value) for key, value in metadata.items()]
+    if document_ids:
+        must.append(_any_document(document_ids))
+    if model_key is not None:
+        must.append(equals("model_key", model_key))
+    # One condition a generation number, not one a pair: most documents are in their first or second.
+    by_number: defaultdict[int, list[str]] = defaultdict(list)
+    for document_id, generation in without:
+        by_number[generation].append(document_id)
+    must_not = [
+        models.Filter(must=[equals("generation", number), _any_document(documents)])
+        for number, documents in by_number.items()
+    ]
+    return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
+
+
+def _any_document(document_ids: Sequence[str]) -> models.FieldCondition:
+    return models.FieldCondition(key="document_id", match=models.MatchAny(any=list(document_ids)))
+
+
+def of_texts(
+    document_id: str, generation: int, model_key: str, precision: str, hashes: Sequence[str]
+) -> models.Filter:
+    """Return the filter for the points of a generation that hold one of these texts, embedded alike."""
+    must: dict[str, Value] = {
+        "document_id": document_id,
+        "generation": generation,
+        "model_key": model_key,
+        "precision": precision,
+    }
+    any_of = models.FieldCondition(key="text_hash", match=models.MatchAny(any=list(hashes)))
+    return models.Filter(must=[*(equals(key, value) for key, value in must.items()), any_of])

@@ -60,6 +60,22 @@ def refusal(error: Exception, address: str) -> FleetError | None:
     return None
 
 
+def dimension_mismatch(name: str, known: int, dim: int) -> VectorStoreError:
+    """Return the error for vectors of a length that a collection doesn't hold.
+
+    Args:
+        name: the collection.
+        known: length of its vectors.
+        dim: length of the model's.
+    """
+    return VectorStoreError(
+        f"collection {name} holds vectors of {known} dimensions, the model makes {dim}: "
+        "use the model that filled it (FLEET_MODEL_ID), or another collection",
+        code="dimension_mismatch",
+        status=HTTPStatus.CONFLICT,
+    )
+
+
 def _from_status(answer: UnexpectedResponse, address: str) -> FleetError:
     status = answer.status_code or 0
     message = _message(answer)

@@ -1,46 +1,41 @@
 """The vector store: collections, upserts, deletes and search, each of them idempotent.
 
-A redelivered task, a second worker or a retry after a lost answer changes nothing. Upserts bypass
-qdrant-client's models: JSON that orjson writes straight from the float32 rows goes to the same REST route.
+A redelivered task, a second worker or a retry after a lost answer changes nothing.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from typing import Any
 
-import httpx
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
+from embedfleet.vectors.connection import Connection
 from embedfleet.vectors.points import (
+    Generation,
     Value,
     Vectors,
-    equals,
-    metadata_equals,
+    counted,
     of_document,
-    up_to,
+    of_texts,
+    searched,
     upsert_bodies,
 )
-from embedfleet.vectors.refusals import CollectionAbsent, cause_of, refusal
+from embedfleet.vectors.refusals import CollectionAbsent, dimension_mismatch
 
-Answer = TypeVar("Answer")
-
-CONNECTIONS = 128
-QDRANT_PORT = 6333
 IDS_A_REQUEST = 1000
+VECTORS_A_PAGE = 256
 INDEXES = {
     "document_id": models.PayloadSchemaType.KEYWORD,
     "generation": models.PayloadSchemaType.INTEGER,
+    "model_key": models.PayloadSchemaType.KEYWORD,
+    "text_hash": models.PayloadSchemaType.KEYWORD,
 }
-# A server may close an idle connection just as we write to it; every request here may be sent twice.
-STALE_CONNECTION = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class ScoredChunk:
     payload: dict[str, Any]
 
 
-class VectorStore:
+class VectorStore(Connection):
     """The vectors and payloads of all collections; safe for as many threads as a process has.
 
     Every method raises `DependencyDown` when Qdrant can't be reached, answers too late, is overloaded or
@@ -69,30 +64,9 @@ class VectorStore:
     """
 
     def __init__(self, settings: VectorSettings, client: QdrantClient | None = None) -> None:
-        parts = urlsplit(settings.url if "://" in settings.url else f"http://{settings.url}")
-        self.address = _origin(parts)
-        key = settings.api_key.get_secret_value()
-        # The key goes in as a header: qdrant-client warns on every start about its own parameter over http.
-        options: dict[str, Any] = {
-            "headers": {"api-key": key} if key else {},
-            "limits": httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-            "timeout": settings.timeout,
-        }
-        if parts.username is not None:
-            options["auth"] = httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
-        self._client = client or QdrantClient(url=self.address, check_compatibility=False, **options)
-        self._http = httpx.Client(base_url=self.address, **options)
+        super().__init__(settings, client)
         self._dimensions: dict[str, int] = {}
         self._lock = threading.Lock()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
-        self._http.close()
-
-    def ping(self) -> None:
-        """Ask for the list of collections: Qdrant answers and takes the API key."""
-        self._ask(self._client.get_collections)
 
     def ensure_collection(self, name: str, dim: int) -> None:
         """Create a collection for cosine distance with its payload indexes, unless it is there.
@@ -113,11 +87,7 @@ class VectorStore:
             with self._lock:
                 self._dimensions[name] = known
         if known != dim:
-            raise VectorStoreError(
-                f"collection {name} holds vectors of {known} dimensions, the model makes {dim}: "
-                "use the model that filled it (FLEET_MODEL_ID), or another collection",
-                code="dimension_mismatch",
-            )
+            raise dimension_mismatch(name, known, dim)
 
     def upsert(
         self, name: str, ids: Sequence[str], vectors: Vectors, payloads: Sequence[dict[str, Any]]
@@ -157,6 +127,42 @@ class VectorStore:
             found.update(str(record.id) for record in records)
         return found
 
+    def vectors_by_hash(
+        self,
+        name: str,
+        document_id: str,
+        generation: int,
+        model_key: str,
+        precision: str,
+        hashes: Collection[str],
+    ) -> dict[str, Vectors]:
+        """Return the vectors that a generation of a document has for these texts.
+
+        Args:
+            name: the collection; an absent one has none.
+            document_id: whose points.
+            generation: only points of this generation.
+            model_key: only vectors that this model made.
+            precision: only vectors that were computed in this precision.
+            hashes: `contracts.documents.text_hash` of the texts.
+
+        Returns:
+            By hash the vector of one of its points, float32 ``[dim of the collection]``, L2-normalised as
+            Qdrant keeps it. Texts without a point are left out.
+        """
+        found: dict[str, Vectors] = {}
+        wanted = list(dict.fromkeys(hashes))
+        for at in range(0, len(wanted), VECTORS_A_PAGE):
+            missing, page_is_full = wanted[at : at + VECTORS_A_PAGE], True
+            while missing and page_is_full:
+                page = self._page_of(name, of_texts(document_id, generation, model_key, precision, missing))
+                found |= {_text_hash(point): np.array(point.vector, np.float32) for point in page}
+                # A text that the document repeats may fill a page: the next one is asked for the others.
+                rest = [each for each in missing if each not in found]
+                page_is_full = len(page) == VECTORS_A_PAGE and len(rest) < len(missing)
+                missing = rest
+        return found
+
     def delete_generations(
         self, name: str, document_id: str, keep: int | None = None, through: int | None = None
     ) -> None:
@@ -181,15 +187,8 @@ class VectorStore:
         generation: int | None = None,
         through: int | None = None,
     ) -> int:
-        """Count exactly the points of a collection, of a document, of one generation or of those up to one.
-
-        An absent collection has none.
-        """
-        wanted = {"document_id": document_id, "generation": generation}
-        must = [equals(key, value) for key, value in wanted.items() if value is not None]
-        if through is not None:
-            must.append(up_to(through))
-        query = models.Filter(must=must) if must else None
+        """Count exactly the points of a collection, of a document, of one generation or of all up to one."""
+        query = counted(document_id, generation, through)
         try:
             return self._ask(partial(self._client.count, name, count_filter=query, exact=True)).count
         except CollectionAbsent:
@@ -202,6 +201,8 @@ class VectorStore:
         limit: int,
         document_ids: Sequence[str] = (),
         metadata: dict[str, Value] | None = None,
+        model_key: str | None = None,
+        without: Collection[Generation] = (),
     ) -> list[ScoredChunk]:
         """Find the points nearest to a vector by cosine similarity, best first.
 
@@ -211,25 +212,29 @@ class VectorStore:
             limit: how many at most.
             document_ids: only points of these documents; empty: of all.
             metadata: only points whose ``metadata`` has all these values.
+            model_key: only points of this model: scores of two models can't be compared; None: of all.
+            without: no points of these documents' generations.
 
         Raises:
             InvalidRequest: a key or value that can't be asked for.
+            VectorStoreError: ``dimension_mismatch`` when the collection's vectors have another length.
         """
-        must = [metadata_equals(key, value) for key, value in (metadata or {}).items()]
-        if document_ids:
-            any_of = models.MatchAny(any=list(document_ids))
-            must.append(models.FieldCondition(key="document_id", match=any_of))
         nearest = partial(
             self._client.query_points,
             name,
             query=np.asarray(vector, np.float32).tolist(),
-            query_filter=models.Filter(must=must) if must else None,
+            query_filter=searched(document_ids, metadata or {}, model_key, without),
             limit=limit,
         )
         try:
             answer = self._ask(nearest)
         except CollectionAbsent:
             return []
+        except VectorStoreError as error:
+            # Asked only now, and not by the words of the refusal: they differ between versions.
+            if error.status == HTTPStatus.BAD_REQUEST and (known := self._dimension(name)) != len(vector):
+                raise dimension_mismatch(name, known, len(vector)) from error
+            raise
         return [ScoredChunk(point.score, point.payload or {}) for point in answer.points]
 
     def _settle_collection(self, name: str, dim: int) -> int:
@@ -242,14 +247,24 @@ class VectorStore:
             # Asked of an old collection, too: its creator may have died between the two calls.
             if field not in info.payload_schema:
                 self._ask(partial(self._client.create_payload_index, name, field, schema, wait=True))
-        vectors = info.config.params.vectors
-        if not isinstance(vectors, models.VectorParams) or vectors.distance != models.Distance.COSINE:
-            raise VectorStoreError(
-                f"collection {name} wasn't made by Embedfleet (it needs one unnamed vector and cosine "
-                "distance): use another collection",
-                code="foreign_collection",
-            )
-        return vectors.size
+        return _dimension_of(name, info)
+
+    def _dimension(self, name: str) -> int:
+        return _dimension_of(name, self._ask(partial(self._client.get_collection, name)))
+
+    def _page_of(self, name: str, points: models.Filter) -> list[models.Record]:
+        ask = partial(
+            self._client.scroll,
+            name,
+            points,
+            limit=VECTORS_A_PAGE,
+            with_payload=["text_hash"],
+            with_vectors=True,
+        )
+        try:
+            return self._ask(ask)[0]
+        except CollectionAbsent:
+            return []
 
     def _create(self, name: str, dim: int) -> None:
         vectors = models.VectorParams(size=dim, distance=models.Distance.COSINE)
@@ -259,34 +274,17 @@ class VectorStore:
             if error.status != HTTPStatus.CONFLICT:
                 raise
 
-    def _put_points(self, name: str, body: bytes) -> None:
-        def put() -> None:
-            response = self._http.put(
-                f"/collections/{quote(name, safe='')}/points",
-                params={"wait": "true"},
-                content=body,
-                headers={"content-type": "application/json"},
-            )
-            if response.status_code != HTTPStatus.OK:
-                raise UnexpectedResponse.for_response(response)
 
-        self._ask(put)
-
-    def _ask(self, request: Callable[[], Answer]) -> Answer:
-        try:
-            try:
-                return request()
-            except Exception as error:
-                if not isinstance(cause_of(error), STALE_CONNECTION):
-                    raise
-                return request()
-        except Exception as error:
-            named = refusal(error, self.address)
-            if named is None:
-                raise
-            raise named from error
+def _dimension_of(name: str, info: models.CollectionInfo) -> int:
+    vectors = info.config.params.vectors
+    if not isinstance(vectors, models.VectorParams) or vectors.distance != models.Distance.COSINE:
+        raise VectorStoreError(
+            f"collection {name} wasn't made by Embedfleet (it needs one unnamed vector and cosine "
+            "distance): use another collection",
+            code="foreign_collection",
+        )
+    return vectors.size
 
 
-def _origin(parts: SplitResult) -> str:
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}:{parts.port or QDRANT_PORT}{parts.path.rstrip('/')}"
+def _text_hash(point: models.Record) -> str:
+    return str((point.payload or {}).get("text_hash"))

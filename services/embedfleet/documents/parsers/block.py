@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from embedfleet.contracts.errors import DocumentProcessingError
 
@@ -50,20 +49,27 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A file's blocks in reading order, and its number of pages where the format has pages."""
+    """What a file holds.
+
+    Attributes:
+        blocks: in reading order.
+        pages: how many, where the format has pages.
+        pages_without_text: pages that gave no text: blank, scanned or damaged.
+    """
 
     blocks: list[Block]
     pages: int | None = None
+    pages_without_text: int = 0
 
 
 class Parser(Protocol):
     """Turns one file into blocks; pure but for reading the file."""
 
-    def __call__(self, path: Path, limits: Limits, progress: Progress) -> Parsed:
+    def __call__(self, file: BinaryIO, limits: Limits, progress: Progress) -> Parsed:
         """Read a file.
 
         Args:
-            path: the file; its name and extension say nothing.
+            file: open at its start; stays open.
             limits: bounds to keep.
             progress: called with (units done, units in all).
 

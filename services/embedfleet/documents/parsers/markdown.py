@@ -6,8 +6,7 @@ stays. Parsed in bounded pieces, so that memory and nesting are bounded for any 
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from markdown_it import MarkdownIt
 
@@ -26,10 +25,10 @@ _SILENT = re.compile(r"\s*<(?:script|style)\b", re.IGNORECASE)
 _SILENT_END = re.compile(r"</(?:script|style)[^<>]*>", re.IGNORECASE)
 
 
-def parse(path: Path, limits: Limits, progress: Progress) -> Parsed:
+def parse(file: BinaryIO, limits: Limits, progress: Progress) -> Parsed:
     """Read a Markdown file; see `Parser`."""
     progress(0, 1)
-    text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+    text = decode(file.read()).replace("\r\n", "\n").replace("\r", "\n")
     CharacterBudget(limits.characters).spend(len(text))
     front, body = split_front_matter(text)
     blocks = [Block(front)] if front else []

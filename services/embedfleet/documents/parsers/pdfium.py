@@ -1,7 +1,7 @@
 """PDF by pdfium, in C++: sees words by where their letters stand, and forgives damage."""
 
 import re
-from pathlib import Path
+from typing import BinaryIO
 
 import pypdfium2
 
@@ -17,15 +17,15 @@ class Pdfium:
     """A PDF open in pdfium.
 
     Args:
-        path: the file.
+        file: open for reading; stays open.
 
     Raises:
         DocumentProcessingError: `encrypted` or `corrupt`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         try:
-            self._document = pypdfium2.PdfDocument(path)
+            self._document = pypdfium2.PdfDocument(file)
         except pypdfium2.PdfiumError as error:
             if getattr(error, "err_code", None) == _WRONG_PASSWORD:
                 raise password_needed("PDF") from error
@@ -33,11 +33,11 @@ class Pdfium:
         self.pages = len(self._document)
 
     def close(self) -> None:
-        """Close the file."""
+        """Let go of the file."""
         self._document.close()
 
-    def text_of(self, index: int) -> str:
-        """Return the text of a page, from 0.
+    def text_of(self, index: int) -> str | None:
+        """Return the text of a page, from 0; None where nothing is drawn: it is empty, or damaged.
 
         Characters over the page's edge are kept, unless they are so many that another page lies there.
 
@@ -51,6 +51,8 @@ class Pdfium:
                 on_page, everything = str(text.get_text_bounded()), str(text.get_text_range())
             finally:
                 text.close()
+            if not everything and pypdfium2.raw.FPDFPage_CountObjects(page) == 0:
+                return None
         finally:
             page.close()
         chosen = everything if len(everything) <= _MAX_OFF_PAGE * len(on_page) else on_page

@@ -16,6 +16,7 @@ import sys
 from embedfleet.documents.sandbox.syscalls import TABLES, SyscallTable
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
@@ -27,6 +28,10 @@ _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _X32_BIT = 0x40000000
 _CLONE_THREAD = 0x00010000
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+# linux/fcntl.h and asm/sockios.h: whoever owns a descriptor gets its signals, of any number.
+_OWNING_FCNTL = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+_OWNING_IOCTL = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
 
 _OPEN_FILES = 128
 
@@ -67,6 +72,8 @@ def seal() -> bool:
     code = ctypes.create_string_buffer(program)
     fprog = struct.pack("HL", len(program) // 8, ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
+    # Other processes of this user can't read its memory either.
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return False
     return bool(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, fprog) == 0)
@@ -91,21 +98,25 @@ def _program(table: SyscallTable) -> list[bytes]:
     for number, argument in table.opens:
         program += _if_argument(number, argument, _JUMP_SET, _WRITE_FLAGS, then=refuse, otherwise=allow)
     program += _if_argument(table.clone, 0, _JUMP_SET, _CLONE_THREAD, then=allow, otherwise=refuse)
+    for number, commands in ((table.fcntl, _OWNING_FCNTL), (table.ioctl, _OWNING_IOCTL)):
+        for command in commands:
+            program += _if_argument(number, 1, _JUMP_EQUAL, command, then=refuse)
+    program += _if_argument(table.tgkill, 2, _JUMP_EQUAL, signal.SIGKILL, then=refuse)
     program += _if_argument(table.tgkill, 0, _JUMP_EQUAL, os.getpid(), then=allow, otherwise=refuse)
     program += _if_argument(table.prlimit, 0, _JUMP_EQUAL, 0, then=allow, otherwise=refuse)
     return [*program, allow]
 
 
 def _if_argument(
-    number: int, argument: int, test: int, value: int, *, then: bytes, otherwise: bytes
+    number: int, argument: int, test: int, value: int, *, then: bytes, otherwise: bytes | None = None
 ) -> list[bytes]:
-    """Return the block that judges one system call by the low word of an argument."""
+    """Return the block that judges one system call by the low word of an argument; None: goes on."""
     return [
         _op(_JUMP_EQUAL, number, 0, 4),
         _op(_LOAD, _ARGUMENT_0 + 8 * argument),
         _op(test, value, 0, 1),
         then,
-        otherwise,
+        otherwise or _op(_LOAD, _NUMBER),
     ]
 
 

@@ -16,6 +16,11 @@ MAX_REQUEST_BYTES = 65_536
 MAX_REPLY_BYTES = 8_000_000
 HEADER = struct.Struct(">I")
 
+# Said by the child that runs out, or by the worker that finds it dead.
+MEMORY_DETAIL = (
+    "Reading the file takes more memory than a file may have; split it, or raise FLEET_SANDBOX_MEMORY."
+)
+
 
 class _Frame(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,19 +43,24 @@ class Config(_Frame):
 
 
 class Request(_Frame):
-    """A file to read; `cpu_seconds` is armed for this file alone."""
+    """A file to read, whose open descriptor comes along; `cpu_seconds` is armed for this file alone."""
 
-    path: str
     extension: str
     options: ChunkOptions
     cpu_seconds: int
 
 
 class Ready(_Frame):
-    """The child waits for files; `sealed`: the kernel keeps it from network, writing and new processes."""
+    """The child waits for files.
+
+    Attributes:
+        sealed: the kernel keeps it from network, writing, signals and new processes.
+        hidden: the kernel keeps it from opening other files than the interpreter's.
+    """
 
     kind: Literal["ready"] = "ready"
     sealed: bool
+    hidden: bool
 
 
 class Taken(_Frame):
@@ -79,6 +89,7 @@ class Done(_Frame):
 
     kind: Literal["done"] = "done"
     pages: int | None
+    pages_without_text: int = Field(default=0, ge=0)
     chunk_size_effective: int = Field(ge=1)
     chunk_count: int = Field(ge=1)
     retire: bool = False

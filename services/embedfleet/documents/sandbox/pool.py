@@ -19,6 +19,9 @@ from embedfleet.runtime.settings import SandboxSettings
 
 RESTART_SECONDS = 1.0
 
+_FILTER = "system call filter for us: they may use the network, write and start processes"
+_LANDLOCK = "Landlock (Linux 5.13): they may read all files of their user"
+
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +61,7 @@ class SandboxPool:
         self._lent: set[SandboxChild] = set()
         self._failure: FleetError | None = None
         self._closed = False
+        self._warned = False
         self._starter = threading.Thread(target=self._keep_full, name="sandbox-starter", daemon=True)
         self._starter.start()
 
@@ -74,7 +78,7 @@ class SandboxPool:
         """Turn one file into chunks in a child.
 
         Args:
-            path: a file that a child may read.
+            path: the file; the child gets it open, and sees neither its name nor its neighbours.
             extension: of the uploaded name, with its dot.
             options: how to cut.
             deadline_seconds: from the moment a child takes the file.
@@ -87,12 +91,10 @@ class SandboxPool:
             OSError: the file can't be opened.
         """
         request = frames.Request(
-            path=str(path.absolute()),
-            extension=extension,
-            options=options,
-            cpu_seconds=math.ceil(deadline_seconds) + 1,
+            extension=extension, options=options, cpu_seconds=math.ceil(deadline_seconds) + 1
         )
-        child = self._ask(request, check)
+        with path.open("rb") as file:
+            child = self._ask(request, file.fileno(), check)
         try:
             return self._collect(child, deadline_seconds, on_progress, check)
         except ChildDied:
@@ -118,11 +120,11 @@ class SandboxPool:
         with self._changed:
             return [child.pid for child in (*self._idle, *self._lent)]
 
-    def _ask(self, request: frames.Request, check: Callable[[], None]) -> SandboxChild:
+    def _ask(self, request: frames.Request, file: int, check: Callable[[], None]) -> SandboxChild:
         while True:
             child = self._borrow(check)
             try:
-                child.ask(request, check)
+                child.ask(request, file, check)
                 return child
             except ChildDied:
                 # It died while it was idle: not this file's fault.
@@ -193,10 +195,12 @@ class SandboxPool:
             detail = f"A sandbox child can't be started: {error}"
             raise FleetError(detail, code="sandbox_unavailable") from error
         child.wait_ready(self._stop_when_closed)
-        if not child.sealed:
-            log.warning(
-                "sandbox child: this kernel refuses the system call filter; only resource limits hold"
-            )
+        if not (child.sealed and child.hidden) and not self._warned:
+            self._warned = True
+            missing = [
+                name for name, held in ((_FILTER, child.sealed), (_LANDLOCK, child.hidden)) if not held
+            ]
+            log.warning("sandbox children: this kernel has no %s", ", and no ".join(missing))
         return child
 
     def _stop_when_closed(self) -> None:
@@ -228,7 +232,7 @@ class SandboxPool:
                 raise _error_of(reply)
             elif isinstance(reply, frames.Done) and reply.chunk_count == len(chunks):
                 child.usable = child.usable and not reply.retire
-                return Processed(chunks, reply.pages, reply.chunk_size_effective)
+                return Processed(chunks, reply.pages, reply.chunk_size_effective, reply.pages_without_text)
             else:
                 break
         raise ChildDied

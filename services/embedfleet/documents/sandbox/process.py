@@ -4,11 +4,12 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from pydantic import BaseModel, ValidationError
@@ -49,23 +50,31 @@ class SandboxChild:
     Attributes:
         files: files it was asked to read.
         usable: it may be asked again.
-        sealed: the kernel keeps it from network, writing and new processes.
+        sealed: the kernel keeps it from network, writing, signals and new processes.
+        hidden: the kernel keeps it from opening other files than the interpreter's.
 
     Raises:
         OSError: the process can't be started.
     """
 
     def __init__(self, config: frames.Config) -> None:
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        self._process = subprocess.Popen(  # noqa: S603 — our own module, no shell
-            [sys.executable, "-P", "-m", "embedfleet.documents.sandbox.child", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            env=environment | _FIXED_ENVIRONMENT,
-            start_new_session=True,
-        )
+        # A socket, not a pipe: it carries the descriptors of files too.
+        self._requests, its_end = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 — our own module, no shell
+                [sys.executable, "-P", "-m", "embedfleet.documents.sandbox.child", str(os.getpid())],
+                stdin=its_end.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                env=child_environment(os.environ),
+                start_new_session=True,
+            )
+        except OSError:
+            self._requests.close()
+            raise
+        finally:
+            its_end.close()
         self.pid = self._process.pid
         self._memory_bytes = config.memory_bytes
         self._buffer = bytearray()
@@ -74,6 +83,7 @@ class SandboxChild:
         self.files = 0
         self.usable = True
         self.sealed = False
+        self.hidden = False
         self._shot = False
         self._send(config)
 
@@ -89,16 +99,21 @@ class SandboxChild:
             raise self._unavailable("it ended before it was ready") from error
         if not isinstance(reply, frames.Ready):
             raise self._unavailable(reply.detail if isinstance(reply, frames.Failed) else "it made no sense")
-        self.sealed = reply.sealed
+        self.sealed, self.hidden = reply.sealed, reply.hidden
 
-    def ask(self, request: frames.Request, check: Callable[[], None]) -> None:
+    def ask(self, request: frames.Request, file: int, check: Callable[[], None]) -> None:
         """Hand it a file and wait until it has taken it.
+
+        Args:
+            request: what is to be done.
+            file: descriptor of the file, open for reading; stays the caller's.
+            check: as for `replies`.
 
         Raises:
             ChildDied: it is gone, or does not answer; the file was not opened.
         """
         self.files += 1
-        self._send(request)
+        self._send(request, file)
         try:
             reply = next(self.replies(TAKE_SECONDS, check))
         except DocumentProcessingError as error:
@@ -154,7 +169,8 @@ class SandboxChild:
         if number == signal.SIGXCPU:
             return timeout_error(None)
         if number == signal.SIGKILL and not self._shot:
-            # No file can do that to its reader: its own limits end it in other ways.
+            # Its own limits end it in other ways. Code that took it over may still bring this on (by a hard
+            # limit on its own CPU time): that buys the few tries that a task has, and no more.
             return FleetError(
                 "The reader was killed from outside, as when the pod is out of memory; it is tried again.",
                 code="sandbox_killed",
@@ -162,7 +178,7 @@ class SandboxChild:
         # The peak a process starts with is its parent's, so only a higher one tells something.
         own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if number in _ABORTS and self._peak_bytes > max(own_peak, _NEAR_LIMIT * self._memory_bytes):
-            return DocumentProcessingError(MEMORY_DETAIL, code="sandbox_memory")
+            return DocumentProcessingError(frames.MEMORY_DETAIL, code="sandbox_memory")
         how = signal.Signals(number).name if number else f"exit {code}"
         return DocumentProcessingError(
             f"Reading the file crashed the parser ({how}); open it in its own program and save it again.",
@@ -187,9 +203,9 @@ class SandboxChild:
             self.stop()
             self._reap(0)
         self.usable = False
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._requests.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def _exits_within(self, seconds: float) -> bool:
         with suppress(OSError):
@@ -219,11 +235,11 @@ class SandboxChild:
             raise ChildDied
         return self._process.stdout.fileno()
 
-    def _send(self, frame: BaseModel) -> None:
+    def _send(self, frame: BaseModel, *files: int) -> None:
         data = frames.pack(frame)
-        stdin = self._process.stdin
         try:
-            if stdin is None or stdin.closed or stdin.write(data) != len(data):
+            sent: int = socket.send_fds(self._requests, [data], files)
+            if sent != len(data):
                 raise ChildDied
         except OSError as error:
             raise ChildDied from error
@@ -258,9 +274,9 @@ class SandboxChild:
         )
 
 
-MEMORY_DETAIL = (
-    "Reading the file takes more memory than a file may have; split it, or raise FLEET_SANDBOX_MEMORY."
-)
+def child_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a child, of the worker's own: no key and no address."""
+    return {name: own[name] for name in _ENVIRONMENT if name in own} | _FIXED_ENVIRONMENT
 
 
 def timeout_error(seconds: float | None) -> DocumentProcessingError:

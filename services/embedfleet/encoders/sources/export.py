@@ -8,8 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import venv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from embedfleet.encoders.sources import Report
 INSTALL_SECONDS = 3600
 EXPORT_SECONDS = 900
 EXPORT_OPTIONS = ("--task=feature-extraction", "--library=transformers")
+STILL_SECONDS = 30.0
 LOG_TAIL = 5
 # The exporter has all it needs on disk: it asks no hub, and reports to nobody.
 QUIET = {
@@ -27,6 +29,8 @@ QUIET = {
     "ORT_DISABLE_TELEMETRY": "1",
     "PIP_NO_INPUT": "1",
 }
+
+Still = Callable[[float], None]
 
 
 class ThrowawayEnvironment:
@@ -50,8 +54,13 @@ class ThrowawayEnvironment:
                 code="model_export",
             ) from error
 
-    def run(self, arguments: Sequence[str], *, seconds: float) -> None:
+    def run(self, arguments: Sequence[str], *, seconds: float, still: Still = lambda waited: None) -> None:
         """Run one of the environment's programs, quietly.
+
+        Args:
+            arguments: the program and its arguments.
+            seconds: after which it is killed.
+            still: called every `STILL_SECONDS` with the seconds since it began.
 
         Raises:
             ConfigurationError: it failed or took longer; the detail has its last lines.
@@ -59,28 +68,47 @@ class ThrowawayEnvironment:
         command = [str(self._folder / "bin" / arguments[0]), *arguments[1:]]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         environment |= QUIET
+        process = subprocess.Popen(  # noqa: S603 — our own arguments, no shell
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         try:
-            subprocess.run(  # noqa: S603 — our own arguments, no shell
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=seconds,
-                check=True,
-            )
-        except subprocess.CalledProcessError as error:
-            tail = " | ".join(error.output.strip().splitlines()[-LOG_TAIL:])
-            raise ConfigurationError(
-                f"`{' '.join(arguments[:3])}` failed: {tail}", code="model_export"
-            ) from error
+            output = _output(process, seconds, still)
         except subprocess.TimeoutExpired as error:
             raise ConfigurationError(
                 f"`{' '.join(arguments[:3])}` took longer than {seconds:.0f} s; try again",
                 code="model_export",
             ) from error
+        if process.returncode:
+            tail = " | ".join(output.strip().splitlines()[-LOG_TAIL:])
+            raise ConfigurationError(f"`{' '.join(arguments[:3])}` failed: {tail}", code="model_export")
+
+
+def _output(process: "subprocess.Popen[str]", seconds: float, still: Still) -> str:
+    """Return what a program printed until its end; it is dead when this returns or raises.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer.
+    """
+    began = time.monotonic()
+    with process:
+        try:
+            while True:
+                left = seconds - (time.monotonic() - began)
+                try:
+                    return process.communicate(timeout=max(0.0, min(STILL_SECONDS, left)))[0]
+                except subprocess.TimeoutExpired:
+                    if left <= STILL_SECONDS:
+                        raise
+                    still(time.monotonic() - began)
+        except BaseException:
+            process.kill()
+            raise
 
 
 def export_requirements() -> list[str]:
@@ -110,12 +138,17 @@ def export_onnx(checkpoint: Path, graph: Path, environment: ThrowawayEnvironment
         f"installing the exporter into a throwaway environment: {', '.join(requirements)} "
         "(a CUDA build of torch, the default on Linux, is a download of several GB)"
     )
-    environment.run(["pip", "install", "--quiet", *requirements], seconds=INSTALL_SECONDS)
+    environment.run(
+        ["pip", "install", "--quiet", *requirements],
+        seconds=INSTALL_SECONDS,
+        still=lambda waited: report(f"still installing, {waited:.0f} s"),
+    )
     report("exporting the checkpoint to ONNX")
     output = graph.parent / "exported"
     environment.run(
         ["optimum-cli", "export", "onnx", f"--model={checkpoint}", *EXPORT_OPTIONS, str(output)],
         seconds=EXPORT_SECONDS,
+        still=lambda waited: report(f"still exporting, {waited:.0f} s"),
     )
     (output / "model.onnx").replace(graph)
     shutil.rmtree(output)

@@ -6,16 +6,15 @@ Nothing is fetched, no entity is resolved, a document type declaration is refuse
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lxml import etree
 
 from embedfleet.contracts.errors import DocumentProcessingError
 from embedfleet.documents.parsers.block import Block, CharacterBudget, Limits, Parsed, Progress, corrupt
-from embedfleet.documents.parsers.docx_package import Package
-from embedfleet.documents.parsers.docx_styles import StyleReader
-from embedfleet.documents.parsers.docx_text import TextReader
+from embedfleet.documents.parsers.docx.package import Package
+from embedfleet.documents.parsers.docx.styles import StyleReader
+from embedfleet.documents.parsers.docx.text import TextReader
 
 _MAIN = "word/document.xml"
 _MAIN_TYPE = "wordprocessingml"
@@ -47,9 +46,9 @@ class _ContentTypes:
             self.types[attributes.get("PartName", "").lstrip("/").lower()] = attributes.get("ContentType", "")
 
 
-def parse(path: Path, limits: Limits, progress: Progress) -> Parsed:
+def parse(file: BinaryIO, limits: Limits, progress: Progress) -> Parsed:
     """Read a DOCX; see `Parser`."""
-    with Package(path, limits) as package:
+    with Package(file, limits) as package:
         main = _main_part(package)
         relations = _relations_of(package, main)
         styles = StyleReader()

@@ -9,21 +9,30 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from embedfleet.cli.ingestion import Outcome, Seen
+from embedfleet.cli.ingest.ingestion import UNCHANGED, Outcome, Seen
+from embedfleet.cli.ingest.sources import Source
 from embedfleet.cli.output import emit, plain
-from embedfleet.cli.sources import Source
 
 
 class Lines:
-    """One JSON line an event."""
+    """One JSON line an event.
+
+    Args:
+        verbose: print uploads and steps, too, not only how each file ended.
+    """
+
+    def __init__(self, verbose: bool) -> None:
+        self._verbose = verbose
 
     def uploading(self, source: Source) -> None:
         """Print that an upload begins."""
-        emit({"event": "uploading", "file": source.label, "document_key": source.key})
+        if self._verbose:
+            emit({"event": "uploading", "file": source.label, "document_key": source.key})
 
     def progressed(self, source: Source, seen: Seen) -> None:
         """Print where a document is."""
-        emit({"event": "progress", "file": source.label, **asdict(seen)})
+        if self._verbose:
+            emit({"event": "progress", "file": source.label, **asdict(seen)})
 
     def finished(self, source: Source, outcome: Outcome) -> None:
         """Print how a file ended."""
@@ -73,9 +82,7 @@ class Bars:
         self._progress.remove_task(self._bars.pop(source.key))
         self._ended += 1
         self._progress.update(self._all, completed=self._ended, count=f"{self._ended}/{self._files}")
-        mark = "✓" if outcome.is_ready else "✗"
-        what = f"{outcome.chunks} chunks" if outcome.is_ready else outcome.state
-        self._progress.console.print(f"{mark} {plain(source.key)}  {what}  {outcome.seconds:.1f} s")
+        self._progress.console.print(_line(source, outcome))
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -85,6 +92,14 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+def _line(source: Source, outcome: Outcome) -> str:
+    """Return how a file ended; `=` marks what was ready before."""
+    mark = "✗" if not outcome.is_ready else "=" if outcome.note == UNCHANGED else "✓"
+    what = f"{outcome.chunks} chunks" if outcome.is_ready else outcome.state
+    note = f"  ({outcome.note})" if outcome.note else ""
+    return f"{mark} {plain(source.key)}  {what}  {outcome.seconds:.1f} s{note}"
 
 
 def failures(outcomes: Sequence[Outcome]) -> Table:

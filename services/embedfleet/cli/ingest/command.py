@@ -9,10 +9,10 @@ import typer
 from pydantic import ValidationError
 
 from embedfleet.cli.client import connect
-from embedfleet.cli.ingestion import Ingestion, Outcome, upload_form
+from embedfleet.cli.ingest.ingestion import UNCHANGED, Ingestion, Outcome, upload_form
+from embedfleet.cli.ingest.reporters import Bars, Lines, failures
+from embedfleet.cli.ingest.sources import Selection, select
 from embedfleet.cli.output import emit, on_terminal, plain, stderr, stdout
-from embedfleet.cli.reporters import Bars, Lines, failures
-from embedfleet.cli.sources import Selection, select
 from embedfleet.contracts.documents import COLLECTION_PATTERN, ChunkerType, ChunkOptions
 from embedfleet.contracts.errors import InvalidRequest
 
@@ -30,6 +30,7 @@ def ingest(
     chunker: Annotated[ChunkerType | None, typer.Option(help="How documents are cut.")] = None,
     metadata: Annotated[str | None, typer.Option(help="JSON object kept with every document.")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for a document.")] = 3600,
+    verbose: Annotated[bool, typer.Option("--verbose", help="In a pipe: uploads and steps, too.")] = False,
 ) -> None:
     """Upload files and folders (.pdf .docx .txt .md) and wait until search finds them.
 
@@ -46,7 +47,7 @@ def ingest(
     with connect(url) as client:
         client.text("/livez")
     began = time.monotonic()
-    reporter = Bars(stdout(), len(selection.sources)) if on_terminal() else Lines()
+    reporter = Bars(stdout(), len(selection.sources)) if on_terminal() else Lines(verbose)
     try:
         with connect(url) as client, reporter:
             outcomes = Ingestion(client, form, timeout, reporter).run(selection.sources)
@@ -90,13 +91,15 @@ def _conclude(outcomes: list[Outcome], skipped: int, seconds: float) -> None:
     """Print the sum and the failures; end with exit code 1 if there are any."""
     failed = [outcome for outcome in outcomes if not outcome.is_ready]
     ready, chunks = len(outcomes) - len(failed), sum(outcome.chunks for outcome in outcomes)
+    unchanged = sum(outcome.is_ready and outcome.note == UNCHANGED for outcome in outcomes)
     if on_terminal():
+        same = f" ({unchanged} of them unchanged)" if unchanged else ""
         stdout().print(
-            f"{ready} ready, {len(failed)} failed, {skipped} skipped; {chunks} chunks, {seconds:.1f} s"
+            f"{ready} ready{same}, {len(failed)} failed, {skipped} skipped; {chunks} chunks, {seconds:.1f} s"
         )
     else:
-        sums = {"ready": ready, "failed": len(failed), "skipped": skipped, "chunks": chunks}
-        emit({"event": "summary", **sums, "seconds": round(seconds, 3)})
+        sums = {"ready": ready, "unchanged": unchanged, "failed": len(failed), "skipped": skipped}
+        emit({"event": "summary", **sums, "chunks": chunks, "seconds": round(seconds, 3)})
     if failed:
         stderr().print(failures(failed))
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedfleet.documents.parsers.block import Block, CharacterBudget
-from embedfleet.documents.parsers.docx_styles import outline_level, value_of
+from embedfleet.documents.parsers.docx.styles import outline_level, value_of
 
 _SKIPPED = frozenset({"del", "moveFrom", "rt", "pPrChange", "rPrChange", "tblPrChange"})
 _MARKS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}

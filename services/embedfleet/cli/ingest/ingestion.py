@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from embedfleet.cli.client import PREFIX, Client
-from embedfleet.cli.sources import Source
+from embedfleet.cli.ingest.sources import Source
 from embedfleet.contracts.errors import FleetError, Gone, NotFound, Unauthorized
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 
 UPLOADS_AT_ONCE = 4
 # Enough for workers to batch across documents; few enough to see a mistake before all is uploaded.
 IN_FLIGHT = 64
+UNCHANGED, REPLACES = "nothing to do", "replaces an older version"
 FAST_POLL_SECONDS, SLOW_POLL_SECONDS, FAST_FOR_SECONDS = 0.25, 1.0, 10.0
 
 
@@ -26,6 +27,7 @@ class Outcome:
         state: a terminal document state, or REFUSED (never accepted), TIMEOUT (the fleet goes on with it).
         chunks: chunks that search can find.
         seconds: since its upload began.
+        note: what the API said of an upload that isn't a new document: UNCHANGED or REPLACES, else "".
         error: code and detail; None when READY.
     """
 
@@ -34,6 +36,7 @@ class Outcome:
     state: str
     chunks: int
     seconds: float
+    note: str = ""
     error: dict[str, Any] | None = None
 
     @property
@@ -85,6 +88,7 @@ class _Flight:
     accepted: float
     task_id: str
     document_id: str
+    note: str
     poll_at: float = 0.0
     seen: Seen = Seen()
 
@@ -166,7 +170,8 @@ class Ingestion:
                 detail = "the API's answer has no task_id or document_id: is --url right?"
                 self._end(source, None, began, "REFUSED", error={"code": "not_embedfleet", "detail": detail})
             else:
-                self._flights.append(_Flight(source, began, time.monotonic(), task_id, document_id))
+                note = note_of(answer)
+                self._flights.append(_Flight(source, began, time.monotonic(), task_id, document_id, note))
 
     def _poll(self, flight: _Flight) -> None:
         """Ask for a document once."""
@@ -221,7 +226,7 @@ class Ingestion:
         self, flight: _Flight, state: str, chunks: int = 0, error: dict[str, Any] | None = None
     ) -> None:
         self._flights.remove(flight)
-        self._end(flight.source, flight.document_id, flight.began, state, chunks, error)
+        self._end(flight.source, flight.document_id, flight.began, state, chunks, error, flight.note)
 
     def _end(
         self,
@@ -231,10 +236,19 @@ class Ingestion:
         state: str,
         chunks: int = 0,
         error: dict[str, Any] | None = None,
+        note: str = "",
     ) -> None:
-        outcome = Outcome(source.label, document_id, state, chunks, time.monotonic() - began, error)
+        outcome = Outcome(source.label, document_id, state, chunks, time.monotonic() - began, note, error)
         self._outcomes.append(outcome)
         self.reporter.finished(source, outcome)
+
+
+def note_of(answer: dict[str, Any]) -> str:
+    """Return what an accepted upload is besides a new document, as far as the API's message says so."""
+    message = str(answer.get("message", ""))
+    if message.endswith("nothing to do"):
+        return UNCHANGED
+    return REPLACES if " as generation " in message else ""
 
 
 def progress_of(document: dict[str, Any]) -> tuple[int, int | None]:

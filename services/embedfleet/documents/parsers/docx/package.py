@@ -9,7 +9,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO, Self
 
@@ -17,6 +16,8 @@ from embedfleet.documents.parsers.block import Limits, corrupt, limit_exceeded, 
 
 _END = struct.Struct("<4s4H2LH")  # end of central directory record, APPNOTE.TXT 4.3.16
 _END_MAGIC = b"PK\x05\x06"
+_LOCATOR_64_MAGIC = b"PK\x06\x07"  # zip64 end of central directory locator, 4.3.15
+_LOCATOR_64_BYTES = 20
 _MAX_COMMENT = 65_535
 _DIRECTORY_BYTES_PER_ENTRY = 1_024
 _RATIO_MATTERS_ABOVE = 1_000_000
@@ -27,27 +28,21 @@ class Package:
     """A DOCX's ZIP, open.
 
     Args:
-        path: the file.
+        file: open for reading; stays open.
         limits: bounds on entries and inflated sizes.
 
     Raises:
         DocumentProcessingError: `corrupt` or `limit_exceeded`.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, file: BinaryIO, limits: Limits) -> None:
         self._limits = limits
         self._inflated = 0
-        # Ours to close: ZipFile keeps its file open as long as someone still holds an entry.
-        self._file = path.open("rb")
-        try:
-            _check_directory_size(self._file, limits)
-            self._zip = _open_zip(self._file)
-            self._infos = self._zip.infolist()
-            self.names = {_key(info.filename): info for info in self._infos}
-            self._check_declared()
-        except BaseException:
-            self._file.close()
-            raise
+        _check_directory_size(file, limits)
+        self._zip = _open_zip(file)
+        self._infos = self._zip.infolist()
+        self.names = {_key(info.filename): info for info in self._infos}
+        self._check_declared()
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +51,6 @@ class Package:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._zip.close()
-        self._file.close()
 
     def __contains__(self, name: str) -> bool:
         return _key(name) in self.names
@@ -121,6 +115,11 @@ def _check_directory_size(file: BinaryIO, limits: Limits) -> None:
     at = tail.rfind(_END_MAGIC)
     if at < 0 or len(tail) - at < _END.size:
         raise corrupt("its ZIP directory is missing, the file may be cut off")
+    before = max(0, size - len(tail) + at - _LOCATOR_64_BYTES)
+    file.seek(before)
+    if file.read(len(_LOCATOR_64_MAGIC)) == _LOCATOR_64_MAGIC:
+        # Its 64-bit sizes stand elsewhere and would overrule those checked here; no document needs them.
+        raise limit_exceeded("a ZIP directory of the 64-bit kind")
     _, _, _, _, entries, directory_bytes, _, _ = _END.unpack_from(tail, at)
     if entries > limits.entries or directory_bytes > limits.entries * _DIRECTORY_BYTES_PER_ENTRY:
         raise limit_exceeded(f"more than {limits.entries:,} entries")

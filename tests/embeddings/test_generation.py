@@ -1,0 +1,229 @@
+"""However a document is edited, and wherever its worker dies: it ends with exactly its own points."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+from documents_in_store import DIM, KnownEncoder, StoredDocument, chunks_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from embedfleet.contracts.errors import DependencyDown, VectorStoreError
+from embedfleet.embeddings import generation
+from embedfleet.embeddings.engine import Lane
+from embedfleet.embeddings.generation import Counts
+from embedfleet.runtime.runs import Run
+from embedfleet.runtime.settings import VectorSettings
+from embedfleet.vectors import VectorStore
+
+TEXTS = [f"sentence {n}" for n in range(60)]
+
+
+@pytest.fixture(scope="module")
+def store(qdrant_url: str) -> Iterator[VectorStore]:
+    store = VectorStore(VectorSettings(url=qdrant_url))
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def encoder() -> KnownEncoder:
+    return KnownEncoder()
+
+
+@pytest.fixture(scope="module")
+def lane(encoder: KnownEncoder) -> Iterator[Lane]:
+    lane = Lane(encoder, max_batch_tokens=512, pad_id=0)
+    yield lane
+    lane.close()
+
+
+@pytest.fixture
+def document(store: VectorStore, lane: Lane) -> StoredDocument:
+    return StoredDocument(store, lane)
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "SLICE_CHUNKS", 3)
+    monkeypatch.setattr(generation, "REUSED_CHUNKS", 4)
+
+
+def test_a_sentence_changed_in_the_middle_is_all_that_is_embedded(
+    document: StoredDocument, encoder: KnownEncoder
+) -> None:
+    assert document.upload(TEXTS) == Counts(embedded=60, reused=0, skipped=0)
+    before = encoder.rows
+    changed = [*TEXTS[:30], "another sentence", *TEXTS[31:]]
+    assert document.upload(changed) == Counts(embedded=1, reused=59, skipped=0)
+    assert encoder.rows == before + 1
+    document.assert_holds(changed)
+    assert document.upload([*changed[5:], *changed[:5]]) == Counts(embedded=0, reused=60, skipped=0)
+    assert document.upload(["sentence 7"]) == Counts(embedded=0, reused=1, skipped=0)
+    document.assert_holds(["sentence 7"])
+
+
+def test_a_text_that_is_repeated_serves_all_its_copies(document: StoredDocument) -> None:
+    document.upload(["same", "same", "other"])
+    assert document.upload(["same"] * 5 + ["new", "new"]) == Counts(embedded=2, reused=5, skipped=0)
+    document.assert_holds(["same"] * 5 + ["new", "new"])
+
+
+def test_a_first_upload_asks_the_store_nothing_more(document: StoredDocument) -> None:
+    calls: list[int] = []
+
+    def count(run: Run, call: Callable[[], object]) -> None:
+        calls.append(1)
+        call()
+
+    document.hold = count
+    document.upload(TEXTS[:10])
+    assert len(calls) == 2  # ensure_collection, upsert
+    calls.clear()
+    document.upload(TEXTS[:10])
+    assert len(calls) == 3  # and the look-up
+
+
+def test_another_precision_reuses_nothing(document: StoredDocument, encoder: KnownEncoder) -> None:
+    document.upload(TEXTS[:5])
+    encoder.precision = "bf16"
+    try:
+        assert document.upload(TEXTS[:5]) == Counts(embedded=5, reused=0, skipped=0)
+    finally:
+        encoder.precision = "fp32"
+    document.assert_holds(TEXTS[:5], precision="bf16")
+
+
+def test_a_generation_that_is_not_live_is_not_read(document: StoredDocument) -> None:
+    document.upload(TEXTS[:5])
+    document.begin()
+    document.write(chunks_of(TEXTS[5:10]))
+    assert document.upload(TEXTS[5:10]) == Counts(embedded=5, reused=0, skipped=0)
+    document.assert_holds(TEXTS[5:10])
+
+
+def test_a_live_generation_that_has_vanished_is_embedded_again(document: StoredDocument) -> None:
+    document.upload(TEXTS[:5])
+    document.store.delete_generations(document.name, document.id)
+    assert document.upload(TEXTS[:5]) == Counts(embedded=5, reused=0, skipped=0)
+    document.store._client.delete_collection(document.name)
+    assert document.upload(TEXTS[:4]) == Counts(embedded=4, reused=0, skipped=0)
+    document.assert_holds(TEXTS[:4])
+
+
+def test_vectors_of_another_length_are_not_reused(
+    document: StoredDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document.upload(TEXTS[:5])
+    found = document.store.vectors_by_hash
+
+    def cut(*question: str) -> dict[str, np.ndarray]:
+        return {each: vector[: DIM - n % 2] for n, (each, vector) in enumerate(found(*question).items())}
+
+    monkeypatch.setattr(document.store, "vectors_by_hash", cut)
+    assert document.upload(TEXTS[:5]) == Counts(embedded=2, reused=3, skipped=0)
+    document.assert_holds(TEXTS[:5])
+
+
+def test_a_store_that_refuses_the_question_costs_only_time(
+    document: StoredDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise VectorStoreError('Index required but not found for "text_hash"')
+
+    document.upload(TEXTS[:5])
+    monkeypatch.setattr(document.store, "vectors_by_hash", refuse)
+    assert document.upload(TEXTS[:5]) == Counts(embedded=5, reused=0, skipped=0)
+    document.assert_holds(TEXTS[:5])
+
+
+def test_a_store_that_is_down_is_waited_for(
+    document: StoredDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, tries = document.store.vectors_by_hash, iter([DependencyDown("Qdrant", "q", "down")] * 2)
+
+    def down(*question: str) -> dict[str, np.ndarray]:
+        for error in tries:
+            raise error
+        return found(*question)
+
+    def hold(run: Run, call: Callable[[], object]) -> None:
+        for _ in range(3):
+            try:
+                call()
+                return
+            except DependencyDown:
+                pass
+        raise AssertionError("it was down for longer")
+
+    document.upload(TEXTS[:5])
+    monkeypatch.setattr(document.store, "vectors_by_hash", down)
+    with pytest.raises(DependencyDown):
+        document.upload(TEXTS[:5])
+    document.hold, tries = hold, iter([DependencyDown("Qdrant", "q", "down")] * 2)
+    assert document.upload(TEXTS[:5]) == Counts(embedded=0, reused=5, skipped=0)
+
+
+@some.composite
+def edits(draw: some.DrawFn) -> list[tuple[str, int, int]]:
+    """Draw inserts, deletes, changes and moves, as (kind, place, text or goal)."""
+    kinds = some.sampled_from(["insert", "insert", "delete", "change", "move", "repeat"])
+    places = some.integers(0, 200)
+    return draw(some.lists(some.tuples(kinds, places, places), max_size=12))
+
+
+def edited(texts: Sequence[str], steps: list[tuple[str, int, int]]) -> list[str]:
+    texts = list(texts)
+    for kind, place, other in steps:
+        if kind == "insert" or not texts:
+            texts.insert(place % (len(texts) + 1), f"text {other}")
+            continue
+        at = place % len(texts)
+        if kind == "change":
+            texts[at] = f"changed {other}"
+        elif kind == "repeat":
+            texts.append(texts[at])
+        else:
+            text = texts.pop(at)
+            if kind == "move":
+                texts.insert(other % (len(texts) + 1), text)
+    return texts
+
+
+@some.composite
+def uploads(draw: some.DrawFn) -> list[tuple[list[tuple[str, int, int]], int, int, bool]]:
+    """Draw generations: edits, chunks a part, the call that a worker dies at, whether it is revoked."""
+    one = some.tuples(edits(), some.integers(4, 12), some.integers(0, 9), some.booleans())
+    return draw(some.lists(one, min_size=1, max_size=5))
+
+
+@pytest.mark.usefixtures("small_slices")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=some.integers(0, 20), story=uploads())
+def test_a_document_ends_with_exactly_its_current_chunks(
+    store: VectorStore,
+    lane: Lane,
+    first: int,
+    story: list[tuple[list[tuple[str, int, int]], int, int, bool]],
+) -> None:
+    document = StoredDocument(store, lane, collection="edited")  # a new one each would take most of the time
+    live = TEXTS[:first]
+    document.upload(live)
+    for steps, size, calls, is_revoked in story:
+        texts = edited(live, steps)
+        document.begin()
+        for at in range(0, len(texts), size):
+            part = chunks_of(texts[at : at + size], first=at)
+            has_died = document.write_until_stopped(part, calls)
+            again = document.write(part, fence=2)
+            known = [chunk.text in live for chunk in part]
+            assert again.embedded + again.reused + again.skipped == len(part)
+            assert again.embedded <= known.count(False)
+            assert again.reused <= known.count(True)
+            assert has_died or again.skipped == len(part)
+        if is_revoked:
+            document.abandon()
+        else:
+            document.flip()
+            live = texts
+        document.assert_holds(live)

@@ -1,0 +1,182 @@
+"""Random interleavings of all edges: no illegal state, no effect twice, no index out of step."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.jobs import GenerateEmbeddings, Job, ProcessDocument
+from embedfleet.contracts.states import (
+    TERMINAL_TASK_STATES,
+    DocumentState,
+    TaskState,
+)
+from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.records import Claim, Part, Pulse
+from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.settings import LedgerSettings
+from tests.runtime.uploads import upload
+
+KEYS = ("a.txt", "b.txt")
+
+
+class Edges(RuleBasedStateMachine):
+    """Actors that claim, beat, end, die, revoke and upload in any order; messages are lost or doubled."""
+
+    url: str
+
+    jobs = Bundle("jobs")
+    claims = Bundle("claims")
+
+    @initialize()
+    def start(self) -> None:
+        self.redis: Any = connect(self.url)
+        self.redis.flushall()
+        self.ledger = Ledger(self.redis, LedgerSettings(lease_seconds=600, retry_delays="0.001,0.001"))
+        self.uploads = 0
+        self.tasks: dict[str, TaskState] = {}
+        self.ended: set[tuple[str, int]] = set()
+        self.live: dict[str, int] = {}
+
+    @rule(target=jobs, key=st.sampled_from(KEYS), content=st.sampled_from("xyz"))
+    def accept(self, key: str, content: str) -> Any:
+        self.uploads += 1
+        acceptance = self.ledger.accept(upload(f"t{self.uploads}", key=key, content=content))
+        assert acceptance.unchanged == (acceptance.publish == [])
+        return multiple(*acceptance.publish)
+
+    @rule(target=claims, job=jobs, owner=st.integers(0, 3))
+    def claim(self, job: Job, owner: int) -> Any:
+        claimed = self.ledger.claim(job, f"{job.task_id}-{owner}")
+        return claimed if isinstance(claimed, Claim) else multiple()
+
+    @rule(held=claims, done=st.integers(0, 2))
+    def beat(self, held: Claim, done: int) -> None:
+        pulse = Pulse(held.task.id, held.fence, "work", done, 2)
+        lost = self.ledger.beat(held.task.job.queue, "w", [pulse])
+        row = self.ledger.task("default", held.task.id)
+        assert row
+        assert bool(lost) == (row.state is not TaskState.STARTED or row.fence != held.fence)
+
+    @rule(target=jobs, held=claims, parts=st.integers(1, 3))
+    def end_document_task(self, held: Claim, parts: int) -> Any:
+        if held.task.job is not ProcessDocument:
+            return multiple()
+        pieces = [Part(f"{held.task.id}-{number}", number, 2, "f") for number in range(parts)]
+        jobs = self.ledger.chunked(held, pieces, {})
+        return multiple(*self.once(held, jobs, jobs or []))
+
+    @rule(held=claims)
+    def end_embedding_task(self, held: Claim) -> None:
+        if held.task.job is GenerateEmbeddings:
+            self.once(held, self.ledger.embedded(held, {}), [])
+
+    @rule(target=jobs, held=claims)
+    def hand_back(self, held: Claim) -> Any:
+        return multiple(*self.ledger.hand_back(held))
+
+    @rule(held=claims, retryable=st.booleans())
+    def fail(self, held: Claim, retryable: bool) -> None:
+        self.ledger.fail(held, EmbeddingError("no"), retryable=retryable)
+
+    @rule(held=claims)
+    def die(self, held: Claim) -> None:
+        row = self.ledger.task("default", held.task.id)
+        if row and row.state is TaskState.STARTED:
+            self.redis.hset(f"task:{row.id}", "lease_until", 1)
+            self.redis.zadd(f"leases:{row.job.queue}", {row.id: 1})
+
+    @rule(target=jobs)
+    def scan(self) -> Any:
+        self.ledger.scan()
+        self.redis.delete("grace")
+        for task_id in self.redis.zrange("due", 0, -1):
+            self.redis.zadd("due", {task_id: 1})
+        return multiple(*self.ledger.scan()[0])
+
+    @rule(target=jobs, job=jobs, parts=st.integers(1, 2))
+    def run_through(self, job: Job, parts: int) -> Any:
+        claimed = self.ledger.claim(job, "diligent")
+        if not isinstance(claimed, Claim):
+            return multiple()
+        if isinstance(job, GenerateEmbeddings):
+            self.end_embedding_task(claimed)
+            return multiple()
+        return self.end_document_task(claimed, parts)
+
+    @rule(target=claims, held=claims)
+    def is_overtaken(self, held: Claim) -> Any:
+        self.die(held)
+        claimed = self.ledger.claim(held.task.job(task_id=held.task.id), "successor")
+        return claimed if isinstance(claimed, Claim) else multiple()
+
+    @rule(job=jobs)
+    def revoke(self, job: Job) -> None:
+        self.ledger.revoke("default", job.task_id)
+
+    @rule(job=consumes(jobs))
+    def lose_a_message(self, job: Job) -> None:
+        pass
+
+    @invariant()
+    def tasks_move_along_their_edges(self) -> None:
+        rows, _ = self.ledger.tasks("default", list(TaskState), 1000)
+        for row in rows:
+            before = self.tasks.get(row.id, TaskState.PENDING)
+            assert row.state == before or before not in TERMINAL_TASK_STATES, (row.id, before, row.state)
+            self.tasks[row.id] = row.state
+        assert set(self.tasks) == {row.id for row in rows}
+
+    @invariant()
+    def indexes_are_in_step(self) -> None:
+        rows = {key.removeprefix("task:"): self.redis.hgetall(key) for key in self.redis.keys("task:*")}
+        for state in TaskState:
+            members = set(self.redis.zrange(f"index:tasks:default:{state}", 0, -1))
+            assert members == {key for key, row in rows.items() if row["state"] == state}
+        unfinished = {key for key, row in rows.items() if row["state"] not in TERMINAL_TASK_STATES}
+        assert set(self.redis.zrange("due", 0, -1)) == unfinished
+        leases = self.redis.zrange("leases:documents", 0, -1) + self.redis.zrange("leases:embeddings", 0, -1)
+        assert set(leases) == {key for key, row in rows.items() if row["state"] == TaskState.STARTED}
+
+    @invariant()
+    def documents_are_whole(self) -> None:
+        tasks = {row.id: row.state for row in self.ledger.tasks("default", list(TaskState), 1000)[0]}
+        for document in self.ledger.documents("default", None, 100)[0]:
+            assert 0 <= document.chunks_done <= (document.chunk_count or 0)
+            before = self.live.get(document.id, 0)
+            assert before <= document.live_generation <= document.generation
+            self.live[document.id] = document.live_generation
+            if document.state is DocumentState.READY:
+                assert document.live_generation == document.generation
+                assert document.chunks_done == document.chunk_count
+                parts = [state for key, state in tasks.items() if key.startswith(f"{document.task_id}-")]
+                assert parts
+                assert set(parts) == {TaskState.SUCCESS}
+            elif document.state in (DocumentState.FAILED, DocumentState.REVOKED):
+                mine = [s for key, s in tasks.items() if key.split("-")[0] == document.task_id]
+                assert set(mine) <= TERMINAL_TASK_STATES
+
+    def once(self, held: Claim, answer: Any, publish: list[Job]) -> list[Job]:
+        """Check that a task is ended by one fence only."""
+        if answer is not None and (held.task.id, held.fence) not in self.ended:
+            assert held.task.id not in {task_id for task_id, _ in self.ended}
+            self.ended.add((held.task.id, held.fence))
+        return publish
+
+    def teardown(self) -> None:
+        if hasattr(self, "redis"):
+            self.redis.close()
+
+
+@pytest.mark.slow
+def test_no_interleaving_breaks_the_ledger(redis_server: RedisServer) -> None:
+    Edges.url = redis_server.url
+    case = Edges.TestCase
+    case.settings = settings(
+        max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    case().runTest()
