@@ -15,6 +15,7 @@ chunk files are gone                  the same
 
 What ended FAILED or REVOKED loses its manifest first: it must not run again after a loss of Redis.
 What turned READY is settled some seconds later: by then Redis has it on disk, too.
+What was deleted has its own steps: `deletions`.
 """
 
 import logging
@@ -29,6 +30,7 @@ from embedfleet.contracts.documents import Document, qdrant_collection
 from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
+from embedfleet.deletions import Deletions
 from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
@@ -60,6 +62,7 @@ class Janitor:
     ) -> None:
         self._ledger, self._blobs, self._store, self._publish = ledger, blobs, store, publish
         self._intake = Intake(ledger, blobs, publish)
+        self._deletions = Deletions(ledger, blobs, store)
         self._interval = settings.scan_seconds
         self._name = process_name()
         self._swept_at = 0.0
@@ -81,10 +84,15 @@ class Janitor:
         Raises:
             DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round goes on.
         """
-        self._rebuild()
+        is_rebuilt = self._ledger.is_rebuilt()
+        if not is_rebuilt:
+            self._rebuild()
         self._wake()
-        self._take_up_pending()
+        are_all_taken_up = self._take_up_pending()
+        if not is_rebuilt and are_all_taken_up:
+            self._ledger.rebuilt()
         self._each(self.settle, filter(_is_due, self._ledger.unsettled(SETTLE_LIMIT)))
+        self._deletions.round()
         if time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             self._sweep()
@@ -102,7 +110,9 @@ class Janitor:
             if generation.isdecimal() and int(generation) <= document.generation:
                 self._blobs.delete_folder(f"{folder}/{generation}")
         self._blobs.delete(pending_key(document.task_id))
-        self._ledger.settled(document)
+        if not self._ledger.settled(document):
+            # Deleted since it was read, perhaps to the end: what was written above must not bring it back.
+            self._deletions.remove_record(document.tenant, document.id, document.generation)
 
     def _turn(self) -> None:
         while not self._stopping.is_set():
@@ -135,20 +145,21 @@ class Janitor:
             self._publish(jobs)
 
     def _rebuild(self) -> None:
-        """Put back the records of all READY documents into a Redis that has lost them."""
-        if not self._ledger.is_rebuilt():
-            self._each(self._restore, list(self._blobs.keys("documents")))
-            self._ledger.rebuilt()
+        """Put back the records of all READY documents that are not deleted into a Redis that lost them."""
+        self._deletions.rebuild()
+        self._each(self._restore, list(self._blobs.keys("documents")))
 
     def _restore(self, key: str) -> None:
         self._ledger.restore(Document.model_validate_json(self._blobs.get(key)))
 
-    def _take_up_pending(self) -> None:
-        """Find manifests whose upload isn't in the ledger, the oldest first."""
+    def _take_up_pending(self) -> bool:
+        """Find manifests whose upload isn't in the ledger, the oldest first; False when some must wait."""
         keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
-        manifests = [self._manifest(key) for key in unknown if self._blobs.age(key) >= PENDING_GRACE_SECONDS]
+        due = [key for key in unknown if self._blobs.age(key) >= PENDING_GRACE_SECONDS]
+        manifests = [self._manifest(key) for key in due]
         self._each(self._take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
+        return len(due) == len(unknown)
 
     def _manifest(self, key: str) -> Document | None:
         try:
@@ -166,6 +177,8 @@ class Janitor:
             self.settle(record)
         elif record and record.uploaded_at > manifest.uploaded_at:
             self._intake.discard(manifest)  # a newer upload took its place
+        elif self._deletions.covers(manifest):
+            self._intake.discard(manifest)
         else:
             _log.info("re-driven", extra={"task_id": manifest.task_id, "document_id": manifest.id})
             # Redis may have lost generations whose points are there: their numbers come again.

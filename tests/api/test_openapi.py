@@ -22,6 +22,7 @@ def test_every_route_describes_its_errors_as_problems() -> None:
         "/api/v1/documents/upload",
         "/api/v1/documents/",
         "/api/v1/documents/{document_id}",
+        "/api/v1/collections/{name}",
         "/api/v1/tasks/",
         "/api/v1/tasks/{task_id}",
         "/api/v1/tasks/{task_id}/revoke",

@@ -44,6 +44,7 @@ class Stub:
         self.keys: set[str] = set()
         self.searches: list[dict[str, Any]] = []
         self.hits: list[dict[str, Any]] = []
+        self.deleted: list[str] = []
         self.most_at_once = 0
         self.at_once = 0
 
@@ -82,6 +83,13 @@ def create(stub: Stub) -> FastAPI:
     app = FastAPI()
     add_uploads(app, stub)
     add_tasks(app, stub)
+
+    @app.delete("/api/v1/{kind}/{name}")
+    def delete(kind: str, name: str) -> Any:
+        if name == "absent":
+            return problem(404, "not_found", "none")
+        stub.deleted.append(f"{kind}/{name}")
+        return JSONResponse({"message": f"gone: {name}"}, 202)
 
     @app.get("/livez")
     @app.get("/readyz")

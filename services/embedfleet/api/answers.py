@@ -115,6 +115,21 @@ class RevokeAnswer(BaseModel):
     message: str
 
 
+class DeleteAnswer(BaseModel):
+    """A document is deleted: search shows nothing of it; its points and files are being removed."""
+
+    document_id: str
+    message: str
+
+
+class CollectionDeleteAnswer(BaseModel):
+    """A collection's documents are deleted: search shows nothing of them; the rest is being removed."""
+
+    collection: str
+    documents: int = Field(description="Documents that this request deleted.")
+    message: str
+
+
 class DocumentAnswer(BaseModel):
     """A document's newest generation; search shows `live_generation` (0: none yet)."""
 

@@ -28,6 +28,7 @@ from embedfleet.runtime.settings import (
     VectorSettings,
     load,
 )
+from embedfleet.runtime.tombstones import Deletion
 from embedfleet.vectors import VectorStore
 
 REDIS_SECONDS = 1.0
@@ -54,6 +55,7 @@ class Services:
     ledger: Ledger
     blobs: Blobs
     intake: Intake
+    deletion: Deletion
     store: VectorStore
     encoder: QueryEncoder
     janitor: Janitor
@@ -81,6 +83,7 @@ class Services:
             ledger=ledger,
             blobs=blobs,
             intake=Intake(ledger, blobs, broker.publish),
+            deletion=Deletion(ledger, blobs),
             store=VectorStore(vectors.model_copy(update={"timeout": min(vectors.timeout, QDRANT_SECONDS)})),
             encoder=encoder,
             janitor=Janitor(patient, blobs, VectorStore(vectors), broker.publish, records),

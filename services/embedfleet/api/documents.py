@@ -1,4 +1,4 @@
-"""/api/v1/documents: take uploads, show documents."""
+"""/api/v1/documents: take uploads, show and delete documents."""
 
 import hashlib
 import logging
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from embedfleet.api.answers import DocumentAnswer, DocumentList, UploadAnswer
+from embedfleet.api.answers import DeleteAnswer, DocumentAnswer, DocumentList, UploadAnswer
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
 from embedfleet.api.metadata import collection_name
 from embedfleet.api.problems import documented
@@ -72,8 +72,28 @@ def document(document_id: str, tenant: Tenant, services: ServicesOf) -> Document
     """Show one document."""
     found = services.ledger.document(tenant, document_id)
     if found is None:
-        raise NotFound(f"There is no document {document_id[:64]} of yours.", code="document_not_found")
+        raise _not_found(document_id)
     return DocumentAnswer.of(found, Waits(services.ledger).of_document(found))
+
+
+@router.delete("/{document_id}", status_code=202, responses=documented(404))
+def delete(document_id: str, tenant: Tenant, services: ServicesOf) -> DeleteAnswer:
+    """Delete a document: its unfinished tasks stop, and search shows nothing of it from now on.
+
+    Its points and files are removed within seconds, or after a lease (30 s) when it was being processed.
+    Until then the same request answers 202 again, afterwards 404. An upload under the same key that comes
+    meanwhile is a new document and stays.
+    """
+    if not services.deletion.document(tenant, document_id):
+        raise _not_found(document_id)
+    _log.info("deleted", extra={"document_id": document_id, "tenant": tenant})
+    return DeleteAnswer(
+        document_id=document_id, message=f"Document {document_id} is deleted; its points and files are going."
+    )
+
+
+def _not_found(document_id: str) -> NotFound:
+    return NotFound(f"There is no document {document_id[:64]} of yours.", code="document_not_found")
 
 
 def accept(services: Services, tenant: str, form: UploadForm, file: UploadFile) -> UploadAnswer:

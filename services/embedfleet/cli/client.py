@@ -87,6 +87,10 @@ class Client:
         """Return the JSON object that a POST below the prefix answers."""
         return self.call(lambda http: http.post(PREFIX + path, json=body))
 
+    def delete(self, path: str) -> dict[str, Any]:
+        """Return the JSON object that a DELETE below the prefix answers."""
+        return self.call(lambda http: http.delete(PREFIX + path))
+
     def text(self, path: str) -> str:
         """Return what a GET outside the prefix answers, such as /metrics."""
         return self._answer(lambda http: http.get(path), 0).text

@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from embedfleet.cli import doctor, ingest, models, search, status, up
+from embedfleet.cli import doctor, ingest, models, remove, search, status, up
 from embedfleet.cli.output import plain, sentence, stderr
 from embedfleet.contracts.errors import FleetError
 from embedfleet.runtime.settings import settings_sentence
@@ -41,6 +41,7 @@ app.command()(up.up)
 app.command()(ingest.ingest)
 app.command()(status.status)
 app.command()(status.revoke)
+app.command("rm")(remove.remove)
 app.command()(search.search)
 app.command()(doctor.doctor)
 app.add_typer(models.app, name="models")

@@ -32,7 +32,7 @@ def status(
 def revoke(task_id: Annotated[str, typer.Argument()], url: Url = "") -> None:
     """End a task, its document and all its unfinished tasks."""
     with connect(url) as client:
-        answer = client.post(f"/tasks/{_path_part(task_id)}/revoke")
+        answer = client.post(f"/tasks/{path_part(task_id)}/revoke")
     if on_terminal():
         stdout().print(plain(answer.get("message", "revoked")))
     else:
@@ -43,7 +43,7 @@ def revoke(task_id: Annotated[str, typer.Argument()], url: Url = "") -> None:
 
 def _find(client: Client, identifier: str) -> dict[str, Any]:
     """Return the task of this id, else the document."""
-    part = _path_part(identifier)
+    part = path_part(identifier)
     try:
         return client.get(f"/tasks/{part}")
     except NotFound:
@@ -54,7 +54,7 @@ def _find(client: Client, identifier: str) -> dict[str, Any]:
         raise NotFound(f"there is no task or document {identifier}", code=error.code) from error
 
 
-def _path_part(identifier: str) -> str:
+def path_part(identifier: str) -> str:
     """Return an id that can stand in a path.
 
     Raises:

@@ -78,10 +78,16 @@ def _process(run: Run) -> None:
         check=run.check,
     )
     run.enter("store", patience=STORE_PATIENCE_SECONDS)
-    parts = _store(run, processed.chunks)
-    jobs = _worker.ledger.chunked(run.claim, parts, _result(run, processed, parts))
-    if jobs is None:
-        raise Stopped
+    try:
+        parts = _store(run, processed.chunks)
+        jobs = _worker.ledger.chunked(run.claim, parts, _result(run, processed, parts))
+        if jobs is None:
+            run.lose()
+            raise Stopped
+    except Stopped:
+        if run.is_lost:
+            _take_back(run)
+        raise
     _worker.publish(jobs)
 
 
@@ -97,6 +103,13 @@ def _store(run: Run, chunks: list[Chunk]) -> list[Part]:
         task_id = str(uuid.uuid5(uuid.UUID(run.task.id), str(number)))
         parts.append(Part(task_id, number, len(piece), key))
     return parts
+
+
+def _take_back(run: Run) -> None:
+    """Remove the chunk files that a late writer stored for a document that was deleted."""
+    document = run.document
+    if _worker.ledger.deleted_through(document.tenant, document.id) >= document.generation:
+        _blobs.delete_folder(chunk_prefix(document))
 
 
 def _result(run: Run, processed: Processed, parts: list[Part]) -> dict[str, Any]:

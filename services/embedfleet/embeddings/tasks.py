@@ -90,7 +90,11 @@ def _result(run: Run, counts: Counts) -> dict[str, Any]:
 
 
 def _take_back(run: Run, collection: str) -> None:
-    """Remove what a late writer stored for a generation that was revoked, failed or overtaken."""
+    """Remove what a late writer stored for a generation that was deleted, revoked, failed or overtaken."""
+    deleted = _worker.ledger.deleted_through(run.document.tenant, run.document.id)
+    if deleted >= run.task.generation:
+        _store.delete_generations(collection, run.document.id, keep=None, through=deleted)
+        return
     now = _worker.ledger.document(run.document.tenant, run.document.id)
     if now is None:
         return  # Redis has lost it: what is live is known again when the janitor has rebuilt the record

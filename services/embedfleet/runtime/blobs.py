@@ -3,12 +3,13 @@
 A write is durable and atomic when `put` returns: data fsynced under a temporary name, renamed, and
 the folder fsynced. A reader sees a whole blob or none.
 
-====================================================  ====================================================
-``uploads/<tenant>/<document>/<task><extension>``     the file as it was uploaded
-``pending/<task>``                                    what was accepted and hasn't ended: the janitor's list
-``documents/<tenant>/<document>.json``                the record of a document that search shows
-``chunks/<tenant>/<document>/<generation>/<part>``    chunk file of one embedding task
-====================================================  ====================================================
+==========================================================  =================================================
+``uploads/<tenant>/<document>/<task><extension>``           the file as it was uploaded
+``pending/<task>``                                          accepted and not ended: the janitor's list
+``documents/<tenant>/<document>.json``                      the record of a document that search shows
+``chunks/<tenant>/<document>/<generation>/<part>``          chunk file of one embedding task
+``deleted/<tenant>/<collection>/<document>/<generation>``   a tombstone: what the janitor still has to remove
+==========================================================  =================================================
 """
 
 import contextlib
@@ -33,6 +34,16 @@ def upload_key(tenant: str, document_id: str, task_id: str, extension: str) -> s
 def pending_key(task_id: str) -> str:
     """Return where the manifest of an accepted, unfinished upload is kept."""
     return f"pending/{task_id}"
+
+
+def upload_folder(tenant: str, document_id: str) -> str:
+    """Return the folder of all uploaded files of a document."""
+    return f"uploads/{tenant}/{document_id}"
+
+
+def task_of_upload(key: str) -> str:
+    """Return the task that an uploaded file belongs to."""
+    return key.rsplit("/", 1)[1].split(".", 1)[0]
 
 
 def record_key(document: Document) -> str:

@@ -18,6 +18,7 @@ from embedfleet.contracts.jobs import Job
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.records import Acceptance
+from embedfleet.runtime.tombstones import Tombstones
 
 
 class Intake:
@@ -27,6 +28,7 @@ class Intake:
         self._ledger = ledger
         self._blobs = blobs
         self._publish = publish
+        self._tombstones = Tombstones(blobs)
 
     def accept(self, document: Document) -> Acceptance:
         """Make an upload durable and queue it; an unchanged one leaves nothing behind.
@@ -46,6 +48,8 @@ class Intake:
 
     def redrive(self, document: Document) -> Acceptance:
         """Bring an upload whose manifest is stored into the ledger and onto its queue."""
+        for tombstone in self._tombstones.of_document(document.tenant, document.collection, document.id):
+            self._ledger.delete(document.tenant, document.id, tombstone.generation)
         if self._ledger.document(document.tenant, document.id) is None:
             self._restore(document)
         acceptance = self._ledger.accept(document)
@@ -55,9 +59,9 @@ class Intake:
         return acceptance
 
     def discard(self, document: Document) -> None:
-        """Remove an upload's manifest and file."""
-        self._blobs.delete(document.blob)
+        """Remove an upload's manifest and then its file: a manifest without one can't be driven."""
         self._blobs.delete(pending_key(document.task_id))
+        self._blobs.delete(document.blob)
 
     def _restore(self, document: Document) -> None:
         key = record_key(document)

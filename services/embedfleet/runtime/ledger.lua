@@ -3,7 +3,7 @@
 -- ARGV[1]  name of the edge        ARGV[2]  its arguments, a JSON object       returns a JSON object
 -- A call whose answer was lost may be repeated: it has no second effect, and a claim or an end answers the same.
 
-local edges = {}
+local edges = {delete = delete_through}
 
 -- The same upload again: nothing to do, but its task is shown once more if its details have expired.
 local function unchanged(document, row)
@@ -27,6 +27,8 @@ function edges.accept()
     local row = record(task_key(old.task_id))
     if row or old.state == 'READY' then return unchanged(old, row) end
   end
+  local row = not old and record(task_key(new.task_id))
+  if row then return {unchanged = true, task_id = new.task_id, generation = tonumber(row.generation)} end  -- deleted since
   local task = {name = a.name, queue = a.queue, tenant = new.tenant, document = new.id}
   if old then
     local before = {tenant = new.tenant, document = new.id, generation = old.generation}
@@ -37,7 +39,7 @@ function edges.accept()
     redis.call('SREM', 'unsettled', new.tenant .. ':' .. new.id)
     assert(DOCUMENT_EDGES[old.state]['QUEUED'])
   else
-    new.generation, new.live_generation, new.created_at = 1, 0, now
+    new.generation, new.live_generation, new.created_at = deleted_through(new.tenant, new.id) + 1, 0, now
   end
   new.state, new.updated_at, new.chunks_done = 'QUEUED', now, 0
   write(key, {}, new)
@@ -50,7 +52,8 @@ end
 -- Puts back a document's record from its durable copy; one that is here already is the newer truth.
 function edges.restore()
   local key = 'document:' .. a.document.tenant .. ':' .. a.document.id
-  if redis.call('EXISTS', key) == 1 then return {restored = false} end
+  local deleted = tonumber(a.document.generation) <= deleted_through(a.document.tenant, a.document.id)
+  if deleted or redis.call('EXISTS', key) == 1 then return {restored = false} end
   write(key, {}, a.document)
   redis.call('ZADD', 'index:documents:' .. a.document.tenant, a.document.created_at, a.document.id)
   redis.call('ZADD', 'index:documents:' .. a.document.tenant .. ':' .. a.document.collection,
@@ -190,7 +193,7 @@ function edges.settled()
     local row = {tenant = a.tenant, document = a.document, generation = a.generation}
     redis.call('DEL', generation_key(row, 'generation'), generation_key(row, 'parts'))
   end
-  return {}
+  return {deleted = a.generation <= deleted_through(a.tenant, a.document)}
 end
 
 local function wake_up_is_lost(row)

@@ -37,7 +37,10 @@ from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 
 JITTER = 0.1
 LOST_AFTER_SECONDS = 30.0
+# Redis has an edge on disk after this, even when it syncs its log only once a second.
+DURABLE_AFTER_SECONDS = 5.0
 SCAN_LIMIT = 500
+SCRIPTS = ("ledger_records.lua", "ledger_deletion.lua", "ledger.lua")
 
 
 class Ledger(LedgerViews):
@@ -59,10 +62,13 @@ class Ledger(LedgerViews):
             "recheck": settings.lease_seconds / 2,
             "scan": settings.scan_seconds,
             "lost_after": LOST_AFTER_SECONDS,
+            "durable_after": DURABLE_AFTER_SECONDS,
+            "writers_stop": settings.lease_seconds,
             "max_deaths": settings.max_deaths,
             "superseded_error": _error("superseded", "a newer upload of this document took its place"),
             "sibling_error": _error("document_failed", "another task of this document failed for good"),
             "revoked_error": _error("revoked", "revoked on request"),
+            "deleted_error": _error("deleted", "its document was deleted"),
             "poison_error": _error("poison", "its worker died each time it was tried; see the workers' logs"),
         }
 
@@ -177,6 +183,14 @@ class Ledger(LedgerViews):
         """Revoke the task's unfinished document with all its unfinished tasks; False when there is none."""
         return bool(self._edge("revoke", tenant=tenant, task_id=task_id)["revoked"])
 
+    def delete(self, tenant: str, document_id: str, through: int) -> bool:
+        """Delete all generations of a document up to one; a newer upload lives on.
+
+        Returns:
+            Whether it is quiet: Redis has it on disk, and no writer of a deleted generation is left.
+        """
+        return bool(self._edge("delete", tenant=tenant, document=document_id, generation=through)["quiet"])
+
     def scan(self) -> tuple[list[Job], bool]:
         """Find expired leases, due retries and lost wake-ups.
 
@@ -186,15 +200,16 @@ class Ledger(LedgerViews):
         answer = self._edge("scan", limit=SCAN_LIMIT, queues=[str(queue) for queue in Queue])
         return _jobs(answer), bool(answer["more"])
 
-    def settled(self, document: Document) -> None:
-        """Take a document off the unsettled ones, unless it has moved on meanwhile."""
-        self._edge(
+    def settled(self, document: Document) -> bool:
+        """Take a document off the unsettled ones, unless it has moved on; False when it was deleted."""
+        answer = self._edge(
             "settled",
             tenant=document.tenant,
             document=document.id,
             generation=document.generation,
             state=document.state,
         )
+        return not answer["deleted"]
 
     def is_rebuilt(self) -> bool:
         """Whether this Redis holds what the durable records say: False on an empty one."""
@@ -229,7 +244,7 @@ def _script_text() -> str:
     for name, edges in (("TASK_EDGES", TASK_EDGES), ("DOCUMENT_EDGES", DOCUMENT_EDGES)):
         table = {source: dict.fromkeys(sorted(targets), True) for source, targets in edges.items()}
         tables.append(f"local {name} = cjson.decode('{json.dumps(table)}')")
-    parts = [*tables, *((folder / f).read_text("utf-8") for f in ("ledger_records.lua", "ledger.lua"))]
+    parts = [*tables, *((folder / f).read_text("utf-8") for f in SCRIPTS)]
     return "\n".join(parts)
 
 

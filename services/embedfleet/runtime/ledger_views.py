@@ -23,6 +23,11 @@ class LedgerViews:
         self._settings = settings
         self._address = address
 
+    @property
+    def address(self) -> str:
+        """Where Redis is, for messages; without its password."""
+        return self._address
+
     def ping(self) -> None:
         """Raise `DependencyDown` unless Redis answers."""
         with self._reachable():
@@ -86,6 +91,17 @@ class LedgerViews:
             pipe.zcard(index)
             *rows, total = pipe.execute()
         return [document_of(row) for row in rows if row], total
+
+    def document_ids(self, tenant: str, collection: str) -> list[str]:
+        """Return the ids of all documents of a collection."""
+        with self._reachable():
+            ids: list[str] = self._redis.zrange(f"index:documents:{tenant}:{collection}", 0, -1)
+        return ids
+
+    def deleted_through(self, tenant: str, document_id: str) -> int:
+        """Return the newest deleted generation of a document; 0 when none was, or that is a day ago."""
+        with self._reachable():
+            return int(self._redis.hget(f"deleted:{tenant}:{document_id}", "generation") or 0)
 
     def live_generations(self, tenant: str, document_ids: Sequence[str]) -> dict[str, int]:
         """Return the generation that search shows of each document; one round trip."""

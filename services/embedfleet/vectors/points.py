@@ -82,12 +82,26 @@ def metadata_equals(key: str, value: Value) -> models.FieldCondition:
     return equals(f'metadata."{key}"', value)
 
 
+def up_to(generation: int) -> models.FieldCondition:
+    """Return the condition that a point is of a generation or of one before it."""
+    return models.FieldCondition(key="generation", range=models.Range(lte=generation))
+
+
 def of_document(document_id: str, keep: int | None, through: int | None) -> models.Filter:
     """Return the filter for a document's points without generation `keep`, up to generation `through`."""
     must = [equals("document_id", document_id)]
     if through is not None:
-        must.append(models.FieldCondition(key="generation", range=models.Range(lte=through)))
+        must.append(up_to(through))
     return models.Filter(must=must, must_not=None if keep is None else [equals("generation", keep)])
+
+
+def counted(document_id: str | None, generation: int | None, through: int | None) -> models.Filter | None:
+    """Return the filter of a count, see `VectorStore.count`; None when it would let everything through."""
+    wanted = {"document_id": document_id, "generation": generation}
+    must = [equals(key, value) for key, value in wanted.items() if value is not None]
+    if through is not None:
+        must.append(up_to(through))
+    return models.Filter(must=must) if must else None
 
 
 def searched(

@@ -20,7 +20,7 @@ from embedfleet.vectors.points import (
     Generation,
     Value,
     Vectors,
-    equals,
+    counted,
     of_document,
     of_texts,
     searched,
@@ -180,11 +180,15 @@ class VectorStore(Connection):
         except CollectionAbsent:
             return
 
-    def count(self, name: str, document_id: str | None = None, generation: int | None = None) -> int:
-        """Count exactly the points of a collection, of a document, of a generation; 0 when it is absent."""
-        wanted = {"document_id": document_id, "generation": generation}
-        must = [equals(key, value) for key, value in wanted.items() if value is not None]
-        query = models.Filter(must=must) if must else None
+    def count(
+        self,
+        name: str,
+        document_id: str | None = None,
+        generation: int | None = None,
+        through: int | None = None,
+    ) -> int:
+        """Count exactly the points of a collection, of a document, of one generation or of all up to one."""
+        query = counted(document_id, generation, through)
         try:
             return self._ask(partial(self._client.count, name, count_filter=query, exact=True)).count
         except CollectionAbsent:

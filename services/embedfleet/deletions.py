@@ -1,0 +1,142 @@
+"""Deletions, the janitor's part: removes what the tombstones name.
+
+Every step takes only what is of a deleted generation or older, so that an upload under the same key that
+comes meanwhile is never touched. After a loss of Redis the tombstones alone bring the ledger up again.
+
+=====================================  ================================================================
+dies after                             what happens then
+=====================================  ================================================================
+the ledger's edge is taken             the next round takes it again, which changes nothing
+points are gone                        the same; points that a late writer stored meanwhile go then
+chunk files are gone                   the same
+a manifest is gone                     the same; after a total loss of Redis it is not re-driven
+its uploaded file is gone              the same
+the durable record is gone             the same
+the tombstone is gone                  nothing is missing; the ledger refuses the generations for a day
+=====================================  ================================================================
+
+The tombstone stays until Qdrant counts no point, until no writer can be at work (a lease has passed), and
+until Redis has the edge on disk. A writer that comes later still takes back what it stored.
+"""
+
+import logging
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from embedfleet.contracts.documents import Document, qdrant_collection
+from embedfleet.contracts.errors import DependencyDown, NotFound
+from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload, upload_folder
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.tombstones import Tombstone, Tombstones
+from embedfleet.vectors import VectorStore
+
+LIMIT = 200
+ORPHAN_GRACE_SECONDS = 3600.0
+PENDING_GRACE_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Deletions:
+    """Carries deletions out; `steps` are taken in order, and each may be repeated."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, store: VectorStore) -> None:
+        self._ledger, self._blobs, self._store = ledger, blobs, store
+        self._tombstones = Tombstones(blobs)
+        self.steps: tuple[Callable[[Tombstone], object], ...] = (
+            self.bury,
+            self._remove_points,
+            self._remove_chunks,
+            self._remove_uploads,
+            self._remove_record,
+            self._close,
+        )
+
+    def round(self) -> None:
+        """Go on with up to `LIMIT` deletions.
+
+        Raises:
+            DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round goes on.
+        """
+        for tombstone in self._tombstones.any(LIMIT):
+            try:
+                for step in self.steps:
+                    step(tombstone)
+            except DependencyDown:
+                raise
+            except Exception:
+                _log.exception("the deletion of document %s failed", tombstone.document_id)
+
+    def rebuild(self) -> None:
+        """Tell a Redis that has lost everything what is deleted; before any record is put back."""
+        for tombstone in self._tombstones.any():
+            self.bury(tombstone)
+
+    def covers(self, manifest: Document) -> bool:
+        """Say whether a manifest that the ledger has no row for is of a deleted upload."""
+        found = self._tombstones.of_document(manifest.tenant, manifest.collection, manifest.id)
+        return any(tombstone.covers(manifest) for tombstone in found)
+
+    def bury(self, tombstone: Tombstone) -> bool:
+        """Take the ledger's edge; say whether no writer can be at work any more."""
+        return self._ledger.delete(tombstone.tenant, tombstone.document_id, tombstone.generation)
+
+    def remove_record(self, tenant: str, document_id: str, through: int) -> None:
+        """Remove a document's durable record, unless it is of a newer generation than this."""
+        key = f"documents/{tenant}/{document_id}.json"
+        try:
+            generation = Document.model_validate_json(self._blobs.get(key)).generation
+        except NotFound:
+            return
+        except ValidationError:
+            generation = 0  # it brings nothing back
+        if generation <= through:
+            self._blobs.delete(key)
+
+    def _remove_points(self, tombstone: Tombstone) -> None:
+        self._store.delete_generations(
+            _collection(tombstone), tombstone.document_id, keep=None, through=tombstone.generation
+        )
+
+    def _remove_chunks(self, tombstone: Tombstone) -> None:
+        folder = f"chunks/{tombstone.tenant}/{tombstone.document_id}"
+        for generation in self._blobs.folders(folder):
+            if generation.isdecimal() and int(generation) <= tombstone.generation:
+                self._blobs.delete_folder(f"{folder}/{generation}")
+
+    def _remove_uploads(self, tombstone: Tombstone) -> None:
+        """Remove uploaded files, each after its manifest: a manifest without its file can't be driven."""
+        for key in list(self._blobs.keys(upload_folder(tombstone.tenant, tombstone.document_id))):
+            if self._is_dead(key, tombstone):
+                self._blobs.delete(pending_key(task_of_upload(key)))
+                self._blobs.delete(key)
+
+    def _is_dead(self, key: str, tombstone: Tombstone) -> bool:
+        """Say whether an uploaded file is of a deleted generation."""
+        task_id = task_of_upload(key)
+        if task_id == tombstone.task_id:
+            return True
+        task = self._ledger.task(tombstone.tenant, task_id)
+        if task is not None:
+            return task.generation <= tombstone.generation
+        pending = pending_key(task_id)
+        try:
+            manifest = Document.model_validate_json(self._blobs.get(pending))
+        except NotFound:
+            # An upload may be about to write its manifest; and a live document's has none any more.
+            record = self._ledger.document(tombstone.tenant, tombstone.document_id)
+            return not (record and record.blob == key) and self._blobs.age(key) >= ORPHAN_GRACE_SECONDS
+        return tombstone.covers(manifest) and self._blobs.age(pending) >= PENDING_GRACE_SECONDS
+
+    def _remove_record(self, tombstone: Tombstone) -> None:
+        self.remove_record(tombstone.tenant, tombstone.document_id, tombstone.generation)
+
+    def _close(self, tombstone: Tombstone) -> None:
+        left = self._store.count(_collection(tombstone), tombstone.document_id, through=tombstone.generation)
+        if left == 0 and self.bury(tombstone):
+            self._tombstones.remove(tombstone)
+
+
+def _collection(tombstone: Tombstone) -> str:
+    return qdrant_collection(tombstone.tenant, tombstone.collection)
