@@ -113,6 +113,7 @@ class StoredDocument:
             stage="queued",
             fence=fence,
             attempt=1,
+            parks=0,
             done=0,
             total=0,
             chunk_file="",
