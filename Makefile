@@ -9,10 +9,10 @@ DATA   ?= ./fleet-data
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check format docs lock clean
+.PHONY: help demo up test chaos chaos-short check format docs lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/local ## Install, start a fleet, ingest examples/, run four searches, stop
 	@$(BIN)/python examples/demo.py
@@ -27,6 +27,10 @@ test: $(VENV)/dev ## Run every test: unit, property, conformance and end-to-end 
 chaos: $(VENV)/dev ## Kill, stop and starve a real fleet and prove that nothing is lost (SEED=1 ARGS="C3 C4")
 	@$(BIN)/embedfleet models fetch
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-short: $(VENV)/dev ## The short form of it, on one shared fleet
+	@$(BIN)/embedfleet models fetch
+	@$(BIN)/python -m pytest tests/chaos -m chaos $(ARGS)
 
 check: $(VENV)/dev ## Lint, types, layers, generated references
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,71 @@
+"""C3: many documents, faults of all kinds at random, and nothing may be lost, doubled or left over."""
+
+import threading
+import time
+
+from tests.chaos.checker import check
+from tests.chaos.client import Accepted, Client
+from tests.chaos.corpus import File, pdf_file, text_file
+from tests.chaos.faults import Faults
+from tests.chaos.report import Result
+from tests.chaos.stack import Stack
+
+DOCUMENTS = 200
+FAULT_SECONDS = 120.0
+SCAN_ALLOWANCE_SECONDS = 5.0
+UPLOAD_TRIES = 40
+SPREAD = 0.7
+
+
+def storm(
+    stack: Stack, seed: int, documents: int = DOCUMENTS, fault_seconds: float = FAULT_SECONDS
+) -> Result:
+    """C3: upload while processes die; afterwards every promise is kept, exactly."""
+    result = Result("C3")
+    with Client(stack, f"c3-{seed}") as client:
+        files = [_file(number, seed) for number in range(documents)]
+        uploads = threading.Thread(target=_upload_all, args=(client, files, fault_seconds), name="uploads")
+        uploads.start()
+        faults = Faults(stack, client, seed)
+        faults.run(fault_seconds, uploads)
+        healed_at = time.monotonic()
+        uploads.join()
+        client.wait_all(60 + documents * 3)
+        result.hits, result.problems = faults.hits, faults.missed()
+        result.recovery_s = max(_recoveries(client, faults, healed_at), default=0.0)
+        allowed = stack.shape.lease_seconds + stack.shape.scan_seconds + SCAN_ALLOWANCE_SECONDS
+        if result.recovery_s > allowed:
+            result.problems.append(f"a task lay for {result.recovery_s:.1f} s, more than {allowed:g} s")
+        result.verdict = check(client)
+        if len(client.promises.accepted) < documents:
+            result.problems.append(f"only {len(client.promises.accepted)} of {documents} were ever accepted")
+    return result
+
+
+def _file(number: int, seed: int) -> File:
+    if number % 3 == 0:
+        return pdf_file(f"pages-{number}", seed, 5_000, 8)
+    return text_file(f"text-{number}", seed, 4_000 + 1_500 * (number % 7))
+
+
+def _upload_all(client: Client, files: list[File], seconds: float) -> None:
+    """Upload each file until it is taken, as a patient user would, spread over the time of the faults."""
+    for file in files:
+        for _ in range(UPLOAD_TRIES):
+            if isinstance(client.try_upload(file), Accepted):
+                break
+            time.sleep(0.5)
+        time.sleep(SPREAD * seconds / len(files))
+
+
+def _recoveries(client: Client, faults: Faults, healed_at: float) -> list[float]:
+    """Return for each death how long its tasks were held in the dead process's name."""
+    found = []
+    for death in faults.deaths:
+        released = client.log.released_after(death.pid, death.at)
+        if released:
+            found.append(released - death.at)
+    claimed = client.log.first_claim_after(healed_at)
+    if claimed != float("inf"):
+        found.append(claimed - healed_at)
+    return found
