@@ -15,7 +15,8 @@ from tests.chaos.stack import Stack, wait_until
 MAX_STARTS = 4
 HANG_SECONDS = "8"
 SMALL_MEMORY = "200000000"
-PAGES = 2_000
+PAGES = 5_000
+TRIES = 5
 PAGE_CHARACTERS = 12
 
 
@@ -56,14 +57,18 @@ def _one(
     result: Result,
 ) -> None:
     """Send a signal to whoever reads this file, as its bug would."""
-    # All children get the signal: none of them may be one that is just being started.
-    wait_until(lambda: len(_grown(stack)) >= stack.shape.threads[0], "all children are ready", 30)
-    accepted = client.upload(pdf_file(name, seed, PAGES, PAGE_CHARACTERS))
-    client.wait_work(accepted, "parse")
-    for child in stack.sandboxes("documents-0"):
-        child.send_signal(number)
-    result.hits["sandbox"] += 1
-    _ends(client, accepted, codes, result)
+    for attempt in range(TRIES):
+        # All children get the signal: none of them may be one that is just being started.
+        wait_until(lambda: len(_grown(stack)) >= stack.shape.threads[0], "all children are ready", 30)
+        accepted = client.upload(pdf_file(f"{name}-{attempt}", seed, PAGES, PAGE_CHARACTERS))
+        client.wait_work(accepted, "parse")
+        for child in stack.sandboxes("documents-0"):
+            child.send_signal(number)
+        if client.wait_state(accepted, "FAILED", "READY", seconds=60)["state"] == "FAILED":
+            result.hits["sandbox"] += 1
+            _ends(client, accepted, codes, result)
+            return
+    result.problems.append(f"{name}: no signal came while the file was read")
 
 
 def _grown(stack: Stack) -> list[psutil.Process]:
