@@ -6,7 +6,7 @@ import pytest
 
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
 from tests.qdrant_process import QdrantProcess
 

@@ -17,9 +17,9 @@ from embedfleet.deletions import Deletions
 from embedfleet.janitor import Janitor
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.runs import Run
+from embedfleet.runtime.ledger.tombstones import Deletion, Tombstone, Tombstones
 from embedfleet.runtime.settings import LedgerSettings, VectorSettings
-from embedfleet.runtime.tombstones import Deletion, Tombstone, Tombstones
+from embedfleet.runtime.worker.runs import Run
 from embedfleet.vectors import VectorStore
 from tests.runtime.uploads import claim, upload
 from tests.test_janitor import COLLECTION, House

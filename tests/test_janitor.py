@@ -13,7 +13,7 @@ from embedfleet.janitor import Janitor
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Part
+from embedfleet.runtime.ledger.records import Part
 from embedfleet.runtime.settings import LedgerSettings, VectorSettings
 from embedfleet.vectors import VectorStore
 from tests.runtime.uploads import claim, upload

@@ -28,7 +28,7 @@ from embedfleet.contracts.documents import Document, qdrant_collection
 from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload, upload_folder
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.tombstones import Tombstone, Tombstones
+from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 from embedfleet.vectors import VectorStore
 
 LIMIT = 200

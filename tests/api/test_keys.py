@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from embedfleet.api.keys import ApiKeys, is_loopback, load_keys
+from embedfleet.api.http.keys import ApiKeys, is_loopback, load_keys
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.runtime.settings import ApiSettings
 

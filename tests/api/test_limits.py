@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.exceptions import HTTPException
 
-from embedfleet.api import limits
-from embedfleet.api.limits import LINGER_SECONDS, BodyLimit
+from embedfleet.api.http import limits
+from embedfleet.api.http.limits import LINGER_SECONDS, BodyLimit
 from tests.api.serving import ALPHA_KEY, MAX_UPLOAD_BYTES, Api, fetch, wait_until
 
 PIECE = b"x" * 65_536

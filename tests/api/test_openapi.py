@@ -4,14 +4,14 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from embedfleet.api.openapi import text
+from embedfleet.api.http.openapi import text
 
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def test_checked_in_description_is_in_step() -> None:
     assert CHECKED_IN.read_text("utf-8") == text(), (
-        "run `python -m embedfleet.api.openapi > docs/openapi.json`"
+        "run `python -m embedfleet.api.http.openapi > docs/openapi.json`"
     )
 
 

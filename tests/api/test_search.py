@@ -15,7 +15,7 @@ from embedfleet.contracts.documents import point_id, qdrant_collection
 from embedfleet.contracts.jobs import GenerateEmbeddings, ProcessDocument
 from embedfleet.local.ports import LOOPBACK, free_ports
 from embedfleet.local.redis import RedisServer
-from embedfleet.runtime.records import Claim, Part
+from embedfleet.runtime.ledger.records import Claim, Part
 from embedfleet.runtime.settings import EngineSettings, ModelSettings, VectorSettings
 from embedfleet.vectors import Generation, ScoredChunk, VectorStore
 from tests.api.serving import (

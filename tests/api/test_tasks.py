@@ -10,7 +10,7 @@ from embedfleet.contracts.errors import DocumentProcessingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, ProcessDocument, Queue
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Claim, Part
+from embedfleet.runtime.ledger.records import Claim, Part
 from tests.api.serving import GAMMA_KEY, Api, base_env, send, serving, wait_until
 
 

@@ -9,8 +9,8 @@ from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet.api.metadata import MAX_BYTES, MAX_KEYS, parse_metadata
-from embedfleet.api.upload import clean_filename, extension_of, form_schema, received
+from embedfleet.api.uploads.metadata import MAX_BYTES, MAX_KEYS, parse_metadata
+from embedfleet.api.uploads.upload import clean_filename, extension_of, form_schema, received
 from embedfleet.contracts.errors import DependencyDown, InvalidRequest
 
 KEYS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)

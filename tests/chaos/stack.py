@@ -22,7 +22,7 @@ from embedfleet.local.ports import LOOPBACK, free_ports
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 from tests.chaos.relay import Relay
 from tests.qdrant_process import QdrantProcess

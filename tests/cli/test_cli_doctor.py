@@ -19,7 +19,7 @@ from embedfleet.cli import checks
 from embedfleet.cli.checks import Place, examine
 from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.local.redis import RedisServer
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.redis_client import connect
 
 
 def place(folder: Path, redis: str = "redis://127.0.0.1:1/0", url: str = "http://127.0.0.1:1") -> Place:

@@ -9,7 +9,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from embedfleet.contracts.jobs import JOBS
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.redis_client import connect
 from tests.e2e.fleet import EXAMPLES, Fleet, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("fleet")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedfleet.local.redis import RedisServer
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.redis_client import connect
 from tests.e2e.workers import environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]

@@ -15,7 +15,7 @@ from embedfleet.contracts.states import DocumentState
 from embedfleet.runtime import chunkfiles
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Claim, Part
+from embedfleet.runtime.ledger.records import Claim, Part
 
 STOP_SECONDS = 30
 PUBLISH = """

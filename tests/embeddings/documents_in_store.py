@@ -14,8 +14,8 @@ from embedfleet.contracts.jobs import GenerateEmbeddings
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.embeddings.engine import Lane
 from embedfleet.embeddings.generation import Counts, GenerationWriter
-from embedfleet.runtime.records import Claim, Task
-from embedfleet.runtime.runs import Run, Stopped
+from embedfleet.runtime.ledger.records import Claim, Task
+from embedfleet.runtime.worker.runs import Run, Stopped
 from embedfleet.vectors import VectorStore
 from embedfleet.vectors.points import equals
 

@@ -12,8 +12,8 @@ from embedfleet.contracts.errors import DependencyDown, VectorStoreError
 from embedfleet.embeddings import generation
 from embedfleet.embeddings.engine import Lane
 from embedfleet.embeddings.generation import Counts
-from embedfleet.runtime.runs import Run
 from embedfleet.runtime.settings import VectorSettings
+from embedfleet.runtime.worker.runs import Run
 from embedfleet.vectors import VectorStore
 
 TEXTS = [f"sentence {n}" for n in range(60)]

@@ -9,7 +9,7 @@ import pytest
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.local import redis as local_redis
 from embedfleet.local.redis import RedisServer, find_redis
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.redis_client import connect
 
 
 def write(server: RedisServer, key: str, value: str) -> None:

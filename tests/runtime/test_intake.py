@@ -9,7 +9,7 @@ from embedfleet.runtime import broker
 from embedfleet.runtime.blobs import Blobs, pending_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 from tests.runtime.uploads import upload
 

@@ -9,8 +9,8 @@ from embedfleet.contracts.jobs import GenerateEmbeddings, Job, ProcessDocument
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.local.ports import free_ports
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Part, Pulse
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.records import Part, Pulse
+from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
 from tests.runtime.uploads import claim, upload
 

@@ -6,7 +6,7 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Part, Pulse
+from embedfleet.runtime.ledger.records import Part, Pulse
 from tests.runtime.uploads import claim, upload
 
 

@@ -16,8 +16,8 @@ from embedfleet.contracts.states import (
 )
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Claim, Part, Pulse
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.records import Claim, Part, Pulse
+from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
 from tests.runtime.uploads import upload
 

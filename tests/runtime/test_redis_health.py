@@ -4,7 +4,7 @@ import pytest
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.redis_health import judge, require
+from embedfleet.runtime.ledger.redis_health import judge, require
 
 SOUND = {
     "redis_version": "7.0.15",

@@ -1,4 +1,4 @@
-from embedfleet.runtime.slots import SlotWatch
+from embedfleet.runtime.worker.slots import SlotWatch
 
 
 def test_a_request_that_nobody_runs_is_found_after_the_patience() -> None:

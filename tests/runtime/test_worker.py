@@ -8,10 +8,10 @@ from celery.exceptions import Reject
 from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Part, Task
-from embedfleet.runtime.runs import Run
+from embedfleet.runtime.ledger.records import Part, Task
 from embedfleet.runtime.settings import LedgerSettings
-from embedfleet.runtime.worker import Worker
+from embedfleet.runtime.worker.runs import Run
+from embedfleet.runtime.worker.worker import Worker
 from tests.runtime.uploads import upload
 
 WAIT_SECONDS = 20

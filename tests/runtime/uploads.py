@@ -4,7 +4,7 @@ from embedfleet.contracts.documents import ChunkOptions, Document, document_id
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import DocumentState
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Claim
+from embedfleet.runtime.ledger.records import Claim
 
 
 def upload(

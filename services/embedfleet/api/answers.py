@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from embedfleet.contracts.documents import ChunkOptions, Document
 from embedfleet.contracts.states import DocumentState, TaskState, WaitReason
-from embedfleet.runtime.records import Task
+from embedfleet.runtime.ledger.records import Task
 
 
 class Progress(BaseModel):

@@ -8,12 +8,13 @@ import anyio
 from fastapi import FastAPI
 
 import embedfleet
-from embedfleet.api import collections, documents, ops, problems, search, tasks
+from embedfleet.api import collections, documents, ops, search, tasks
 from embedfleet.api.dependencies import Services
-from embedfleet.api.keys import load_keys
-from embedfleet.api.limits import JSON_BYTES, MULTIPART_ALLOWANCE_BYTES, BodyLimit
-from embedfleet.api.metrics import HttpMetrics
-from embedfleet.api.schema import describe
+from embedfleet.api.http import problems
+from embedfleet.api.http.keys import load_keys
+from embedfleet.api.http.limits import JSON_BYTES, MULTIPART_ALLOWANCE_BYTES, BodyLimit
+from embedfleet.api.http.metrics import HttpMetrics
+from embedfleet.api.http.schema import describe
 from embedfleet.runtime.settings import ApiSettings, ProcessSettings, load
 from embedfleet.runtime.telemetry import configure
 

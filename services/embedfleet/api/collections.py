@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 
 from embedfleet.api.answers import CollectionDeleteAnswer
 from embedfleet.api.dependencies import ServicesOf, Tenant
-from embedfleet.api.problems import documented
+from embedfleet.api.http.problems import documented
 from embedfleet.contracts.documents import COLLECTION_PATTERN
 from embedfleet.contracts.errors import NotFound
 

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
-from embedfleet.api.keys import DEFAULT_TENANT, ApiKeys, is_loopback
+from embedfleet.api.http.keys import DEFAULT_TENANT, ApiKeys, is_loopback
 from embedfleet.api.retrieval import QueryEncoder
 from embedfleet.contracts.errors import DependencyDown, FleetError, Unauthorized
 from embedfleet.janitor import Janitor
@@ -17,7 +17,8 @@ from embedfleet.runtime import broker
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.results import CeleryResults
+from embedfleet.runtime.ledger.results import CeleryResults
+from embedfleet.runtime.ledger.tombstones import Deletion
 from embedfleet.runtime.settings import (
     ApiSettings,
     BlobSettings,
@@ -28,7 +29,6 @@ from embedfleet.runtime.settings import (
     VectorSettings,
     load,
 )
-from embedfleet.runtime.tombstones import Deletion
 from embedfleet.vectors import VectorStore
 
 REDIS_SECONDS = 1.0

@@ -13,16 +13,16 @@ from starlette.datastructures import UploadFile
 
 from embedfleet.api.answers import DeleteAnswer, DocumentAnswer, DocumentList, UploadAnswer
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
-from embedfleet.api.metadata import collection_name
-from embedfleet.api.problems import documented
-from embedfleet.api.upload import UploadForm, clean_filename, extension_of, form_schema, received
+from embedfleet.api.http.problems import documented
+from embedfleet.api.uploads.metadata import collection_name
+from embedfleet.api.uploads.upload import UploadForm, clean_filename, extension_of, form_schema, received
 from embedfleet.api.waits import Waits
 from embedfleet.contracts.documents import COLLECTION_PATTERN, Document, document_id
 from embedfleet.contracts.errors import InvalidRequest, NotFound
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.documents.file_types import HEAD_BYTES, check_type
 from embedfleet.runtime.blobs import upload_key
-from embedfleet.runtime.records import Acceptance
+from embedfleet.runtime.ledger.records import Acceptance
 
 COPY_BYTES = 1 << 20
 

@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from fastapi import APIRouter
 
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
-from embedfleet.api.metadata import check_keys, collection_name
-from embedfleet.api.problems import documented
+from embedfleet.api.http.problems import documented
 from embedfleet.api.retrieval import live_hits
+from embedfleet.api.uploads.metadata import check_keys, collection_name
 from embedfleet.contracts.documents import qdrant_collection
 from embedfleet.contracts.errors import InvalidRequest, NotFound
 from embedfleet.contracts.search import SearchAnswer, SearchQuery

@@ -8,11 +8,11 @@ from pydantic import BeforeValidator
 
 from embedfleet.api.answers import RevokeAnswer, TaskAnswer, TaskList
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
-from embedfleet.api.problems import documented
+from embedfleet.api.http.problems import documented
 from embedfleet.api.waits import Waits
 from embedfleet.contracts.errors import Gone, InvalidRequest, NotFound
 from embedfleet.contracts.states import TaskState
-from embedfleet.runtime.records import Task
+from embedfleet.runtime.ledger.records import Task
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], responses=documented(401, 403, 422, 503))
 

@@ -3,8 +3,8 @@
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import Queue
 from embedfleet.contracts.states import DocumentState, TaskState, WaitReason
-from embedfleet.runtime.ledger_views import LedgerViews
-from embedfleet.runtime.records import Task
+from embedfleet.runtime.ledger.records import Task
+from embedfleet.runtime.ledger.views import LedgerViews
 
 
 class Waits:

@@ -119,8 +119,8 @@ def broker(place: Place) -> Iterator[Finding]:
     try:
         import redis
 
-        from embedfleet.runtime.redis_client import address_of, connect
-        from embedfleet.runtime.redis_health import judge
+        from embedfleet.runtime.ledger.redis_client import address_of, connect
+        from embedfleet.runtime.ledger.redis_health import judge
     except ModuleNotFoundError as error:
         yield Finding("broker", f"{error.name} is not installed", "pip install 'embedfleet[local]'")
         return

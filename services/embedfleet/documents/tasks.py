@@ -25,9 +25,7 @@ from embedfleet.encoders import models
 from embedfleet.runtime import chunkfiles
 from embedfleet.runtime.blobs import Blobs, chunk_prefix
 from embedfleet.runtime.broker import app
-from embedfleet.runtime.lifecycle import compose
-from embedfleet.runtime.records import Part
-from embedfleet.runtime.runs import Run, Stopped
+from embedfleet.runtime.ledger.records import Part
 from embedfleet.runtime.settings import (
     BlobSettings,
     BrokerSettings,
@@ -36,7 +34,9 @@ from embedfleet.runtime.settings import (
     SandboxSettings,
     load,
 )
-from embedfleet.runtime.worker import Worker
+from embedfleet.runtime.worker.lifecycle import compose
+from embedfleet.runtime.worker.runs import Run, Stopped
+from embedfleet.runtime.worker.worker import Worker
 
 STORE_PATIENCE_SECONDS = 120.0
 

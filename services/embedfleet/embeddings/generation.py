@@ -17,7 +17,7 @@ import numpy as np
 from embedfleet.contracts.documents import Chunk, point_id, qdrant_collection, text_hash
 from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.embeddings.engine import Lane, Submission, Vectors
-from embedfleet.runtime.runs import Run
+from embedfleet.runtime.worker.runs import Run
 from embedfleet.vectors import VectorStore
 
 SLICE_CHUNKS = 32

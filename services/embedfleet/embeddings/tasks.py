@@ -26,10 +26,10 @@ from embedfleet.encoders.tokenizer import TextTokenizer
 from embedfleet.runtime import chunkfiles
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.broker import app
-from embedfleet.runtime.lifecycle import compose
-from embedfleet.runtime.runs import Run, Stopped
 from embedfleet.runtime.settings import BlobSettings, EngineSettings, ModelSettings, VectorSettings, load
-from embedfleet.runtime.worker import Worker
+from embedfleet.runtime.worker.lifecycle import compose
+from embedfleet.runtime.worker.runs import Run, Stopped
+from embedfleet.runtime.worker.worker import Worker
 from embedfleet.vectors import VectorStore
 
 _blobs = Blobs(load(BlobSettings).blob_url)

@@ -17,7 +17,7 @@ from embedfleet.local.datadir import DataDir
 from embedfleet.local.ports import LOOPBACK, free_ports
 from embedfleet.local.redis import RedisServer
 from embedfleet.local.supervisor import Member
-from embedfleet.runtime.redis_client import address_of
+from embedfleet.runtime.ledger.redis_client import address_of
 from embedfleet.runtime.settings import BrokerSettings, VectorSettings
 
 DOCUMENT_THREADS = 2

@@ -16,7 +16,7 @@ import redis
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.local.child import Child, how_it_ended
 from embedfleet.local.ports import LOOPBACK, free_ports
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.redis_client import connect
 
 OLDEST_VERSION = (6, 2)
 MULTI_PART_AOF_VERSION = (7, 0)

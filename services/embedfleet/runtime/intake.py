@@ -17,8 +17,8 @@ from embedfleet.contracts.errors import DependencyDown
 from embedfleet.contracts.jobs import Job
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Acceptance
-from embedfleet.runtime.tombstones import Tombstones
+from embedfleet.runtime.ledger.records import Acceptance
+from embedfleet.runtime.ledger.tombstones import Tombstones
 
 
 class Intake:

@@ -1,4 +1,4 @@
--- Deletion: what is dead up to a generation, and stays dead; between ledger_records.lua and ledger.lua.
+-- Deletion: what is dead up to a generation, and stays dead; between records.lua and ledger.lua.
 --
 -- deleted:<tenant>:<id>  hash  `generation`: this one and all before it are deleted, the next upload's is higher;
 --                              `quiet_at`: until then a writer of theirs may be at work. Expires by itself.

@@ -5,7 +5,7 @@ import time
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import TimeLimitExceeded
-from embedfleet.runtime.records import Claim, Pulse, Task
+from embedfleet.runtime.ledger.records import Claim, Pulse, Task
 
 
 class Stopped(Exception):

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
-from embedfleet.api.metadata import MAX_BYTES, MAX_KEYS, parse_metadata
+from embedfleet.api.uploads.metadata import MAX_BYTES, MAX_KEYS, parse_metadata
 from embedfleet.contracts.documents import COLLECTION_PATTERN, ChunkOptions
 from embedfleet.contracts.errors import DependencyDown, InvalidRequest
 

@@ -11,13 +11,14 @@ from celery.worker import state
 
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.contracts.jobs import Queue
-from embedfleet.runtime import probes, telemetry
+from embedfleet.runtime import telemetry
 from embedfleet.runtime.broker import app, publish
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.results import CeleryResults
+from embedfleet.runtime.ledger.results import CeleryResults
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ProcessSettings, load
-from embedfleet.runtime.slots import SlotWatch, start_afresh
-from embedfleet.runtime.worker import Worker
+from embedfleet.runtime.worker import probes
+from embedfleet.runtime.worker.slots import SlotWatch, start_afresh
+from embedfleet.runtime.worker.worker import Worker
 
 TICK_SECONDS = 5.0
 

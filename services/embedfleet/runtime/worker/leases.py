@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from embedfleet.contracts.errors import DependencyDown
-from embedfleet.runtime.gate import Gate
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.probes import Heartbeat
-from embedfleet.runtime.records import Pulse
-from embedfleet.runtime.runs import Run
+from embedfleet.runtime.ledger.records import Pulse
+from embedfleet.runtime.worker.gate import Gate
+from embedfleet.runtime.worker.probes import Heartbeat
+from embedfleet.runtime.worker.runs import Run
 
 BEAT_SECONDS = 1.0
 QUIET_SECONDS = 2.0

@@ -9,9 +9,9 @@ import redis
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, TaskState
-from embedfleet.runtime.records import Task, document_of, task_of
-from embedfleet.runtime.redis_client import reachable
-from embedfleet.runtime.redis_health import require
+from embedfleet.runtime.ledger.records import Task, document_of, task_of
+from embedfleet.runtime.ledger.redis_client import reachable
+from embedfleet.runtime.ledger.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
 
 

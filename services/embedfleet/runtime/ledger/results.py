@@ -12,8 +12,8 @@ from typing import Any
 import redis
 
 from embedfleet.contracts.states import TaskState
-from embedfleet.runtime.records import Change
-from embedfleet.runtime.redis_client import connect
+from embedfleet.runtime.ledger.records import Change
+from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 
 _log = logging.getLogger(__name__)

@@ -21,8 +21,7 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import FleetError
 from embedfleet.contracts.jobs import JOB_OF_NAME, GenerateEmbeddings, Job, ProcessDocument, Queue
 from embedfleet.contracts.states import DOCUMENT_EDGES, TASK_EDGES, TaskState
-from embedfleet.runtime.ledger_views import LedgerViews
-from embedfleet.runtime.records import (
+from embedfleet.runtime.ledger.records import (
     Acceptance,
     Change,
     Claim,
@@ -32,7 +31,8 @@ from embedfleet.runtime.records import (
     document_of,
     task_of,
 )
-from embedfleet.runtime.redis_client import address_of, connect
+from embedfleet.runtime.ledger.redis_client import address_of, connect
+from embedfleet.runtime.ledger.views import LedgerViews
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 
 JITTER = 0.1
@@ -40,7 +40,7 @@ LOST_AFTER_SECONDS = 30.0
 # Redis has an edge on disk after this, even when it syncs its log only once a second.
 DURABLE_AFTER_SECONDS = 5.0
 SCAN_LIMIT = 500
-SCRIPTS = ("ledger_records.lua", "ledger_deletion.lua", "ledger.lua")
+SCRIPTS = ("records.lua", "deletion.lua", "ledger.lua")
 
 
 class Ledger(LedgerViews):
@@ -239,7 +239,7 @@ class Ledger(LedgerViews):
 
 
 def _script_text() -> str:
-    folder = files("embedfleet.runtime")
+    folder = files("embedfleet.runtime.ledger")
     tables = []
     for name, edges in (("TASK_EDGES", TASK_EDGES), ("DOCUMENT_EDGES", DOCUMENT_EDGES)):
         table = {source: dict.fromkeys(sorted(targets), True) for source, targets in edges.items()}

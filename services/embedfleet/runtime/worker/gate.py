@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from embedfleet.contracts.errors import DependencyDown
-from embedfleet.runtime.runs import Run
+from embedfleet.runtime.worker.runs import Run
 
 RETRY_SECONDS = 5.0
 _CHECK_SECONDS = 0.2

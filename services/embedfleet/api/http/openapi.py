@@ -1,4 +1,4 @@
-"""Print the OpenAPI description: ``python -m embedfleet.api.openapi > docs/openapi.json``."""
+"""Print the OpenAPI description: ``python -m embedfleet.api.http.openapi > docs/openapi.json``."""
 
 import json
 

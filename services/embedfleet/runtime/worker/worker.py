@@ -22,12 +22,12 @@ from celery.exceptions import Reject
 from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime import telemetry
-from embedfleet.runtime.gate import Gate
-from embedfleet.runtime.leases import Leases
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.records import Claim
-from embedfleet.runtime.runs import Run, Stopped
+from embedfleet.runtime.ledger.records import Claim
 from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.worker.gate import Gate
+from embedfleet.runtime.worker.leases import Leases
+from embedfleet.runtime.worker.runs import Run, Stopped
 
 TRACEBACK_CHARACTERS = 4000
 # A blip may be over before anybody asks; this often it is no blip.

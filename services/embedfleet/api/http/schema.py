@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from embedfleet.api.problems import MEDIA_TYPE
+from embedfleet.api.http.problems import MEDIA_TYPE
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

@@ -1,0 +1,1 @@
+"""HTTP beneath the routes: keys, body limits, problems, metrics, the schema."""

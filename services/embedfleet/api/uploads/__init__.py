@@ -1,0 +1,1 @@
+"""What comes with an upload, checked before anything is stored."""

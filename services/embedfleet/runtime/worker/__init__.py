@@ -1,0 +1,1 @@
+"""What both pools share: runs, leases, the gate, the drain, probes, and their ties to Celery."""
