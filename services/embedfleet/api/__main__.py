@@ -3,7 +3,6 @@
 import sys
 
 import uvicorn
-from pydantic import ValidationError
 
 from embedfleet.api.app import create_app
 from embedfleet.contracts.errors import ConfigurationError
@@ -20,10 +19,6 @@ def main() -> int:
         app, settings = create_app(), load(ApiSettings)
     except ConfigurationError as error:
         return _refuse(error.detail)
-    except ValidationError as error:
-        return _refuse(
-            "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors(include_input=False))
-        )
     uvicorn.run(
         app,
         host=settings.host,

@@ -28,7 +28,7 @@ def create_app() -> FastAPI:
 
     Raises:
         ConfigurationError: keys, address or model don't allow to start.
-        pydantic.ValidationError: a variable has a value that is not allowed.
+        SystemExit: a variable has a value that is not allowed; see `settings.load`.
     """
     configure(load(ProcessSettings))
     # It warns of every malformed body; the client is told, and must not fill our log.

@@ -100,7 +100,7 @@ class Blobs:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
                 raise
-            _fsync_folder(path.parent)
+            sync_folder(path.parent)
 
     def get(self, key: str) -> bytes:
         """Return a blob.
@@ -196,10 +196,11 @@ def _make_folders(folder: Path) -> None:
         folder = folder.parent
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
-        _fsync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _fsync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -14,7 +14,8 @@ import uuid
 from pathlib import Path
 
 from embedfleet.contracts.errors import ConfigurationError, InvalidRequest
-from embedfleet.local.qdrant.collection import Collection, absent, sync_folder, write_new
+from embedfleet.local.qdrant.collection import Collection, absent, write_new
+from embedfleet.runtime.blobs import sync_folder
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import qdrant_edge as edge
 
 from embedfleet.contracts.errors import ConfigurationError, FleetError, InvalidRequest, NotFound
+from embedfleet.runtime.blobs import sync_folder
 
 Answer = TypeVar("Answer")
 
@@ -135,15 +136,6 @@ def write_new(folder: Path, size: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _config(size: int) -> Any:
