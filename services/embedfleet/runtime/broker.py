@@ -9,6 +9,7 @@ import logging
 import os
 from typing import Any
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as transport
@@ -22,24 +23,22 @@ VISIBILITY_TIMEOUT_SECONDS = 3600
 _log = logging.getLogger(__name__)
 
 
-class ForgivingQoS(transport.QoS):
-    """Bookkeeping of unacknowledged messages that outlives the connection it is about.
+class Channel(transport.Channel):
+    """A channel that outlives its connection without ending the worker.
 
-    When Redis goes away kombu (5.7) closes the channel and puts back what is not acknowledged, over a
-    connection that is gone already; the AttributeError from that ends the worker. Nothing has to be
-    put back: the ledger knows the tasks, and the janitor wakes them.
+    When Redis goes away, kombu (5.7) closes the channel and then still asks its dead connection for an
+    address: to put back what is not acknowledged, and to acknowledge a task that ends later. The
+    AttributeError from that ends the worker; a connection error is what kombu and Celery expect there.
+    Nothing has to be put back: the ledger knows the tasks, and the janitor wakes them.
     """
 
-    def restore_unacked(self, client: Any = None) -> None:
-        """Put messages back where that is possible."""
-        try:
-            super().restore_unacked(client)  # type: ignore[no-untyped-call]  # kombu has no types
-        except Exception as error:
-            _log.warning("%d messages stay unacknowledged: %s", len(self._delivered), error)
-            self._delivered.clear()
+    def _connparams(self, *args: Any, **kwargs: Any) -> Any:
+        if self.connection is None or self.connection.client is None:
+            raise redis.ConnectionError("the connection to the broker is gone")
+        return super()._connparams(*args, **kwargs)  # type: ignore[no-untyped-call]  # kombu has no types
 
 
-transport.Channel.QoS = ForgivingQoS
+transport.Transport.Channel = Channel
 
 
 def create_app(broker: BrokerSettings, ledger: LedgerSettings) -> Celery:
