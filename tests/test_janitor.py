@@ -10,15 +10,21 @@ from embedfleet import janitor as module
 from embedfleet.contracts.documents import Document, point_id
 from embedfleet.contracts.jobs import Job
 from embedfleet.janitor import Janitor
-from embedfleet.runtime.blobs import Blobs, pending_key, record_key
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key, revoked_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Part
+from embedfleet.runtime.revocations import Mark, Revocations
 from embedfleet.runtime.settings import LedgerSettings, VectorSettings
 from embedfleet.vectors import VectorStore
 from tests.runtime.uploads import claim, upload
 
 COLLECTION = "default__notes"
+
+
+def make_old(blobs: Blobs, key: str) -> None:
+    past = time.time() - 3600
+    os.utime(blobs.path(key), (past, past))
 
 
 class House:
@@ -28,6 +34,7 @@ class House:
         self.ledger, self.blobs, self.store = ledger, blobs, store
         self.published: list[Job] = []
         self.intake = Intake(ledger, blobs, self.published.extend)
+        self.revocations = Revocations(ledger, blobs)
         self.janitor = Janitor(ledger, blobs, store, self.published.extend, LedgerSettings())
 
     def take(self, document: Document) -> Document:
@@ -237,3 +244,37 @@ def test_a_manifest_whose_document_has_ended_is_settled(
     house.janitor.round()
     assert list(house.blobs.keys("pending")) == []
     assert house.published == []
+
+
+def test_a_revocation_outlives_a_total_loss_of_redis(house: House) -> None:
+    document = house.take(upload())
+    record = house.ledger.document("default", document.id)
+    assert record
+    assert house.revocations.revoke(record)
+    house.ledger._redis.flushall()
+    house.published.clear()
+    make_old(house.blobs, pending_key("t1"))
+    house.janitor.round()
+    assert house.published == []
+    assert house.ledger.document("default", document.id) is None
+    assert not house.blobs.exists(pending_key("t1"))
+
+
+def test_a_revocation_that_redis_lost_with_the_end_of_its_log_is_repeated(house: House) -> None:
+    document = house.take(upload())
+    record = house.ledger.document("default", document.id)
+    assert record
+    house.blobs.put(revoked_key("t1"), Mark(tenant="default", task_id="t1").model_dump_json().encode())
+    house.janitor.round()
+    ended = house.ledger.document("default", document.id)
+    assert ended
+    assert ended.state == "REVOKED"
+    make_old(house.blobs, revoked_key("t1"))
+    house.janitor.round()
+    assert not house.blobs.exists(revoked_key("t1"))
+
+
+def test_a_mark_that_cannot_be_read_is_put_aside(house: House) -> None:
+    house.blobs.put(revoked_key("t1"), b"{")
+    house.janitor.round()
+    assert list(house.blobs.keys("damaged")) == ["damaged/revoked/t1"]

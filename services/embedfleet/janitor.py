@@ -34,6 +34,7 @@ from embedfleet.deletions import Deletions
 from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.telemetry import process_name
 from embedfleet.vectors import VectorStore
@@ -62,6 +63,7 @@ class Janitor:
     ) -> None:
         self._ledger, self._blobs, self._store, self._publish = ledger, blobs, store, publish
         self._intake = Intake(ledger, blobs, publish)
+        self._revocations = Revocations(ledger, blobs)
         self._deletions = Deletions(ledger, blobs, store)
         self._interval = settings.scan_seconds
         self._name = process_name()
@@ -87,6 +89,7 @@ class Janitor:
         is_rebuilt = self._ledger.is_rebuilt()
         if not is_rebuilt:
             self._rebuild()
+        self._revocations.repeat()
         self._wake()
         are_all_taken_up = self._take_up_pending()
         if not is_rebuilt and are_all_taken_up:
@@ -178,6 +181,9 @@ class Janitor:
         elif record and record.uploaded_at > manifest.uploaded_at:
             self._intake.discard(manifest)  # a newer upload took its place
         elif self._deletions.covers(manifest):
+            self._intake.discard(manifest)
+        elif self._revocations.covers(manifest):
+            self._delete_points(record or manifest, through=None)
             self._intake.discard(manifest)
         else:
             _log.info("re-driven", extra={"task_id": manifest.task_id, "document_id": manifest.id})

@@ -120,17 +120,28 @@ def test_revoke_stops_the_whole_document(alpha: httpx.Client, ledger: Ledger) ->
     assert (task["status"], task["document"]["state"]) == ("REVOKED", "REVOKED")
 
     again = alpha.post(f"/api/v1/tasks/{ids['task_id']}/revoke")
-    assert (again.status_code, again.json()["success"]) == (200, False)
-    assert "REVOKED already" in again.json()["message"]
+    assert (again.status_code, again.json()["success"]) == (200, True)
+    assert "before" in again.json()["message"]
+
+
+def test_revoke_of_a_finished_document_is_409_with_its_state(alpha: httpx.Client, ledger: Ledger) -> None:
+    ids = upload(alpha)
+    ledger.fail(claim(ledger, ids["task_id"]), DocumentProcessingError("odd"), retryable=False)
+    answer = alpha.post(f"/api/v1/tasks/{ids['task_id']}/revoke")
+    assert (answer.status_code, answer.json()["code"], answer.json()["state"]) == (
+        409,
+        "already_ended",
+        "FAILED",
+    )
 
 
 def test_revoke_of_a_replaced_upload_leaves_the_newer_alone(alpha: httpx.Client) -> None:
     key = str(uuid.uuid4())
     old = send(alpha, document_key=key).json()
     new = send(alpha, document_key=key, content=b"newer").json()
-    answer = alpha.post(f"/api/v1/tasks/{old['task_id']}/revoke").json()
-    assert not answer["success"]
-    assert "newer upload" in answer["message"]
+    answer = alpha.post(f"/api/v1/tasks/{old['task_id']}/revoke")
+    assert (answer.status_code, answer.json()["code"]) == (409, "superseded")
+    assert "newer upload" in answer.json()["detail"]
     assert alpha.get(f"/api/v1/tasks/{new['task_id']}").json()["status"] == "PENDING"
 
 

@@ -154,7 +154,9 @@ def add_tasks(app: FastAPI, stub: Stub) -> None:
 
     @app.post("/api/v1/tasks/{task_id}/revoke")
     def revoke(task_id: str) -> Any:
-        return {"success": task_id != "done", "task_id": task_id, "message": f"revoke of {task_id}"}
+        if task_id == "done":
+            return problem(409, "already_ended", "Nothing to stop: the document is READY already.")
+        return {"success": True, "task_id": task_id, "message": f"revoke of {task_id}"}
 
 
 @contextmanager

@@ -66,6 +66,8 @@ def test_a_task_is_run_by_one_owner_only(ledger: Ledger) -> None:
 
 def test_an_unknown_task_is_refused(ledger: Ledger) -> None:
     assert ledger.claim(ProcessDocument(task_id="nobody"), "a") == "unknown"
+    ledger.accept(upload())
+    assert ledger.claim(GenerateEmbeddings(task_id="t1"), "a") == "foreign"
 
 
 def test_a_finished_task_is_refused(ledger: Ledger) -> None:

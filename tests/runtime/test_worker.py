@@ -1,14 +1,18 @@
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from celery.exceptions import Reject
+from prometheus_client import REGISTRY
 
 from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError
 from embedfleet.contracts.jobs import Job, Queue
+from embedfleet.runtime.blobs import Blobs, revoked_key
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Part, Task
+from embedfleet.runtime.revocations import Mark, Revocations
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.worker.runs import Run
 from embedfleet.runtime.worker.worker import Worker
@@ -19,9 +23,11 @@ DOWN = DependencyDown("Qdrant", "127.0.0.1:6333", "refused")
 
 
 @pytest.fixture
-def worker(ledger: Ledger) -> Worker:
+def worker(ledger: Ledger, tmp_path: Path) -> Worker:
     published: list[Job] = []
-    worker = Worker(Queue.DOCUMENTS, ledger, published.extend, LedgerSettings(lease_seconds=0.5), 600)
+    revocations = Revocations(ledger, Blobs(tmp_path))
+    settings = LedgerSettings(lease_seconds=0.5)
+    worker = Worker(Queue.DOCUMENTS, ledger, published.extend, settings, 600, revocations)
     worker.published = published  # type: ignore[attr-defined]
     worker.gate._retry_seconds = 0.05
     return worker
@@ -194,3 +200,51 @@ def test_progress_keeps_a_long_run_alive(worker: Worker) -> None:
 
     assert run(worker, work).state == "SUCCESS"
     worker.leases.stop()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"cost": 7}, "newer"),
+        ({"sequence": "many"}, "malformed"),
+        ({"sequence": "many", "cost": 7}, "malformed"),
+    ],
+)
+def test_a_message_that_this_version_cannot_read_is_dropped_and_its_task_waits_for_one_that_can(
+    worker: Worker, change: dict[str, object], reason: str
+) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    before = REGISTRY.get_sample_value("fleet_messages_dropped_total", {"reason": reason}) or 0
+    worker.receive(type(job), job.model_dump() | change, finish(worker))
+    assert REGISTRY.get_sample_value("fleet_messages_dropped_total", {"reason": reason}) == before + 1
+    assert (task_of(worker).state, task_of(worker).fence) == ("PENDING", 0)
+    worker.receive(type(job), job.model_dump(), finish(worker))
+    assert task_of(worker).state == "SUCCESS"
+
+
+def test_a_revocation_that_redis_lost_is_taken_again_before_the_task_runs(
+    worker: Worker, ledger: Ledger
+) -> None:
+    (job,) = ledger.accept(upload()).publish
+    document = ledger.document("default", upload().id)
+    assert document
+    dump = ledger._redis.dump(f"task:{job.task_id}"), ledger._redis.dump(f"document:default:{document.id}")
+    assert worker._revocations.revoke(document)
+    for key, value in zip((f"task:{job.task_id}", f"document:default:{document.id}"), dump, strict=True):
+        ledger._redis.restore(key, 0, value, replace=True)
+    assert task_of(worker).state == "PENDING"
+    ran: list[Run] = []
+    worker.run(job, ran.append)
+    assert (ran, task_of(worker).state) == ([], "REVOKED")
+
+
+def test_a_revocation_that_redis_lost_is_taken_again_before_the_task_ends(
+    worker: Worker, ledger: Ledger
+) -> None:
+    def work(run: Run) -> None:
+        worker._revocations._blobs.put(
+            revoked_key("t1"), Mark(tenant="default", task_id="t1").model_dump_json().encode()
+        )
+        worker.end(run, lambda: ledger.chunked(run.claim, [Part("p", 0, 1, "f")], {"success": True}))
+
+    assert run(worker, work).state == "REVOKED"

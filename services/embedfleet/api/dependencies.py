@@ -19,6 +19,7 @@ from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.results import CeleryResults
 from embedfleet.runtime.ledger.tombstones import Deletion
+from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import (
     ApiSettings,
     BlobSettings,
@@ -56,6 +57,7 @@ class Services:
     blobs: Blobs
     intake: Intake
     deletion: Deletion
+    revocations: Revocations
     store: VectorStore
     encoder: QueryEncoder
     janitor: Janitor
@@ -84,6 +86,7 @@ class Services:
             blobs=blobs,
             intake=Intake(ledger, blobs, broker.publish),
             deletion=Deletion(ledger, blobs),
+            revocations=Revocations(ledger, blobs),
             store=VectorStore(vectors.model_copy(update={"timeout": min(vectors.timeout, QDRANT_SECONDS)})),
             encoder=encoder,
             janitor=Janitor(patient, blobs, VectorStore(vectors), broker.publish, records),

@@ -10,8 +10,8 @@ from embedfleet.api.answers import RevokeAnswer, TaskAnswer, TaskList
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
 from embedfleet.api.http.problems import documented
 from embedfleet.api.waits import Waits
-from embedfleet.contracts.errors import Gone, InvalidRequest, NotFound
-from embedfleet.contracts.states import TaskState
+from embedfleet.contracts.errors import Conflict, Gone, InvalidRequest, NotFound
+from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
 from embedfleet.runtime.ledger.records import Task
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], responses=documented(401, 403, 422, 503))
@@ -46,23 +46,40 @@ def task(task_id: str, tenant: Tenant, services: ServicesOf) -> TaskAnswer:
     return _answers(services, tenant, [_existing(services, tenant, task_id)])[0]
 
 
-@router.post("/{task_id}/revoke", responses=documented(404, 410))
+@router.post("/{task_id}/revoke", responses=documented(404, 409, 410))
 def revoke(task_id: str, tenant: Tenant, services: ServicesOf) -> RevokeAnswer:
     """Stop the work on a task's document, with all its unfinished tasks.
 
-    What was searchable before stays so; nothing of the stopped generation ever is.
+    What was searchable before stays so; nothing of the stopped generation ever is. What has ended already is
+    answered 409 with its `state`, but for what was revoked before: that is answered 200 again.
     """
     found = _existing(services, tenant, task_id)
-    if services.ledger.revoke(tenant, task_id):
-        message = f"Document {found.document_id} and all its unfinished tasks are revoked."
-        return RevokeAnswer(success=True, task_id=task_id, message=message)
     document = services.ledger.document(tenant, found.document_id)
-    message = "Nothing to stop: the document is gone."
-    if document and document.generation != found.generation:
-        message = "Nothing to stop: a newer upload of the document took this task's place."
-    elif document:
-        message = f"Nothing to stop: the document is {document.state} already."
-    return RevokeAnswer(success=False, task_id=task_id, message=message)
+    if (
+        document
+        and document.generation == found.generation
+        and document.state not in TERMINAL_DOCUMENT_STATES
+    ):
+        if services.revocations.revoke(document):
+            message = f"Document {document.id} and all its unfinished tasks are revoked."
+            return RevokeAnswer(success=True, task_id=task_id, message=message)
+        document = services.ledger.document(tenant, found.document_id)
+    if document is None:
+        raise Conflict("Nothing to stop: the document is deleted.", state="DELETED", code="already_ended")
+    if document.generation != found.generation:
+        raise Conflict(
+            "Nothing to stop: a newer upload of the document took this task's place.",
+            state=found.state,
+            code="superseded",
+        )
+    if document.state is not DocumentState.REVOKED:
+        raise Conflict(
+            f"Nothing to stop: the document is {document.state} already.",
+            state=document.state,
+            code="already_ended",
+        )
+    message = f"Document {document.id} was revoked before."
+    return RevokeAnswer(success=True, task_id=task_id, message=message)
 
 
 def _existing(services: Services, tenant: str, task_id: str) -> Task:

@@ -37,8 +37,6 @@ def revoke(task_id: Annotated[str, typer.Argument()], url: Url = "") -> None:
         stdout().print(plain(answer.get("message", "revoked")))
     else:
         emit(answer)
-    if not answer.get("success", False):
-        raise typer.Exit(1)
 
 
 def _find(client: Client, identifier: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ FleetError                      code, HTTP status, retryable, detail
 ├── Unauthorized           401  no key, or one that is not known
 ├── NotFound               404  no such task, document or collection of yours
 ├── Gone                   410  the task's details have expired
+├── Conflict               409  what is asked for is over: a finished document can't be revoked
 ├── Overloaded             429 / 503  refused before anything was stored; try again after `retry_after`
 ├── DependencyDown         503  Redis, Qdrant or the blob store can't be reached; spends no attempt
 ├── DocumentProcessingError     the file itself: corrupt, encrypted, empty, over a limit; never retried
@@ -80,6 +81,22 @@ class Gone(FleetError):
     default_code = "expired"
     default_status = 410
     retryable = False
+
+
+class Conflict(FleetError):
+    """What is asked for can't be done in this state.
+
+    Args:
+        state: the state that stands against it.
+    """
+
+    default_code = "conflict"
+    default_status = 409
+    retryable = False
+
+    def __init__(self, detail: str, *, state: str, code: str | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.state = state
 
 
 class Overloaded(FleetError):

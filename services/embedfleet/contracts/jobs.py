@@ -2,7 +2,7 @@
 
 A job is plain data with a stable name and a queue. Producers send by name and never import a
 worker. Fields only ever grow, with defaults: old messages are still queued while a new version
-rolls out.
+rolls out. A message with a field that this version doesn't know is left to a worker that does.
 """
 
 from enum import StrEnum
@@ -28,7 +28,7 @@ class Job(BaseModel):
         sequence: number of this publish on its queue; tells the janitor which wake-ups were lost.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     task_name: ClassVar[str]
     queue: ClassVar[Queue]

@@ -57,13 +57,13 @@ def _start(worker: Worker, concurrency: int) -> None:
     signals.worker_shutdown.connect(lambda **_: _sandboxes.close(), weak=False)
 
 
-_worker = compose(Queue.DOCUMENTS, _start, dependencies=[_blobs.check])
+_worker = compose(Queue.DOCUMENTS, _start, _blobs, dependencies=[_blobs.check])
 
 
 @app.task(name=ProcessDocument.task_name)  # type: ignore[untyped-decorator]  # celery has no types
 def process_document_task(**message: Any) -> None:
     """Turn one uploaded file into chunk files and embedding tasks."""
-    _worker.run(ProcessDocument.model_validate(message), _process)
+    _worker.receive(ProcessDocument, message, _process)
 
 
 def _process(run: Run) -> None:
@@ -80,10 +80,8 @@ def _process(run: Run) -> None:
     run.enter("store", patience=STORE_PATIENCE_SECONDS)
     try:
         parts = _store(run, processed.chunks)
-        jobs = _worker.ledger.chunked(run.claim, parts, _result(run, processed, parts))
-        if jobs is None:
-            run.lose()
-            raise Stopped
+        result = _result(run, processed, parts)
+        jobs = _worker.end(run, lambda: _worker.ledger.chunked(run.claim, parts, result))
     except Stopped:
         if run.is_lost:
             _take_back(run)

@@ -49,13 +49,13 @@ def _start(worker: Worker, concurrency: int) -> None:
     signals.worker_shutdown.connect(lambda **_: _lane.close(), weak=False)
 
 
-_worker = compose(Queue.EMBEDDINGS, _start, dependencies=[_store.ping])
+_worker = compose(Queue.EMBEDDINGS, _start, _blobs, dependencies=[_store.ping])
 
 
 @app.task(name=GenerateEmbeddings.task_name)  # type: ignore[untyped-decorator]  # celery has no types
 def generate_embeddings_task(**message: Any) -> None:
     """Embed one chunk file and store its vectors."""
-    _worker.run(GenerateEmbeddings.model_validate(message), _embed)
+    _worker.receive(GenerateEmbeddings, message, _embed)
 
 
 def _embed(run: Run) -> None:
@@ -70,10 +70,8 @@ def _embed(run: Run) -> None:
     chunks = chunkfiles.unpack(_blobs.get(run.task.chunk_file))
     writer = GenerationWriter(run, _worker.hold, _store, _lane, _tokenizer)
     try:
-        counts = writer.write(chunks)
-        if _worker.ledger.embedded(run.claim, _result(run, counts)) is None:
-            run.lose()
-            raise Stopped
+        result = _result(run, writer.write(chunks))
+        _worker.end(run, lambda: _worker.ledger.embedded(run.claim, result))
     except Stopped:
         if run.is_lost:
             _take_back(run, writer.collection)

@@ -8,6 +8,7 @@ the folder fsynced. A reader sees a whole blob or none.
 ``pending/<task>``                                          accepted and not ended: the janitor's list
 ``documents/<tenant>/<document>.json``                      the record of a document that search shows
 ``chunks/<tenant>/<document>/<generation>/<part>``          chunk file of one embedding task
+``revoked/<task>``                                          revoked, and Redis may not have it on disk yet
 ``deleted/<tenant>/<collection>/<document>/<generation>``   a tombstone: what the janitor still has to remove
 ==========================================================  =================================================
 """
@@ -34,6 +35,11 @@ def upload_key(tenant: str, document_id: str, task_id: str, extension: str) -> s
 def pending_key(task_id: str) -> str:
     """Return where the manifest of an accepted, unfinished upload is kept."""
     return f"pending/{task_id}"
+
+
+def revoked_key(task_id: str) -> str:
+    """Return where it is noted that an upload was revoked."""
+    return f"revoked/{task_id}"
 
 
 def upload_folder(tenant: str, document_id: str) -> str:
@@ -113,6 +119,11 @@ class Blobs:
                 return self.path(key).read_bytes()
         except FileNotFoundError as error:
             raise NotFound(f"no blob {key}", code="no_blob") from error
+
+    def exists(self, key: str) -> bool:
+        """Say whether there is such a blob."""
+        with self._disk():
+            return self.path(key).exists()
 
     def move(self, key: str, target: str) -> None:
         """Give a blob another key; nothing happens when it is not there."""

@@ -7,38 +7,18 @@ ignored (a result store that fails must never stop a pool) and retries are the l
 
 import logging
 import os
-from typing import Any
 
-import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
-from kombu.transport import redis as transport
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.contracts.jobs import JOBS, MAX_MESSAGE_BYTES, Job
+from embedfleet.runtime import channel
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, load
 
 VISIBILITY_TIMEOUT_SECONDS = 3600
 
 _log = logging.getLogger(__name__)
-
-
-class Channel(transport.Channel):
-    """A channel that outlives its connection without ending the worker.
-
-    When Redis goes away, kombu (5.7) closes the channel and then still asks its dead connection for an
-    address: to put back what is not acknowledged, and to acknowledge a task that ends later. The
-    AttributeError from that ends the worker; a connection error is what kombu and Celery expect there.
-    Nothing has to be put back: the ledger knows the tasks, and the janitor wakes them.
-    """
-
-    def _connparams(self, *args: Any, **kwargs: Any) -> Any:
-        if self.connection is None or self.connection.client is None:
-            raise redis.ConnectionError("the connection to the broker is gone")
-        return super()._connparams(*args, **kwargs)  # type: ignore[no-untyped-call]  # kombu has no types
-
-
-transport.Transport.Channel = Channel
 
 
 def create_app(broker: BrokerSettings, ledger: LedgerSettings) -> Celery:
@@ -49,6 +29,7 @@ def create_app(broker: BrokerSettings, ledger: LedgerSettings) -> Celery:
     """
     if os.environ.get("REMAP_SIGTERM"):
         raise ConfigurationError("unset REMAP_SIGTERM: with it a worker hangs on SIGTERM (celery#10490)")
+    channel.install()
     app = Celery("embedfleet", broker=broker.broker_url, backend=broker.result_backend or broker.broker_url)
     app.conf.update(
         accept_content=["json"],

@@ -38,6 +38,7 @@ class Problem(BaseModel):
     code: str = Field(description="Stable name of the problem.", examples=["invalid_collection"])
     retryable: bool = Field(description="Whether the same request may succeed later.")
     instance: str = Field(description="Path of the request.")
+    state: str | None = Field(None, description="With 409: the state that stands against the request.")
 
 
 def install(app: FastAPI) -> None:
@@ -62,6 +63,7 @@ def answer(
     *,
     retryable: bool = False,
     headers: Mapping[str, str] | None = None,
+    state: str | None = None,
 ) -> JSONResponse:
     """Return a problem as a response."""
     problem = Problem(
@@ -72,8 +74,9 @@ def answer(
         code=code,
         retryable=retryable,
         instance=request.scope["path"],
+        state=state,
     )
-    return JSONResponse(problem.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(problem.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
 
 
 async def _fleet_error(request: Request, error: Exception) -> JSONResponse:
@@ -85,7 +88,15 @@ async def _fleet_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(seconds)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.warning("%s %s: %s: %s", request.method, request.scope["path"], error.code, error.detail)
-    return answer(request, error.status, error.code, error.detail, retryable=error.retryable, headers=headers)
+    return answer(
+        request,
+        error.status,
+        error.code,
+        error.detail,
+        retryable=error.retryable,
+        headers=headers,
+        state=getattr(error, "state", None),
+    )
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

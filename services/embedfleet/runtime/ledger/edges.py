@@ -100,7 +100,7 @@ class Ledger(LedgerViews):
         return bool(self._edge("restore", document=document_fields(document))["restored"])
 
     def claim(self, job: Job, owner: str) -> Claim | str:
-        """Take the right to run a task, or say why not: unknown, finished, held, early or revoked.
+        """Take the right to run a task, or say why not: unknown, foreign, finished, held, early or revoked.
 
         Args:
             job: the message.
@@ -109,6 +109,7 @@ class Ledger(LedgerViews):
         answer = self._edge(
             "claim",
             task_id=job.task_id,
+            name=job.task_name,
             sequence=job.sequence,
             owner=owner,
             lease=self._settings.lease_seconds,

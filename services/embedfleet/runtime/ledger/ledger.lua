@@ -81,6 +81,7 @@ end
 function edges.claim()
   local row = record(task_key(a.task_id))
   if not row then return {refused = 'unknown'} end
+  if row.name ~= a.name then return {refused = 'foreign'} end
   note_claim(row.queue)
   if finished(row.state) then return {refused = 'finished'} end
   if row.state == 'STARTED' and row.owner ~= a.owner and tonumber(row.lease_until) > now then return {refused = 'held'} end

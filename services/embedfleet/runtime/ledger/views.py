@@ -120,6 +120,11 @@ class LedgerViews:
             workers, parked = pipe.execute()
         return int(workers), parked or ""
 
+    def queued(self, queue: str) -> int:
+        """Return how many messages wait on a queue."""
+        with self._reachable():
+            return int(self._redis.llen(queue))
+
     def unsettled(self, limit: int) -> list[Document]:
         """Return documents that ended and are not settled yet: durable record, blobs, old points."""
         with self._reachable():

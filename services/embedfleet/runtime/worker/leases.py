@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from embedfleet.contracts.errors import DependencyDown
@@ -36,8 +36,13 @@ class Leases:
         self.heartbeat = Heartbeat()
         self._thread = threading.Thread(target=self._turn, name="leases", daemon=True)
 
-    def start(self) -> None:
-        """Start to beat."""
+    def start(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Start to beat.
+
+        Args:
+            watch: called each turn while all dependencies answer; may raise `DependencyDown`.
+        """
+        self._watch = watch
         self._thread.start()
 
     def stop(self) -> None:
@@ -62,6 +67,8 @@ class Leases:
                 self._beat()
                 if not self._runs:  # a question may take long, and runs have leases to be extended
                     self._gate.ask_when_due()
+                if not self._gate.reason:
+                    self._watch()
             except DependencyDown as error:
                 self._gate.close(error)
             except Exception:

@@ -12,12 +12,15 @@ from celery.worker import state
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.contracts.jobs import Queue
 from embedfleet.runtime import telemetry
+from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.broker import app, publish
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.results import CeleryResults
+from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ProcessSettings, load
 from embedfleet.runtime.worker import probes
-from embedfleet.runtime.worker.slots import SlotWatch, start_afresh
+from embedfleet.runtime.worker.consumer import Consumer
+from embedfleet.runtime.worker.slots import IdleWatch, SlotWatch, start_afresh
 from embedfleet.runtime.worker.worker import Worker
 
 TICK_SECONDS = 5.0
@@ -28,6 +31,7 @@ _log = logging.getLogger(__name__)
 def compose(
     queue: Queue,
     on_start: Callable[[Worker, int], None],
+    blobs: Blobs,
     dependencies: Sequence[Callable[[], None]],
 ) -> Worker:
     """Build the worker of a pool and tie it to Celery's life cycle.
@@ -36,12 +40,14 @@ def compose(
         queue: the pool.
         on_start: called once before the worker consumes, with the worker and the number of its
             threads; what it raises ends the process with its sentence.
+        blobs: of the fleet.
         dependencies: what the pool needs besides Redis; each raises `DependencyDown`.
     """
     records, broker = load(LedgerSettings), load(BrokerSettings)
     ledger = Ledger.open(broker, records, mirror=CeleryResults(broker, records))
     soft_limit = min(broker.soft_time_limit, broker.time_limit)
-    worker = Worker(queue, ledger, publish, records, soft_limit, dependencies)
+    revocations = Revocations(ledger, blobs)
+    worker = Worker(queue, ledger, publish, records, soft_limit, revocations, dependencies)
     Lifecycle(worker, on_start).connect()
     return worker
 
@@ -54,6 +60,7 @@ class Lifecycle:
         self._on_start = on_start
         self._consumer = probes.Heartbeat()
         self._slots = SlotWatch(threads=1)
+        self._overlooked = 0
 
     def connect(self) -> None:
         """Listen to Celery."""
@@ -73,6 +80,7 @@ class Lifecycle:
         signals.celeryd_after_setup.connect(self.start, weak=False)
         signals.worker_shutting_down.connect(lambda **_: self._worker.draining.set(), weak=False)
         app.steps["consumer"].add(Clock)
+        app.conf.worker_consumer = Consumer
 
     def start(self, instance: Any, **_: Any) -> None:
         """Check, load, serve the probes; the worker consumes after this."""
@@ -84,7 +92,7 @@ class Lifecycle:
         except Exception as error:  # what a receiver raises is only logged, unless it ends the process
             _log.error("the worker can't start: %s", error)
             raise SystemExit(1) from error
-        self._worker.leases.start()
+        self._worker.leases.start(self._watch(instance.concurrency))
         signals.worker_shutdown.connect(lambda **_: self._worker.leases.stop(), weak=False)
 
     def tick(self) -> None:
@@ -92,18 +100,35 @@ class Lifecycle:
         self._consumer.touch()
         held = {request.id for request in state.reserved_requests}
         if leaked := self._slots.leaked(held, list(self._worker.inside.values()), time.monotonic()):
-            start_afresh(leaked)
+            start_afresh(f"Celery holds {sorted(leaked)}, which no thread runs")
+
+    def _watch(self, threads: int) -> Callable[[], None]:
+        """Return what looks whether messages wait that this worker overlooks."""
+        worker = self._worker
+        idle = IdleWatch(threads, lambda: worker.ledger.queued(worker.queue))
+
+        def watch() -> None:
+            if worker.draining.is_set():
+                return
+            self._overlooked = idle.overlooked(len(worker.inside), worker.taken_at, time.monotonic())
+            if self._overlooked:
+                start_afresh(f"{self._overlooked} messages wait, and this worker takes none")
+
+        return watch
 
     def livez(self) -> list[str]:
-        """Return which loops stand still."""
+        """Return which loops stand still, and whether work is due that this worker doesn't take."""
         loops = {"leases": self._worker.leases.heartbeat}
         if not self._worker.gate.reason:  # Celery's loop stands still while the broker can't be reached
             loops["consumer"] = self._consumer
-        return [
+        problems = [
             f"the {name} loop stands still since {beat.age:.0f} s"
             for name, beat in loops.items()
             if beat.was_seen and beat.age > probes.STALE_AFTER_SECONDS
         ]
+        if self._overlooked:
+            problems.append(f"{self._overlooked} messages wait on {self._worker.queue}, and none is taken")
+        return problems
 
     def readyz(self) -> list[str]:
         """Return what keeps the worker from working right now."""

@@ -13,17 +13,22 @@ after the end, before the message is acked   Celery redelivers; the claim refuse
 
 import logging
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from celery.exceptions import Reject
+from pydantic import ValidationError
 
 from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime import telemetry
+from embedfleet.runtime.channel import DROPPED
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Claim
+from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.worker.gate import Gate
 from embedfleet.runtime.worker.leases import Leases
@@ -32,6 +37,8 @@ from embedfleet.runtime.worker.runs import Run, Stopped
 TRACEBACK_CHARACTERS = 4000
 # A blip may be over before anybody asks; this often it is no blip.
 MAX_PARKS = 3
+
+Answer = TypeVar("Answer")
 
 _log = logging.getLogger(__name__)
 
@@ -46,18 +53,36 @@ class Worker:
         publish: Callable[[list[Job]], None],
         settings: LedgerSettings,
         soft_limit: float,
+        revocations: Revocations,
         dependencies: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.name = telemetry.process_name()
+        self.queue = queue
         self.ledger = ledger
         self.publish = publish
         self.draining = threading.Event()
         self.gate = Gate(self._probe)
         self.leases = Leases(ledger, queue, self.name, self.gate, settings.lease_seconds)
         self.inside: dict[int, str] = {}
+        self.taken_at = time.monotonic()
         self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
+        self._revocations = revocations
         self._dependencies = (ledger.ping, *dependencies)
+
+    def receive(self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None]) -> None:
+        """Run the job that a message is; drop it when it is none, or one of a newer version.
+
+        What a newer version added may matter, so its job is not run here. It isn't lost: the ledger's row
+        stays as it was, and the janitor wakes it until a worker that knows the field takes it.
+        """
+        try:
+            job = kind.model_validate(message)
+        except ValidationError as error:
+            is_newer = all(one["type"] == "extra_forbidden" for one in error.errors())
+            self._drop(str(message.get("task_id"))[:64], "newer" if is_newer else "malformed")
+        else:
+            self.run(job, work)
 
     def run(self, job: Job, work: Callable[[Run], None]) -> None:
         """Claim a task and work on it; every end is recorded in the ledger, none is raised.
@@ -71,14 +96,19 @@ class Worker:
         """
         thread = threading.get_ident()
         self.inside[thread] = job.task_id
+        self.taken_at = time.monotonic()
         try:
             claim = self._claim(job)
             if isinstance(claim, str):
-                _log.info("message dropped", extra={"task_id": job.task_id, "reason": claim})
+                self._drop(job.task_id, claim)
             else:
                 self._work(claim, work)
         finally:
             del self.inside[thread]
+
+    def _drop(self, task_id: str, reason: str) -> None:
+        DROPPED.labels(reason).inc()
+        _log.info("message dropped", extra={"task_id": task_id, "reason": reason})
 
     def _work(self, claim: Claim, work: Callable[[Run], None]) -> None:
         run = Run(claim, self.draining, self._soft_limit)
@@ -96,6 +126,19 @@ class Worker:
                 _log.exception("unexpected error")
                 self._fail(run, FleetError(f"{type(error).__name__}: {error}"), retryable=True, cause=error)
 
+    def end(self, run: Run, edge: Callable[[], Answer | None]) -> Answer:
+        """Take the edge that ends a run, and return its answer.
+
+        Raises:
+            Stopped: its claim is lost, or its document is revoked.
+        """
+        self._revocations.enforce(run.document)
+        answer = edge()
+        if answer is None:
+            run.lose()
+            raise Stopped
+        return answer
+
     def hold(self, run: Run, call: Callable[[], object]) -> None:
         """Call a dependency; while it is down, keep the work in hand and try again for a while."""
         self.gate.hold(run, call, self._hold_seconds)
@@ -109,6 +152,8 @@ class Worker:
         while self.gate.pass_through(self.draining):
             try:
                 claim = self.ledger.claim(job, owner)
+                if isinstance(claim, Claim) and self._revocations.enforce(claim.document):
+                    return "revoked"
             except DependencyDown as error:
                 _log.warning("%s", error)
                 self.gate.close(error)
