@@ -68,7 +68,7 @@ def place(
 ) -> Iterator[Place]:
     store = VectorStore(VectorSettings(url=qdrant_url))
     store.ensure_collection(COLLECTION, 2)
-    ledger._constants |= {"durable_after": 0, "writers_stop": 0}
+    ledger._quiet_after |= {"durable_after": 0, "writers_stop": 0}
     ledger.rebuilt()
     monkeypatch.setattr(janitor_module, "SETTLE_GRACE_SECONDS", -5)
     for where in (janitor_module, module):
@@ -252,7 +252,7 @@ def test_a_deletion_of_the_upload_again_is_one_of_its_own(place: Place) -> None:
 
 
 def test_the_tombstone_stays_while_a_writer_may_be_at_work(place: Place) -> None:
-    place.ledger._constants["writers_stop"] = 0.4
+    place.ledger._quiet_after["writers_stop"] = 0.4
     document, began = place.take(upload(key="one.txt")), time.monotonic()
     place.embed(document, points=3, finish=False)
     place.delete(document)

@@ -118,7 +118,7 @@ def test_settling_tells_that_the_document_was_deleted(ledger: Ledger) -> None:
 @pytest.mark.parametrize("state", ["READY", "EMBEDDING"])
 def test_it_is_quiet_when_redis_has_it_on_disk_and_a_lease_has_passed(ledger: Ledger, state: str) -> None:
     brief = Ledger(ledger._redis, ledger._settings.model_copy(update={"lease_seconds": 0.3}))
-    brief._constants["durable_after"] = 0.05
+    brief._quiet_after["durable_after"] = 0.05
     document, began = upload(), time.monotonic()
     if state == "READY":
         ready(brief, document)

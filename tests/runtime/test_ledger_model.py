@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from embedfleet.contracts.errors import EmbeddingError
-from embedfleet.contracts.jobs import GenerateEmbeddings, Job, ProcessDocument
+from embedfleet.contracts.jobs import GenerateEmbeddings, Job, ProcessDocument, Queue
 from embedfleet.contracts.states import (
     TERMINAL_TASK_STATES,
     DocumentState,
@@ -96,6 +96,9 @@ class Edges(RuleBasedStateMachine):
         self.redis.delete("grace")
         for task_id in self.redis.zrange("due", 0, -1):
             self.redis.zadd("due", {task_id: 1})
+        for queue in Queue:
+            for task_id in self.redis.zrange(f"waiting:{queue}", 0, -1):
+                self.redis.hset(f"task:{task_id}", "published_at", 1)
         return multiple(*self.ledger.scan()[0])
 
     @rule(target=jobs, job=jobs, parts=st.integers(1, 2))
@@ -138,7 +141,10 @@ class Edges(RuleBasedStateMachine):
             members = set(self.redis.zrange(f"index:tasks:default:{state}", 0, -1))
             assert members == {key for key, row in rows.items() if row["state"] == state}
         unfinished = {key for key, row in rows.items() if row["state"] not in TERMINAL_TASK_STATES}
-        assert set(self.redis.zrange("due", 0, -1)) == unfinished
+        waiting = [task_id for queue in Queue for task_id in self.redis.zrange(f"waiting:{queue}", 0, -1)]
+        watched = waiting + self.redis.zrange("due", 0, -1)
+        assert sorted(watched) == sorted(unfinished)
+        assert {key for key in waiting if rows[key]["state"] == TaskState.STARTED} == set()
         leases = self.redis.zrange("leases:documents", 0, -1) + self.redis.zrange("leases:embeddings", 0, -1)
         assert set(leases) == {key for key, row in rows.items() if row["state"] == TaskState.STARTED}
 

@@ -23,6 +23,7 @@ MULTI_PART_AOF_VERSION = (7, 0)
 _POLL_SECONDS = 0.02
 
 # `save ""`: the AOF alone is the truth, an RDB beside it would only cost a fork now and then.
+# `hz 100`: Redis removes expired keys for up to a quarter of 1/hz seconds at a time: 2.5 ms instead of 25.
 _CONFIG = """\
 bind {host}
 port {port}
@@ -32,6 +33,7 @@ appendonly yes
 appendfsync everysec
 save ""
 maxmemory-policy noeviction
+hz 100
 daemonize no
 logfile ""
 """

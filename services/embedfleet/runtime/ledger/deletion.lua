@@ -13,7 +13,7 @@ local function remove_document(key, document)
   local row = {tenant = document.tenant, document = document.id, generation = document.generation}
   revoke_others(row, a.deleted_error)
   redis.call('EXPIRE', task_key(document.task_id), a.expires)
-  redis.call('DEL', key, generation_key(row, 'generation'), generation_key(row, 'parts'))
+  redis.call('UNLINK', key, generation_key(row, 'generation'), generation_key(row, 'parts'))
   redis.call('ZREM', 'index:documents:' .. document.tenant, document.id)
   redis.call('ZREM', 'index:documents:' .. document.tenant .. ':' .. document.collection, document.id)
   redis.call('SREM', 'unsettled', document.tenant .. ':' .. document.id)

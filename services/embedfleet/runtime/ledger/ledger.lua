@@ -33,7 +33,7 @@ function edges.accept()
   if old then
     local before = {tenant = new.tenant, document = new.id, generation = old.generation}
     revoke_others(before, a.superseded_error)
-    redis.call('DEL', generation_key(before, 'generation'), generation_key(before, 'parts'))
+    redis.call('UNLINK', generation_key(before, 'generation'), generation_key(before, 'parts'))
     new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
     redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
     redis.call('SREM', 'unsettled', new.tenant .. ':' .. new.id)
@@ -145,8 +145,8 @@ function edges.embedded()
   if not row then return {lost = not (other and other.state == 'SUCCESS' and tonumber(other.fence) == a.fence)} end
   local document = open_document(row)
   if not document then return {lost = true} end
-  count_chunks(a.task_id, row, tonumber(row.total))
-  move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done'})
+  redis.call('HINCRBY', document_key(row), 'chunks_done', tonumber(row.total) - tonumber(row.done))
+  move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = tonumber(row.total)})
   redis.call('SADD', generation_key(row, 'parts'), a.task_id)
   if redis.call('SCARD', generation_key(row, 'parts')) < tonumber(document.parts) then return {ready = false} end
   move_document(document, 'READY', {live_generation = row.generation, ready_at = now, chunks_done = document.chunk_count})
@@ -192,19 +192,31 @@ function edges.settled()
   if not document or (tonumber(document.generation) == a.generation and document.state == a.state) then
     redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
     local row = {tenant = a.tenant, document = a.document, generation = a.generation}
-    redis.call('DEL', generation_key(row, 'generation'), generation_key(row, 'parts'))
+    redis.call('UNLINK', generation_key(row, 'generation'), generation_key(row, 'parts'))
   end
   return {deleted = a.generation <= deleted_through(a.tenant, a.document)}
 end
 
-local function wake_up_is_lost(row)
-  if tonumber(row.sequence) == 0 then return true end
-  if redis.call('LLEN', row.queue) == 0 then return true end
-  local queue = record('queue:' .. row.queue)
+-- Publishes again what has lost its wake-up: a later one was claimed long ago, or the list is empty.
+-- It looks at nothing else, so that a deep queue costs a scan no more than a short one.
+local function wake_lost(name, publish)
+  local queue = record('queue:' .. name) or {}
   local settled = tonumber(queue.settled or 0)
   if now - tonumber(queue.mark_at or 0) >= a.lost_after then settled = math.max(settled, tonumber(queue.mark or 0)) end
   if now - tonumber(queue.claimed_at or 0) >= a.lost_after then settled = math.max(settled, tonumber(queue.claimed or 0)) end
-  return settled > tonumber(row.sequence)
+  local last = redis.call('LLEN', name) == 0 and '+inf' or '(' .. settled
+  local ids = redis.call('ZRANGEBYSCORE', 'waiting:' .. name, '-inf', last, 'LIMIT', 0, a.limit)
+  for _, id in ipairs(ids) do
+    local row = record(task_key(id))
+    if not row then
+      redis.call('ZREM', 'waiting:' .. name, id)
+    elseif tonumber(row.sequence) < settled or tonumber(row.published_at) + a.recheck <= now then
+      publish[#publish + 1] = next_publish(id, row)
+    else
+      return false  -- this one and all after it were published only just now
+    end
+  end
+  return #ids == a.limit
 end
 
 -- Looks at one task; adds what has to be published.
@@ -212,17 +224,31 @@ local function examine(id, publish)
   local row = record(task_key(id))
   if not row or finished(row.state) then
     redis.call('ZREM', 'due', id)
-  elseif row.state == 'STARTED' then
-    if tonumber(row.lease_until) > now then
-      look_again(id, tonumber(row.lease_until))
-    elseif bury(id, row) then
-      publish[#publish + 1] = next_publish(id, row)
-    end
-  elseif wake_up_is_lost(row) then
+  elseif row.state ~= 'STARTED' then
     publish[#publish + 1] = next_publish(id, row)
-  else
-    look_again(id, now + a.recheck)
+  elseif tonumber(row.lease_until) > now then
+    look_again(id, tonumber(row.lease_until))
+  elseif bury(id, row) then
+    publish[#publish + 1] = next_publish(id, row)
   end
+end
+
+-- Takes expired entries off the lists of finished tasks, those of idle tenants too; a few a call.
+local function trim()
+  local left = 2 * a.limit
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', 'trims', '-inf', now, 'LIMIT', 0, 10)) do
+    local expired = math.min(redis.call('ZCOUNT', key, '-inf', now - a.expires), left)
+    if expired > 0 then redis.call('ZREMRANGEBYRANK', key, 0, expired - 1) end
+    left = left - expired
+    local oldest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if oldest[2] then
+      redis.call('ZADD', 'trims', tonumber(oldest[2]) + a.expires, key)
+    else
+      redis.call('ZREM', 'trims', key)
+    end
+    if left == 0 then return true end
+  end
+  return redis.call('ZCOUNT', 'trims', '-inf', now) > 0
 end
 
 -- What the janitor finds: expired leases first, then due retries and lost wake-ups, ≤ `limit` each.
@@ -243,7 +269,9 @@ function edges.scan()
   end
   local due = redis.call('ZRANGEBYSCORE', 'due', '-inf', now, 'LIMIT', 0, a.limit)
   for _, id in ipairs(due) do examine(id, publish) end
-  return {publish = publish, more = #due == a.limit}
+  local more = #due == a.limit
+  for _, queue in ipairs(a.queues) do more = wake_lost(queue, publish) or more end
+  return {publish = publish, more = trim() or more}
 end
 
 local answer = edges[ARGV[1]]()

@@ -1,11 +1,13 @@
 -- The ledger's records and the moves that keep every index in step; ledger.lua follows as one script.
--- TASK_EDGES and DOCUMENT_EDGES come from contracts/states.py: the loader puts them above this text.
+-- TASK_EDGES and DOCUMENT_EDGES come from contracts/states.py, CONSTANTS from the settings: script.py puts them above.
 -- Keys are built here and not declared: Redis Cluster can't be a Celery broker, so it never runs this.
 --
 -- task:<id>                         hash   one unit of work                  index:tasks:<tenant>:<state>  zset by time
 -- document:<tenant>:<id>            hash   one document, newest generation   index:documents:<tenant>[:<collection>]  zset
--- generation:<tenant>:<id>:<n>      set    all tasks of a generation         parts:<tenant>:<id>:<n>  set of finished ones
+-- generation:<tenant>:<id>:<n>      set    its embedding tasks               parts:<tenant>:<id>:<n>  set of finished ones
 -- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
+-- waiting:<queue>                   zset   published and not claimed, by sequence number
+-- trims                             zset   lists of finished tasks, by when their oldest entry expires
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
 -- unsettled                         set    documents that reached a terminal state, for the janitor
 -- scanned                           string lives while the janitor scans in time: see scan
@@ -13,7 +15,7 @@
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
-local a = cjson.decode(ARGV[2])
+local a = setmetatable(cjson.decode(ARGV[2]), {__index = CONSTANTS})
 local TOMBSTONE_SECONDS = 86400
 local changes = {}
 
@@ -47,7 +49,8 @@ local function look_again(id, at) redis.call('ZADD', 'due', at, id) end
 local function next_publish(id, row)
   local sequence = redis.call('HINCRBY', 'queue:' .. row.queue, 'published', 1)
   write(task_key(id), row, {sequence = sequence, published_at = now})
-  look_again(id, now + a.recheck)
+  redis.call('ZREM', 'due', id)
+  redis.call('ZADD', 'waiting:' .. row.queue, sequence, id)
   return {task_id = id, name = row.name, sequence = sequence}
 end
 
@@ -55,6 +58,7 @@ local function move_task(id, row, state, fields)
   assert(TASK_EDGES[row.state][state], 'task ' .. row.state .. ' -> ' .. state)
   redis.call('ZREM', index_key(row, row.state), id)
   redis.call('ZADD', index_key(row, state), now, id)
+  if row.state ~= 'STARTED' then redis.call('ZREM', 'waiting:' .. row.queue, id) end
   fields.state = state
   if state ~= 'STARTED' then
     redis.call('ZREM', 'leases:' .. row.queue, id)
@@ -66,7 +70,7 @@ local function move_task(id, row, state, fields)
     redis.call('ZREM', 'due', id)
     redis.call('EXPIRE', task_key(id), a.expires)
     redis.call('SET', 'tombstone:' .. row.tenant .. ':' .. id, state, 'EX', a.expires + TOMBSTONE_SECONDS)
-    redis.call('ZREMRANGEBYSCORE', index_key(row, state), '-inf', now - a.expires)
+    redis.call('ZADD', 'trims', 'NX', now + a.expires, index_key(row, state))
   end
   if state ~= 'PENDING' then
     changes[#changes + 1] = {task_id = id, state = state, result = row.result, error = row.error}
@@ -78,7 +82,7 @@ local function new_task(id, row)
   row.created_at = now
   write(task_key(id), row, row)
   redis.call('ZADD', index_key(row, 'PENDING'), now, id)
-  redis.call('SADD', generation_key(row, 'generation'), id)
+  if row.parent then redis.call('SADD', generation_key(row, 'generation'), id) end
   return next_publish(id, row)
 end
 
@@ -109,7 +113,9 @@ local function count_chunks(id, row, done)
 end
 
 local function revoke_others(row, error, except)
-  for _, id in ipairs(redis.call('SMEMBERS', generation_key(row, 'generation'))) do
+  local ids = redis.call('SMEMBERS', generation_key(row, 'generation'))
+  ids[#ids + 1] = redis.call('HGET', document_key(row), 'task_id') or nil
+  for _, id in ipairs(ids) do
     local other = record(task_key(id))
     if id ~= except and other and not finished(other.state) then
       move_task(id, other, 'REVOKED', {error = error})

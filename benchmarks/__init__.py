@@ -1,0 +1,1 @@
+"""Measurements of Embedfleet; each leaves its figures, with machine and date, in `results/`."""

@@ -1,0 +1,68 @@
+"""Round trips to Redis that one no-op task makes, seen from Redis itself.
+
+`MONITOR` shows every command. What a script calls costs no trip, a MULTI … EXEC is sent as one pipeline and
+counts once, and so does a batch of result keys that one connection writes in a row. BRPOP and the
+bookkeeping of Celery's late ack count; so do beats, which more than one task share.
+"""
+
+import re
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.ledger import noop
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.redis_client import connect
+from embedfleet.runtime.settings import LedgerSettings
+
+_LINE = re.compile(r'\[\d+ (?P<client>\S+)\] "(?P<command>\w+)" ?"?(?P<key>[^"]*)')
+_LAST = "bench-ended"
+
+
+def per_task(url: str, tasks: int) -> float:
+    """Return the trips of one `embedded` task, on average: from the worker's first BRPOP to the last ack."""
+    client: Any = connect(url)
+    client.flushall()
+    noop.publish(url, "embeddings", noop.embedded_messages(Ledger(client, LedgerSettings()), tasks))
+    lines: list[str] = []
+    watching = threading.Event()
+
+    def watch() -> None:
+        with connect(url).monitor() as monitor:
+            watching.set()
+            for command in monitor.listen():
+                address = "lua" if command["client_type"] == "lua" else command["client_port"]
+                lines.append(f'[0 {address}] "{command["command"].replace(" ", chr(34) + " " + chr(34), 1)}"')
+                if _LAST in command["command"]:
+                    return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    watching.wait(10)
+    with noop.worker(url, "fleet", "embeddings"):
+        noop.wait(client, "embeddings", 0)
+        client.echo(_LAST)
+        watcher.join(10)
+    client.close()
+    first = next(number for number, line in enumerate(lines) if '"BRPOP' in line)
+    return count(lines[first:]) / tasks
+
+
+def count(lines: Iterable[str]) -> int:
+    """Count the round trips in lines of MONITOR, those of the measurement left out."""
+    trips, before, inside = 0, ("", ""), set[str]()
+    for line in lines:
+        found = _LINE.search(line)
+        if not found or found["client"] == "lua":
+            continue
+        client, command, key = found["client"], found["command"].upper(), found["key"]
+        if client in inside:
+            inside -= {client} if command == "EXEC" else set()
+        elif command == "MULTI":
+            inside.add(client)
+            trips += 1
+        elif command not in ("LLEN", "HLEN", "ECHO"):
+            kind = (client, "results") if key.startswith("celery-task-meta-") else ("", "")
+            trips += kind == ("", "") or kind != before
+            before = kind
+    return trips
