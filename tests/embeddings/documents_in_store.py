@@ -75,7 +75,7 @@ class StoredDocument:
         self.metadata: dict[str, Any] = {}
         self.id, self.collection = str(uuid.uuid4()), collection or uuid.uuid4().hex
         self.name = qdrant_collection("default", self.collection)
-        self.hold: Callable[[Run, Callable[[], object]], None] = lambda run, call: call()
+        self.hold: Callable[[Run, Callable[[], object]], object] = lambda run, call: call()
 
     def begin(self) -> None:
         """Begin a generation."""

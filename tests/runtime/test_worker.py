@@ -132,6 +132,20 @@ def test_work_in_hand_is_held_until_the_dependency_is_back(worker: Worker) -> No
     assert worker.gate.reason == ""
 
 
+def test_an_end_that_redis_refuses_for_a_while_is_held(worker: Worker, ledger: Ledger) -> None:
+    def work(run: Run) -> None:
+        ledger._redis.config_set("maxmemory", 1)
+        threading.Timer(0.3, ledger._redis.config_set, ("maxmemory", 0)).start()
+        worker.end(run, lambda: ledger.chunked(run.claim, [Part("p", 0, 1, "f")], {"success": True}))
+
+    try:
+        task = run(worker, work)
+    finally:
+        ledger._redis.config_set("maxmemory", 0)
+    assert (task.state, task.attempt, task.fence) == ("SUCCESS", 0, 1)
+    assert worker.gate.reason == ""
+
+
 def test_a_draining_worker_hands_back_what_it_holds(worker: Worker) -> None:
     def work(run: Run) -> None:
         worker.draining.set()

@@ -57,7 +57,7 @@ class GenerationWriter:
     def __init__(
         self,
         run: Run,
-        hold: Callable[[Run, Callable[[], object]], None],
+        hold: Callable[[Run, Callable[[], object]], object],
         store: VectorStore,
         lane: Lane,
         tokenizer: Tokenizer,

@@ -33,6 +33,11 @@ class LedgerViews:
         with self._reachable():
             self._redis.ping()
 
+    def require_writable(self) -> None:
+        """Raise `DependencyDown` unless Redis takes a write: one that is full or read-only still answers."""
+        with self._reachable():
+            self._redis.set("probe", 1, px=1000)
+
     def require_safe_redis(self) -> None:
         """Raise `ConfigurationError` when this Redis would lose work without an error."""
         with self._reachable():

@@ -3,12 +3,15 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.runtime.worker.runs import Run
 
 RETRY_SECONDS = 5.0
 _CHECK_SECONDS = 0.2
+
+Answer = TypeVar("Answer")
 
 
 class Gate:
@@ -49,8 +52,8 @@ class Gate:
                     self._changed.wait(_CHECK_SECONDS)
         return False
 
-    def hold(self, run: Run, call: Callable[[], object], seconds: float) -> None:
-        """Call; while a dependency is down hold the work in hand and call again, up to some seconds.
+    def hold(self, run: Run, call: Callable[[], Answer], seconds: float) -> Answer:
+        """Return what a call answers; while a dependency is down hold the work and call again, up to some time.
 
         Raises:
             DependencyDown: still down after that.
@@ -60,8 +63,7 @@ class Gate:
         while True:
             run.check()
             try:
-                call()
-                return
+                return call()
             except DependencyDown as error:
                 self.close(error)
                 if time.monotonic() > gives_up_at:

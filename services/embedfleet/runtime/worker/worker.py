@@ -68,7 +68,7 @@ class Worker:
         self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
         self._revocations = revocations
-        self._dependencies = (ledger.ping, *dependencies)
+        self._dependencies = (ledger.require_writable, *dependencies)
 
     def receive(self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None]) -> None:
         """Run the job that a message is; drop it when it is none, or one of a newer version.
@@ -127,21 +127,22 @@ class Worker:
                 self._fail(run, FleetError(f"{type(error).__name__}: {error}"), retryable=True, cause=error)
 
     def end(self, run: Run, edge: Callable[[], Answer | None]) -> Answer:
-        """Take the edge that ends a run, and return its answer.
+        """Take the edge that ends a run, and return its answer; held like any call to a dependency.
 
         Raises:
+            DependencyDown: Redis refuses it for too long.
             Stopped: its claim is lost, or its document is revoked.
         """
-        self._revocations.enforce(run.document)
-        answer = edge()
+        self.hold(run, lambda: self._revocations.enforce(run.document))
+        answer = self.hold(run, edge)
         if answer is None:
             run.lose()
             raise Stopped
         return answer
 
-    def hold(self, run: Run, call: Callable[[], object]) -> None:
+    def hold(self, run: Run, call: Callable[[], Answer]) -> Answer:
         """Call a dependency; while it is down, keep the work in hand and try again for a while."""
-        self.gate.hold(run, call, self._hold_seconds)
+        return self.gate.hold(run, call, self._hold_seconds)
 
     def _probe(self) -> None:
         for ask in self._dependencies:
