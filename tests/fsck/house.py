@@ -21,6 +21,7 @@ from tests.runtime.uploads import claim, upload
 
 COLLECTION = "default__notes"
 SETTINGS = LedgerSettings(lease_seconds=0.5, retry_delays="0.05,0.1")
+ALL = Scope()
 NONE = Patience(change=-1, look=0, stuck=-1, file=3600)
 
 
@@ -87,7 +88,7 @@ class House:
 
     def findings(
         self,
-        scope: Scope = Scope(),
+        scope: Scope = ALL,
         patience: Patience = NONE,
         model_key: str = "",
         wait: Callable[[float], object] = lambda seconds: None,
@@ -101,7 +102,7 @@ class House:
         """Repair; return by kind what was said last."""
         said: dict[str, str] = {}
         self.fsck().repair(
-            Scope(),
+            ALL,
             lambda seconds: None,
             self.published.extend,
             lambda one, done, _: said.update({one.kind: done}),

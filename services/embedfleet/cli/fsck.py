@@ -46,7 +46,7 @@ def fsck(
     except DependencyDown as error:
         stderr().print(f"embedfleet: can't check: {plain(sentence(error))}", soft_wrap=True)
         raise typer.Exit(CANT_RUN) from error
-    if left:
+    if left.counts:
         raise typer.Exit(1)
 
 
