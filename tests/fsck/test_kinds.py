@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -335,3 +336,9 @@ def _points(house: House) -> list[str]:
     if COLLECTION not in house.store.collections():
         return []
     return [json.dumps(point.model_dump()) for point in house.store._client.scroll(COLLECTION, limit=100)[0]]
+
+
+def test_the_page_lists_every_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    rows = [f"| `{kind}` | {meaning} | {repair} |" for kind, (meaning, repair) in MEANINGS.items()]
+    assert [line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 4] == rows

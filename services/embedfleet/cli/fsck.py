@@ -112,10 +112,10 @@ class Shown:
             return
         self._table(left)
         if self.renewed:
-            stdout().print(f"{self.renewed} documents are processed again: `embedfleet status` shows them.")
-        count = left.counts.total()
-        verdict = f"{count} findings" if count else "everything agrees"
-        stdout().print(f"{verdict} after {seconds:.1f} s; {documents} documents looked at")
+            stdout().print(f"in work again: {self.renewed} (`embedfleet status` shows them)")
+        count, agrees = left.counts.total(), "all else agrees" if self.renewed else "everything agrees"
+        verdict = f"findings: {count}" if count else agrees
+        stdout().print(f"{verdict}; documents looked at: {documents}, in {seconds:.1f} s")
 
     def _table(self, left: "Tally") -> None:
         from embedfleet.fsck.findings import MEANINGS

@@ -50,7 +50,7 @@ class DocumentCheck:
         self._foreign.update(dict.fromkeys(foreign, 0))
         for name in foreign:
             self._foreign[name] = sum(page.count(None) for page in self._store.points(name))
-        return {*self._looker.look(sorted(named)), *self._foreign_points()}
+        return {*self._looker.look(sorted(named), again=True), *self._foreign_points()}
 
     def _nameless(self) -> Iterator[list[Named]]:
         """Yield documents that have a record, chunk files or points, and no row."""

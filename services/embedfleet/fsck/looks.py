@@ -58,12 +58,15 @@ class Looker:
         self._tombstones = Tombstones(blobs)
         self.documents = 0
 
-    def look(self, named: Sequence[Named], seen: Counter[str] | None = None) -> Iterator[Finding]:
+    def look(
+        self, named: Sequence[Named], seen: Counter[str] | None = None, *, again: bool = False
+    ) -> Iterator[Finding]:
         """Yield what is wrong with these documents.
 
         Args:
             named: which.
             seen: counts their points, by Qdrant's name of the collection.
+            again: they have been looked at before, and don't count twice.
         """
         seen = Counter() if seen is None else seen
         for at in range(0, len(named), NAMES_A_LOOK):
@@ -75,7 +78,8 @@ class Looker:
                 for one, standing in zip(piece, standings, strict=True)
             ]
             inside = [(one, standing) for one, standing in placed if self._scope.holds(one[0], one[1])]
-            self.documents += sum(standing.row is not None for _, standing in inside)
+            if not again:
+                self.documents += sum(standing.row is not None for _, standing in inside)
             for portion in _portions(inside):
                 yield from self._unchanged(self._judged(portion, now, seen))
 
