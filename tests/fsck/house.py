@@ -48,7 +48,7 @@ class House:
         """Bring the newest generation through both pools."""
         job = self.published.pop()
         record = claim(self.ledger, job).document
-        file = f"chunks/{record.tenant}/{document.id}/{record.generation}/0"
+        file = f"chunks/{record.tenant}/{record.id}/{record.generation}/0"
         self.blobs.put(file, b"chunks")
         part = Part(f"{job.task_id}-part", 0, points, file)
         jobs = self.ledger.chunked(claim(self.ledger, job), [part], {"success": True})
