@@ -161,7 +161,7 @@ class Janitor:
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
         due = [key for key in unknown if self._blobs.age(key) >= PENDING_GRACE_SECONDS]
         manifests = [self._manifest(key) for key in due]
-        self._each(self._take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
+        self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
         return len(due) == len(unknown)
 
     def _manifest(self, key: str) -> Document | None:
@@ -174,7 +174,8 @@ class Janitor:
             self._blobs.move(key, f"damaged/{key}")
             return None
 
-    def _take_up(self, manifest: Document) -> None:
+    def take_up(self, manifest: Document) -> None:
+        """Do what a manifest asks for: settle what has ended, drop what was overtaken, drive the rest."""
         record = self._ledger.document(manifest.tenant, manifest.id)
         if record and record.task_id == manifest.task_id and record.state in TERMINAL_DOCUMENT_STATES:
             self.settle(record)
@@ -200,14 +201,17 @@ class Janitor:
     def _sweep(self) -> None:
         """Remove files that nothing names, once they are an hour old."""
         self._blobs.sweep_unfinished(time.time() - ORPHAN_GRACE_SECONDS)
-        for folder, step in (("uploads", self._sweep_upload), ("chunks", self._sweep_chunks)):
+        for folder, step in (("uploads", self.sweep_upload), ("chunks", self._sweep_chunks)):
             keys = self._blobs.keys(folder)
             self._each(step, [key for key in keys if self._blobs.age(key) >= ORPHAN_GRACE_SECONDS])
 
-    def _sweep_upload(self, key: str) -> None:
+    def sweep_upload(self, key: str) -> None:
+        """Remove an uploaded file, unless a record or a manifest names it."""
         _, tenant, document_id, name = key.split("/", 3)
         record = self._ledger.document(tenant, document_id)
         manifest = pending_key(name.split(".", 1)[0])
+        if record is None and self._blobs.path(f"documents/{tenant}/{document_id}.json").exists():
+            return  # the ledger has lost its row: `fsck` puts it back
         if not (record and record.blob == key) and not self._blobs.path(manifest).exists():
             self._blobs.delete(key)
 

@@ -64,12 +64,14 @@ def assemble(max_upload_bytes: int) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     services.janitor.start()
+    services.watch.start()
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_report, services)
             yield
             group.cancel_scope.cancel()
     finally:
+        await anyio.to_thread.run_sync(services.watch.stop)
         await anyio.to_thread.run_sync(services.janitor.stop)
 
 

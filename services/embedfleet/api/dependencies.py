@@ -12,6 +12,8 @@ from fastapi.security.utils import get_authorization_scheme_param
 from embedfleet.api.http.keys import DEFAULT_TENANT, ApiKeys, is_loopback
 from embedfleet.api.retrieval import QueryEncoder
 from embedfleet.contracts.errors import DependencyDown, FleetError, Unauthorized
+from embedfleet.fsck.course import Fsck
+from embedfleet.fsck.watch import Watch
 from embedfleet.janitor import Janitor
 from embedfleet.runtime import broker
 from embedfleet.runtime.blobs import Blobs
@@ -61,6 +63,7 @@ class Services:
     store: VectorStore
     encoder: QueryEncoder
     janitor: Janitor
+    watch: Watch
     keys: ApiKeys
     settings: ApiSettings
 
@@ -90,6 +93,7 @@ class Services:
             store=VectorStore(vectors.model_copy(update={"timeout": min(vectors.timeout, QDRANT_SECONDS)})),
             encoder=encoder,
             janitor=Janitor(patient, blobs, VectorStore(vectors), broker.publish, records),
+            watch=Watch(Fsck.open(), records.fsck_seconds, encoder.model_key, encoder.encoder.dim),
             keys=keys,
             settings=settings,
         )

@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from embedfleet.cli import doctor, ingest, models, remove, search, status, up
+from embedfleet.cli import doctor, fsck, ingest, models, remove, search, status, up
 from embedfleet.cli.output import plain, sentence, stderr
 from embedfleet.contracts.errors import FleetError
 from embedfleet.runtime.settings import settings_sentence
@@ -44,4 +44,5 @@ app.command()(status.revoke)
 app.command("rm")(remove.remove)
 app.command()(search.search)
 app.command()(doctor.doctor)
+app.command()(fsck.fsck)
 app.add_typer(models.app, name="models")

@@ -8,17 +8,32 @@ the upload is stored          no manifest: the janitor's sweep removes the file
 the ledger's row is written   the janitor finds that nobody claims the task, and publishes
 the publish                   nothing is missing
 ============================  =============================================================
+
+A document that is renewed has a durable upload already, so the ledger comes before the manifest:
+
+============================  =============================================================
+dies after                    what happens then
+============================  =============================================================
+its upload is copied          nothing names the copy: the janitor's sweep removes it
+the ledger's row is written   the generation runs; a loss of Redis undoes it, `fsck` finds it
+``pending/`` is written       nothing is missing
+============================  =============================================================
 """
 
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
 
-from embedfleet.contracts.documents import Document
-from embedfleet.contracts.errors import DependencyDown
+from embedfleet.contracts.documents import NAMESPACE, Document
+from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.contracts.jobs import Job
-from embedfleet.runtime.blobs import Blobs, pending_key, record_key
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key, upload_key
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Acceptance
 from embedfleet.runtime.ledger.tombstones import Tombstones
+
+COPY_BYTES = 1 << 20
 
 
 class Intake:
@@ -58,6 +73,40 @@ class Intake:
         self._publish(acceptance.publish)
         return acceptance
 
+    def renew(self, document: Document, model_key: str) -> bool:
+        """Process a document's upload once more, as its next generation; the live one stays until then.
+
+        Args:
+            document: its record as it was read; nothing happens when the ledger has another by now.
+            model_key: the model that the generation is embedded with.
+
+        Returns:
+            Whether the document is in work now.
+
+        Raises:
+            NotFound: ``no_blob``, its upload is gone.
+        """
+        # The same id however often this is repeated: there is one renewal of a generation.
+        task_id = str(uuid.uuid5(NAMESPACE, f"renewed:{document.task_id}"))
+        blob = upload_key(document.tenant, document.id, task_id, PurePath(document.blob).suffix)
+        source = self._blobs.path(document.blob)
+        if not source.exists():
+            raise NotFound(f"the upload of {document.filename} is gone: upload it again", code="no_blob")
+        # A file of its own: the janitor removes the upload of a generation that was overtaken.
+        self._blobs.put(blob, _pieces(source))
+        fields = {"task_id": task_id, "blob": blob, "model_key": model_key, "uploaded_at": time.time()}
+        renewed = document.model_copy(update=fields)
+        acceptance = self._ledger.accept(renewed, replaces=document.task_id)
+        if acceptance.task_id != task_id:
+            self._blobs.delete(blob)
+            return False
+        self._blobs.put(pending_key(task_id), renewed.model_dump_json().encode())
+        now = self._ledger.document(document.tenant, document.id)
+        if now is None or now.task_id != task_id:
+            self._blobs.delete(pending_key(task_id))  # deleted or overtaken meanwhile
+        self._publish(acceptance.publish)
+        return True
+
     def discard(self, document: Document) -> None:
         """Remove an upload's manifest and then its file: a manifest without one can't be driven."""
         self._blobs.delete(pending_key(document.task_id))
@@ -67,3 +116,9 @@ class Intake:
         key = record_key(document)
         if self._blobs.path(key).exists():
             self._ledger.restore(Document.model_validate_json(self._blobs.get(key)))
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(COPY_BYTES):
+            yield piece

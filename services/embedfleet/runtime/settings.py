@@ -94,6 +94,12 @@ class LedgerSettings(Settings):
         alias="FLEET_RESULT_EXPIRES",
         description="Seconds that a finished task's details are kept.",
     )
+    fsck_seconds: float = Field(
+        3600,
+        ge=0,
+        alias="FLEET_FSCK_SECONDS",
+        description="Seconds between two checks of ledger, blobs and Qdrant against each other; 0: none.",
+    )
 
     @property
     def delays(self) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ delay, never the task: the janitor's `scan` publishes again what nobody claims.
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import redis
 
@@ -73,15 +73,26 @@ class Ledger(LedgerViews):
         settings: LedgerSettings,
         mirror: Callable[[Sequence[Change]], None] | None = None,
         **connection: Any,
-    ) -> "Ledger":
+    ) -> Self:
         """Return a ledger on the broker's Redis."""
         client = connect(broker.broker_url, **connection)
         return cls(client, settings, address=address_of(broker.broker_url), mirror=mirror)
 
-    def accept(self, document: Document) -> Acceptance:
-        """Take an uploaded document as a new generation, unless nothing changed."""
-        fields = document_fields(document)
-        answer = self._edge("accept", document=fields, name=ProcessDocument.task_name, queue=Queue.DOCUMENTS)
+    def accept(self, document: Document, replaces: str = "") -> Acceptance:
+        """Take an uploaded document as a new generation, unless nothing changed.
+
+        Args:
+            document: the upload.
+            replaces: take it even though nothing changed, but only in place of the generation of this
+                task: a document that is newer or deleted stays as it is.
+        """
+        answer = self._edge(
+            "accept",
+            document=document_fields(document),
+            name=ProcessDocument.task_name,
+            queue=Queue.DOCUMENTS,
+            **({"replaces": replaces} if replaces else {}),
+        )
         return Acceptance(
             task_id=answer["task_id"],
             generation=answer["generation"],

@@ -3,7 +3,7 @@
 -- ARGV[1]  name of the edge        ARGV[2]  its arguments, a JSON object       returns a JSON object
 -- A call whose answer was lost may be repeated: it has no second effect, and a claim or an end answers the same.
 
-local edges = {delete = delete_through}
+local edges = {delete = delete_through, mend_task = mend_task, mend_document = mend_document}
 
 -- The same upload again: nothing to do, but its task is shown once more if its details have expired.
 local function unchanged(document, row)
@@ -22,7 +22,10 @@ function edges.accept()
   local new = a.document
   local key = 'document:' .. new.tenant .. ':' .. new.id
   local old = record(key)
-  local same = old and old.fingerprint == new.fingerprint and old.state ~= 'FAILED' and old.state ~= 'REVOKED'
+  if a.replaces and not (old and (old.task_id == a.replaces or old.task_id == new.task_id)) then
+    return {unchanged = true, task_id = old and old.task_id or '', generation = 0}  -- overtaken, or deleted
+  end
+  local same = not a.replaces and old and old.fingerprint == new.fingerprint and old.state ~= 'FAILED' and old.state ~= 'REVOKED'
   if same or (old and old.task_id == new.task_id) then
     local row = record(task_key(old.task_id))
     if row or old.state == 'READY' then return unchanged(old, row) end

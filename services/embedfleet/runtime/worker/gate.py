@@ -53,7 +53,7 @@ class Gate:
         return False
 
     def hold(self, run: Run, call: Callable[[], Answer], seconds: float) -> Answer:
-        """Return what a call answers; while a dependency is down hold the work and call again, up to some time.
+        """Return what a call answers; while a dependency is down hold the work and call again for a while.
 
         Raises:
             DependencyDown: still down after that.

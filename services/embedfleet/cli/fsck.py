@@ -1,0 +1,162 @@
+"""`embedfleet fsck`: ledger, blobs and Qdrant checked against each other, and repaired."""
+
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from embedfleet.cli.output import emit, on_terminal, plain, sentence, stderr, stdout
+from embedfleet.contracts.errors import ConfigurationError, DependencyDown
+from embedfleet.local.datadir import DataDir
+from embedfleet.runtime.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from embedfleet.fsck.course import Fsck
+    from embedfleet.fsck.findings import Finding, Scope, Tally
+
+CANT_RUN = 2
+REASONS = 1000
+
+
+def fsck(
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what is found, then check again.")] = False,
+    tenant: Annotated[str, typer.Option(help="Only what is of this tenant.")] = "",
+    collection: Annotated[str, typer.Option(help="Only documents of this collection.")] = "",
+    examples: Annotated[int, typer.Option(min=1, help="Findings of a kind that are shown.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines, on a terminal, too.")] = False,
+) -> None:
+    """Check that ledger, blobs and Qdrant agree; exit code 0: they do, 1: not all, 2: it can't be told.
+
+    It may run beside a working fleet: what is in work or has just changed is no finding. Without --repair it
+    changes nothing. It talks to Redis, Qdrant and the blobs themselves: to those of CELERY_BROKER_URL,
+    QDRANT_URL and FLEET_BLOB_URL, else to those of the fleet that runs in FLEET_DATA_DIR.
+    """
+    place_variables()
+    try:
+        from embedfleet.fsck.course import Fsck
+        from embedfleet.fsck.findings import Scope
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"{error.name} is not installed: pip install 'embedfleet[local]'") from error
+    shown = Shown(as_json=json or not on_terminal(), examples=examples)
+    try:
+        left = _run(Fsck.open(), Scope(tenant, collection), shown, repair)
+    except DependencyDown as error:
+        stderr().print(f"embedfleet: can't check: {plain(sentence(error))}", soft_wrap=True)
+        raise typer.Exit(CANT_RUN) from error
+    if left.counts:
+        raise typer.Exit(1)
+
+
+def place_variables() -> None:
+    """Point the variables that aren't set at the fleet that runs in the data folder."""
+    data = DataDir(ClientSettings().data_dir)
+    running = data.running()
+    if running:
+        for name, value in (
+            ("CELERY_BROKER_URL", running.redis),
+            ("QDRANT_URL", running.qdrant),
+            ("FLEET_BLOB_URL", str(data.blobs)),
+        ):
+            if not os.environ.get(name):
+                os.environ[name] = value
+
+
+class Shown:
+    """Prints findings: the first few of each kind as they come, then how many there are.
+
+    Args:
+        as_json: JSON lines, for machines.
+        examples: how many of a kind are printed.
+    """
+
+    def __init__(self, *, as_json: bool, examples: int) -> None:
+        self.as_json = as_json
+        self.examples = examples
+        self.repaired: Counter[str] = Counter()
+        self.renewed = 0
+        self._reasons: dict[Finding, str] = {}
+
+    def told(self, finding: "Finding", done: str, is_repaired: bool) -> None:
+        """Take note of a repair, and print it if it is one of the first of its kind."""
+        from embedfleet.fsck.repair import RENEWED
+
+        if not is_repaired:
+            if len(self._reasons) < REASONS:
+                self._reasons[finding] = done
+            return
+        self.renewed += done == RENEWED
+        self.repaired[finding.kind] += 1
+        if self.repaired[finding.kind] <= self.examples:
+            self._line(finding, {"repaired": True, "repair": done})
+
+    def found(self, finding: "Finding") -> None:
+        """Print a finding, and why it is not repaired if that was tried."""
+        reason = self._reasons.get(finding)
+        self._line(finding, {"repaired": False, "repair": reason} if reason else {})
+
+    def summary(self, left: "Tally", documents: int, seconds: float) -> None:
+        """Print what there is of each kind, and how much was looked at."""
+        if self.as_json:
+            emit(
+                {
+                    "summary": {str(kind): count for kind, count in sorted(left.counts.items())},
+                    "repaired": dict(sorted(self.repaired.items())),
+                    "documents": documents,
+                    "in_work_again": self.renewed,
+                    "seconds": round(seconds, 1),
+                }
+            )
+            return
+        self._table(left)
+        if self.renewed:
+            stdout().print(f"in work again: {self.renewed} (`embedfleet status` shows them)")
+        count, agrees = left.counts.total(), "all else agrees" if self.renewed else "everything agrees"
+        verdict = f"findings: {count}" if count else agrees
+        stdout().print(f"{verdict}; documents looked at: {documents}, in {seconds:.1f} s")
+
+    def _table(self, left: "Tally") -> None:
+        from embedfleet.fsck.findings import MEANINGS
+
+        if not left.counts:
+            return
+        table = Table("kind", "findings", "what it is", "repair")
+        for kind, count in sorted(left.counts.items()):
+            table.add_row(kind, str(count), *MEANINGS[kind])
+        stdout().print(table)
+
+    def _line(self, finding: "Finding", more: dict[str, object]) -> None:
+        if self.as_json:
+            emit(finding.as_dict() | more)
+            return
+        place = (
+            finding.subject or f"generation {finding.generation}" if finding.generation else finding.subject
+        )
+        parts = [finding.kind, finding.document_id or finding.task_id, place, finding.detail]
+        done = f" → {more['repair']}" if more else ""
+        stdout().print(plain("  ".join(part for part in parts if part) + done), soft_wrap=True)
+
+
+def _run(checked: "Fsck", scope: "Scope", shown: Shown, repair: bool) -> "Tally":
+    """Check, and repair before that if it is wished; return what is left."""
+    from embedfleet.fsck.findings import Tally
+
+    started = time.monotonic()
+    if not shown.as_json:
+        stdout().print(
+            f"ledger {checked.ledger.address}, blobs {checked.blobs.address}, Qdrant {checked.store.address}",
+            soft_wrap=True,
+        )
+    if repair:
+        from embedfleet.runtime import broker
+
+        checked.repair(scope, time.sleep, broker.publish, shown.told)
+    left = Tally(shown.examples)
+    inspection = checked.inspection(scope, checked.ledger.summary().model_key, time.sleep)
+    for finding in inspection.findings():
+        if left.add(finding):
+            shown.found(finding)
+    shown.summary(left, inspection.documents, time.monotonic() - started)
+    return left

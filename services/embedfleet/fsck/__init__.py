@@ -1,0 +1,1 @@
+"""The check of everything that is kept: ledger, blobs and Qdrant against each other, both ways."""

@@ -1,0 +1,100 @@
+"""The same check as metrics: an api of the fleet checks at an interval, all of them show what it found.
+
+What was found is kept in Redis, so each api tells the same and a new one knows when the last check was. The
+thread is not the janitor's: a check may take minutes, and leases expire meanwhile.
+"""
+
+import logging
+import threading
+from collections import Counter
+
+from prometheus_client import Gauge
+
+from embedfleet.contracts.errors import DependencyDown
+from embedfleet.fsck.course import Fsck
+from embedfleet.fsck.findings import Kind, Scope
+from embedfleet.runtime.ledger.audit import Summary
+from embedfleet.runtime.telemetry import process_name
+
+FINDINGS = Gauge("fleet_fsck_findings", "Inconsistencies that the last check found.", ["kind"])
+LAST_RUN = Gauge("fleet_fsck_last_run_timestamp_seconds", "When the last check ended; 0: never.")
+
+TICK_SECONDS = 15.0
+# Whoever checks holds the role this long at least; when he dies another takes over then.
+ROLE_SECONDS = 600.0
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """A thread that checks the fleet while it holds the role, and shows what was found.
+
+    Args:
+        fsck: the check.
+        interval: seconds between two checks; 0: never, and nothing is shown but zeros.
+        model_key: the model of this process.
+        dim: length of that model's vectors.
+    """
+
+    def __init__(self, fsck: Fsck, interval: float, model_key: str, dim: int) -> None:
+        self._fsck, self._interval = fsck, interval
+        self._model_key, self._dim = model_key, dim
+        self._name = process_name()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._turn, name="fsck", daemon=True)
+        show(Summary())
+
+    def start(self) -> None:
+        """Start to watch."""
+        if self._interval:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; a check that is under way ends unfinished."""
+        self._stopping.set()
+        if self._thread.ident:
+            self._thread.join(timeout=10)
+
+    def round(self) -> Summary:
+        """Check if it is time and nobody else does; show and return what was found last.
+
+        Raises:
+            DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round tries again.
+        """
+        last, ledger = self._fsck.ledger.summary(), self._fsck.ledger
+        if ledger.now() - last.at >= self._interval and ledger.elect("fsck", self._name, ROLE_SECONDS):
+            last = self._checked() or last
+        show(last)
+        return last
+
+    def _checked(self) -> Summary | None:
+        """Check everything; None when the process stops meanwhile."""
+        counts: Counter[str] = Counter()
+        inspection = self._fsck.inspection(Scope(), self._model_key, self._stopping.wait)
+        for finding in inspection.findings():
+            if self._stopping.is_set():
+                return None
+            counts[finding.kind] += 1
+        found = Summary(self._fsck.ledger.now(), dict(counts), self._model_key, self._dim)
+        if self._stopping.is_set():
+            return None
+        self._fsck.ledger.note_summary(found)
+        if counts:
+            _log.warning("the check found inconsistencies, see `embedfleet fsck`", extra={"found": counts})
+        return found
+
+    def _turn(self) -> None:
+        while not self._stopping.wait(min(TICK_SECONDS, self._interval)):
+            try:
+                self.round()
+            except DependencyDown as error:
+                _log.warning("the check waits: %s", error)
+            except Exception:
+                _log.exception("the check failed")
+
+
+def show(summary: Summary) -> None:
+    """Set the gauges; a kind of which nothing was found is 0."""
+    for kind in Kind:
+        FINDINGS.labels(kind).set(summary.counts.get(kind, 0))
+    LAST_RUN.set(summary.at)

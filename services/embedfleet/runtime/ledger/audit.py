@@ -1,0 +1,209 @@
+"""The ledger as `fsck` sees it: walks over everything in bounded pages, and lists brought in step with rows.
+
+No walk locks anything or changes anything; SCAN and ZSCAN may answer an entry twice.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.jobs import Queue
+from embedfleet.contracts.states import TERMINAL_TASK_STATES, TaskState
+from embedfleet.runtime.ledger.edges import Ledger
+from embedfleet.runtime.ledger.records import document_of
+
+PAGE = 500
+SUMMARY = "fsck"
+WAITING = tuple(f"waiting:{queue}" for queue in Queue)
+UNFINISHED = tuple(state for state in TaskState if state not in TERMINAL_TASK_STATES)
+
+Name = tuple[str, str]
+"""A tenant, and the id of a document of his."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ledger knows of a document.
+
+    Attributes:
+        row: its record.
+        deleted_through: the newest generation that was deleted, 0 for none.
+        is_unsettled: it ended, and the janitor still has to settle it.
+        is_listed: the lists of its tenant and of its collection name it.
+    """
+
+    row: Document | None
+    deleted_through: int
+    is_unsettled: bool
+    is_listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A task that a list names, read in one transaction.
+
+    Attributes:
+        task_id: the task.
+        is_there: whether the list names it (still).
+        state: of its row; None without one.
+        fence: of its row.
+        tenant: of its row.
+        is_watched: the janitor will look at it: it is in `due`, or it waits on a queue.
+    """
+
+    task_id: str
+    is_there: bool
+    state: TaskState | None
+    fence: int
+    tenant: str
+    is_watched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the last check of the fleet's own found.
+
+    Attributes:
+        at: when it ended, seconds since the epoch by Redis' clock; 0: never.
+        counts: findings by kind.
+        model_key: the model of the api that checked.
+        dim: length of that model's vectors.
+    """
+
+    at: float = 0.0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    model_key: str = ""
+    dim: int = 0
+
+
+class LedgerAudit(Ledger):
+    """A ledger with the walks and the repairs of `fsck`."""
+
+    def now(self) -> float:
+        """Return Redis' clock, seconds since the epoch."""
+        with self._reachable():
+            seconds, microseconds = self._redis.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+    def document_names(self, tenant: str = "") -> Iterator[list[Name]]:
+        """Yield the documents that have a row, of one tenant or of all, in pages."""
+        for keys in self._scan(f"document:{tenant or '*'}:*"):
+            yield [(parts[1], parts[2]) for parts in (key.split(":", 2) for key in keys)]
+
+    def standings(self, names: Sequence[Name]) -> list[Standing]:
+        """Return what is known of these documents; two round trips."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for tenant, document_id in names:
+                pipe.hgetall(f"document:{tenant}:{document_id}")
+                pipe.hget(f"deleted:{tenant}:{document_id}", "generation")
+                pipe.sismember("unsettled", f"{tenant}:{document_id}")
+            answers = pipe.execute()
+            rows = [document_of(row) if row else None for row in answers[::3]]
+            for (tenant, document_id), row in zip(names, rows, strict=True):
+                pipe.zscore(f"index:documents:{tenant}", document_id)
+                pipe.zscore(f"index:documents:{tenant}:{row.collection if row else ''}", document_id)
+            scores = pipe.execute()
+        listed = [None not in pair for pair in zip(scores[::2], scores[1::2], strict=True)]
+        return [
+            Standing(row, int(deleted or 0), bool(unsettled), is_listed)
+            for row, deleted, unsettled, is_listed in zip(
+                rows, answers[1::3], answers[2::3], listed, strict=True
+            )
+        ]
+
+    def without_document(self, names: Sequence[Name]) -> list[Name]:
+        """Return those of these documents that have no row; one round trip."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for tenant, document_id in names:
+                pipe.exists(f"document:{tenant}:{document_id}")
+            known = pipe.execute()
+        return [name for name, there in zip(names, known, strict=True) if not there]
+
+    def has_unfinished_task(self, document: Document) -> bool:
+        """Say whether any task of a document's newest generation has not ended."""
+        members = f"generation:{document.tenant}:{document.id}:{document.generation}"
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for task_id in {document.task_id, *self._redis.smembers(members)}:
+                pipe.hget(f"task:{task_id}", "state")
+            return not {state for state in pipe.execute() if state} <= TERMINAL_TASK_STATES
+
+    def task_lists(self) -> list[str]:
+        """Return the keys of all lists that name unfinished tasks."""
+        found = {"due", *(f"leases:{queue}" for queue in Queue), *WAITING}
+        for state in UNFINISHED:
+            for keys in self._scan(f"index:tasks:*:{state}"):
+                found.update(keys)
+        return sorted(found)
+
+    def document_lists(self) -> list[str]:
+        """Return the keys of all lists of documents."""
+        return sorted({key for keys in self._scan("index:documents:*") for key in keys})
+
+    def members(self, key: str) -> Iterator[list[str]]:
+        """Yield what a list or the set of unsettled documents names, in pages."""
+        cursor, scan = 0, self._redis.sscan if key == "unsettled" else self._redis.zscan
+        while True:
+            with self._reachable():
+                cursor, page = scan(key, cursor, count=PAGE)
+            yield [member if isinstance(member, str) else member[0] for member in page]
+            if cursor == 0:
+                return
+
+    def entries(self, key: str, task_ids: Sequence[str]) -> list[Entry]:
+        """Return what is behind these entries of a list, all at one moment."""
+        with self._reachable(), self._redis.pipeline(transaction=True) as pipe:
+            for task_id in task_ids:
+                pipe.zscore(key, task_id)
+                pipe.hmget(f"task:{task_id}", "state", "fence", "tenant")
+                for watched in ("due", *WAITING):
+                    pipe.zscore(watched, task_id)
+            answers = pipe.execute()
+        size = len(answers) // len(task_ids)
+        replies = [answers[at : at + size] for at in range(0, len(answers), size)]
+        return [
+            Entry(
+                task_id=task_id,
+                is_there=score is not None,
+                state=TaskState(state) if state else None,
+                fence=int(fence or 0),
+                tenant=tenant or "",
+                is_watched=any(score is not None for score in watched),
+            )
+            for task_id, (score, (state, fence, tenant), *watched) in zip(task_ids, replies, strict=True)
+        ]
+
+    def is_listed(self, key: str, document_id: str) -> bool:
+        """Say whether a list of documents names this one."""
+        with self._reachable():
+            return self._redis.zscore(key, document_id) is not None
+
+    def mend_task(self, task_id: str, tenant: str) -> None:
+        """Bring every list in step with a task's row; `tenant` is whose lists, when it has no row."""
+        self._edge("mend_task", task_id=task_id, tenant=tenant, queues=[str(queue) for queue in Queue])
+
+    def mend_document(self, tenant: str, document_id: str, collection: str) -> None:
+        """Bring every list in step with a document's row."""
+        self._edge("mend_document", tenant=tenant, document=document_id, collection=collection)
+
+    def summary(self) -> Summary:
+        """Return what the fleet's own last check found."""
+        with self._reachable():
+            text = self._redis.get(SUMMARY)
+        return Summary(**json.loads(text)) if text else Summary()
+
+    def note_summary(self, summary: Summary) -> None:
+        """Keep what the fleet's own check found, for every api to show."""
+        values: dict[str, Any] = {name: getattr(summary, name) for name in Summary.__slots__}
+        with self._reachable():
+            self._redis.set(SUMMARY, json.dumps(values))
+
+    def _scan(self, pattern: str) -> Iterator[list[str]]:
+        cursor = 0
+        while True:
+            with self._reachable():
+                cursor, keys = self._redis.scan(cursor, match=pattern, count=PAGE)
+            yield keys
+            if cursor == 0:
+                return

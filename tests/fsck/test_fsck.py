@@ -1,0 +1,184 @@
+"""What the check promises as a whole: filters, repeated repairs, refusals, renewal beside users."""
+
+import pytest
+
+from embedfleet.contracts.errors import DependencyDown
+from embedfleet.fsck.findings import Kind, Patience, Scope
+from embedfleet.runtime.blobs import pending_key, record_key
+from tests.fsck.house import COLLECTION, House, document
+
+
+def break_points(house: House, name: str = "one") -> None:
+    one = document(name)
+    house.store.delete_generations(COLLECTION, one.id)
+
+
+def test_a_lost_collection_is_every_document_of_it(house: House) -> None:
+    for name in ("one", "two"):
+        house.settled(document(name))
+    house.store._client.delete_collection(COLLECTION)
+    assert house.kinds() == [Kind.POINTS_MISSING] * 2
+    house.repair()
+    for name in ("one", "two"):
+        house.embed(document(name))  # the last published, whichever of the two that is
+    for name in ("one", "two"):
+        house.janitor.settle(house.row(document(name)))
+    assert house.kinds() == []
+
+
+def test_the_old_generation_is_live_until_the_renewed_one_is_ready(house: House) -> None:
+    one = house.settled(document())
+    house.put_points(one, range(3), model_key="another")
+    assert house.repair() == {Kind.WRONG_MODEL: "processed again as its next generation"}
+    row = house.row(one)
+    assert (row.state, row.generation, row.live_generation, row.model_key) == ("QUEUED", 2, 1, "model")
+    assert house.store.count(COLLECTION, one.id, generation=1) == 3
+    assert house.blobs.get(row.blob) == b"the file" != row.blob
+    assert house.blobs.path(pending_key(row.task_id)).exists()
+
+
+def test_repairing_again_while_a_document_is_in_work_changes_nothing(house: House) -> None:
+    house.settled(document())
+    break_points(house)
+    (finding,) = house.findings()
+    house.repair()
+    row, published = house.row(document()), list(house.published)
+    house.repair()
+    assert house.row(document()) == row
+    assert house.published == published
+    assert finding.kind is Kind.POINTS_MISSING
+
+
+def test_a_renewal_whose_answer_was_lost_is_taken_once(house: House) -> None:
+    before = house.settled(document())
+    assert house.intake.renew(before, "model")
+    row = house.row(before)
+    assert house.intake.renew(before, "model")
+    assert house.row(before) == row
+    assert len(house.published) == 1
+
+
+def test_a_renewal_never_brings_back_what_was_deleted(house: House) -> None:
+    before = house.settled(document())
+    house.deletion.document("default", before.id)
+    assert not house.intake.renew(before, "model")
+    assert house.ledger.document("default", before.id) is None
+    house.janitor._deletions.round()
+    assert list(house.blobs.keys("")) == []
+
+
+def test_a_renewal_never_takes_the_place_of_a_newer_upload(house: House) -> None:
+    before = house.settled(document())
+    newer = house.take(document(content="two"))
+    assert not house.intake.renew(before, "model")
+    assert house.row(newer).task_id == newer.task_id
+    assert not [key for key in house.blobs.keys("uploads") if key not in (before.blob, newer.blob)]
+
+
+def test_the_same_upload_is_unchanged_after_a_renewal(house: House) -> None:
+    one = house.settled(document())
+    house.intake.renew(one, "model")
+    house.embed(one)
+    again = document().model_copy(update={"task_id": "again", "blob": f"uploads/default/{one.id}/again.txt"})
+    assert house.intake.accept(again).unchanged
+
+
+def test_without_its_upload_a_document_with_missing_points_says_so(house: House) -> None:
+    one = house.settled(document())
+    break_points(house)
+    house.blobs.delete(one.blob)
+    said = house.repair()
+    assert "upload it again" in said[Kind.POINTS_MISSING]
+    assert house.kinds() == [Kind.POINTS_MISSING, Kind.UPLOAD_MISSING]
+
+
+def test_a_failed_upload_is_judged_by_the_generation_that_is_live(house: House) -> None:
+    one = house.settled(document())
+    house.take(document(content="two"))
+    house.ledger.revoke("default", document(content="two").task_id)
+    house.janitor.settle(house.row(one))
+    assert house.kinds() == []
+    break_points(house)
+    assert house.kinds() == [Kind.POINTS_MISSING]
+    assert "upload it again" in house.repair()[Kind.POINTS_MISSING]
+
+
+def test_what_comes_to_light_by_a_repair_is_repaired_too(house: House) -> None:
+    one = house.settled(document())
+    redis = house.ledger._redis
+    redis.delete(f"document:default:{one.id}", "index:documents:default", "index:documents:default:notes")
+    break_points(house)
+    assert house.kinds() == [Kind.ROW_MISSING]
+    assert set(house.repair()) == {Kind.ROW_MISSING, Kind.POINTS_MISSING}
+    assert house.row(one).state == "QUEUED"
+
+
+def test_a_document_of_another_model_than_the_fleets_is_found(house: House) -> None:
+    house.settled(document())
+    assert house.findings(model_key="model") == []
+    (finding,) = house.findings(model_key="newer")
+    assert finding.kind is Kind.WRONG_MODEL
+
+
+@pytest.mark.parametrize(
+    ("scope", "count"),
+    [
+        (Scope("default"), 2),
+        (Scope("default", "notes"), 2),
+        (Scope("", "notes"), 2),
+        (Scope("other"), 0),
+        (Scope("default", "others"), 0),
+    ],
+)
+def test_filters(house: House, scope: Scope, count: int) -> None:
+    house.settled(document())
+    break_points(house)
+    house.put_points(document("unknown"), range(2))
+    house.ledger._redis.zadd("leases:embeddings", {"gone": 1})
+    assert len(house.findings(scope)) == count
+    assert len(house.findings()) == 3
+
+
+def test_what_has_changed_within_a_lease_is_no_finding(house: House) -> None:
+    house.settled(document())
+    break_points(house)
+    assert house.findings(patience=Patience(change=30, look=0)) == []
+
+
+def test_what_changes_between_the_looks_is_no_finding(house: House) -> None:
+    one = house.settled(document())
+    house.blobs.delete(record_key(one))
+    house.ledger._redis.zadd("leases:embeddings", {"gone": 1})
+    waited: list[float] = []
+
+    def mend(seconds: float) -> None:
+        waited.append(seconds)
+        house.take(document(content="two"))
+        house.ledger._redis.delete("leases:embeddings")
+
+    assert house.findings(wait=mend) == []
+    assert waited == [0, 0] or waited == [0]
+
+
+def test_a_clean_fleet_is_looked_at_once(house: House) -> None:
+    house.settled(document())
+    waited: list[float] = []
+    assert house.findings(wait=waited.append) == []
+    assert waited == []
+
+
+def test_an_empty_redis_is_no_proof_that_all_points_are_orphans(house: House) -> None:
+    house.settled(document())
+    house.ledger._redis.flushall()
+    with pytest.raises(DependencyDown, match="no records"):
+        house.findings()
+    with pytest.raises(DependencyDown, match="no records"):
+        house.repair()
+    assert house.store.count(COLLECTION) == 3
+
+
+def test_uploads_of_a_document_whose_row_is_lost_are_not_swept(house: House) -> None:
+    one = house.settled(document())
+    house.ledger._redis.delete(f"document:default:{one.id}")
+    house.janitor.sweep_upload(one.blob)
+    assert house.blobs.get(one.blob) == b"the file"

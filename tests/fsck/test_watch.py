@@ -1,0 +1,68 @@
+"""The check as metrics: when it runs, and what every api shows."""
+
+from prometheus_client import REGISTRY
+
+from embedfleet.fsck.findings import Kind
+from embedfleet.fsck.watch import Watch, show
+from embedfleet.runtime.ledger.audit import Summary
+from tests.fsck.house import COLLECTION, House, document
+
+
+def shown() -> dict[str, float]:
+    return {kind: REGISTRY.get_sample_value("fleet_fsck_findings", {"kind": kind}) for kind in Kind}
+
+
+def last_run() -> float:
+    return REGISTRY.get_sample_value("fleet_fsck_last_run_timestamp_seconds")
+
+
+def test_before_the_first_check_all_is_zero(house: House) -> None:
+    Watch(house.fsck(), 3600, "model", 2)
+    assert set(shown().values()) == {0}
+    assert last_run() == 0
+
+
+def test_a_finding_is_shown_and_stays_until_the_next_check(house: House) -> None:
+    house.settled(document())
+    house.store.delete_generations(COLLECTION, document().id)
+    watch = Watch(house.fsck(), 3600, "model", 2)
+    assert watch.round().counts == {"points_missing": 1}
+    assert shown() == dict.fromkeys(Kind, 0) | {Kind.POINTS_MISSING: 1}
+    assert abs(last_run() - house.ledger.now()) < 60
+    house.deletion.document("default", document().id)
+    house.janitor._deletions.round()
+    assert watch.round().counts == {"points_missing": 1}
+    house.ledger.note_summary(Summary())  # as if an hour had passed
+    assert watch.round().counts == {}
+    assert set(shown().values()) == {0}
+
+
+def test_another_api_shows_the_same_without_checking(house: House) -> None:
+    house.ledger.note_summary(Summary(house.ledger.now(), {"orphan_points": 7}, "model", 2))
+    show(Summary())
+    Watch(house.fsck(), 3600, "model", 2).round()
+    assert shown()[Kind.ORPHAN_POINTS] == 7
+
+
+def test_one_api_checks_at_a_time(house: House) -> None:
+    assert house.ledger.elect("fsck", "another", 60)
+    assert Watch(house.fsck(), 3600, "model", 2).round() == Summary()
+
+
+def test_a_check_that_is_stopped_is_no_result(house: House) -> None:
+    house.ledger._redis.zadd("leases:embeddings", {"gone": 1})
+    watch = Watch(house.fsck(), 3600, "model", 2)
+    watch.stop()
+    assert watch.round() == Summary()
+    assert house.ledger.summary() == Summary()
+
+
+def test_the_commands_learn_the_fleets_model_from_it(house: House) -> None:
+    house.settled(document())
+    Watch(house.fsck(), 3600, "newer", 3).round()
+    assert house.ledger.summary().model_key == "newer"
+    said = house.repair()
+    assert "2 dimensions, the fleet's model makes 3" in said[Kind.WRONG_MODEL]
+    house.ledger.note_summary(Summary(1, {}, "newer", 2))
+    house.repair()
+    assert house.row(document()).model_key == "newer"
