@@ -37,6 +37,7 @@ from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 
 JITTER = 0.1
 LOST_AFTER_SECONDS = 30.0
+BACKLOG = "backlog"
 # Redis has an edge on disk after this, even when it syncs its log only once a second.
 DURABLE_AFTER_SECONDS = 5.0
 SCAN_LIMIT = 500
@@ -65,6 +66,8 @@ class Ledger(LedgerViews):
             "durable_after": DURABLE_AFTER_SECONDS,
             "writers_stop": settings.lease_seconds,
             "max_deaths": settings.max_deaths,
+            "high_water": settings.embeddings_high_water,
+            "low_water": settings.embeddings_high_water // 2,
             "superseded_error": _error("superseded", "a newer upload of this document took its place"),
             "sibling_error": _error("document_failed", "another task of this document failed for good"),
             "revoked_error": _error("revoked", "revoked on request"),
@@ -100,7 +103,9 @@ class Ledger(LedgerViews):
         return bool(self._edge("restore", document=document_fields(document))["restored"])
 
     def claim(self, job: Job, owner: str) -> Claim | str:
-        """Take the right to run a task, or say why not: unknown, finished, held, early or revoked.
+        """Take the right to run a task, or say why not: unknown, finished, held, early, revoked or backlog.
+
+        Only `BACKLOG` is worth asking again: the task is there and waits.
 
         Args:
             job: the message.
@@ -144,7 +149,13 @@ class Ledger(LedgerViews):
             name=GenerateEmbeddings.task_name,
             queue=Queue.EMBEDDINGS,
             parts=[
-                {"task_id": p.task_id, "part": p.part, "chunks": p.chunks, "chunk_file": p.chunk_file}
+                {
+                    "task_id": p.task_id,
+                    "part": p.part,
+                    "chunks": p.chunks,
+                    "chunk_file": p.chunk_file,
+                    "tokens": p.tokens,
+                }
                 for p in parts
             ],
             chunk_count=sum(p.chunks for p in parts),

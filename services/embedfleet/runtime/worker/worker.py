@@ -22,7 +22,7 @@ from celery.exceptions import Reject
 from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime import telemetry
-from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger import BACKLOG, Ledger
 from embedfleet.runtime.ledger.records import Claim
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.worker.gate import Gate
@@ -113,7 +113,9 @@ class Worker:
                 _log.warning("%s", error)
                 self.gate.close(error)
             else:
-                return claim
+                self.gate.hold_back(claim == BACKLOG)
+                if claim != BACKLOG:
+                    return claim
         raise Reject("the worker drains", requeue=True)
 
     def _park(self, run: Run, error: DependencyDown) -> None:
