@@ -25,8 +25,8 @@ from tests.runtime.uploads import upload
 
 KEYS = ("a.txt", "b.txt")
 API_KEYS = ("office", "crawler")
-# Reached by what two documents leave in the bundles, so that claims are refused and let through again.
-HIGH_WATER = 28
+# Reached by a document of three parts, so that claims are refused and let through again.
+HIGH_WATER = 14
 
 
 class Edges(RuleBasedStateMachine):

@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from celery.exceptions import Reject
@@ -12,7 +12,7 @@ from embedfleet.runtime.ledger.records import Part, Task
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.worker.runs import Run
 from embedfleet.runtime.worker.worker import Worker
-from tests.runtime.uploads import upload
+from tests.runtime.uploads import claim, upload
 
 WAIT_SECONDS = 20
 DOWN = DependencyDown("Qdrant", "127.0.0.1:6333", "refused")
@@ -124,6 +124,72 @@ def test_work_in_hand_is_held_until_the_dependency_is_back(worker: Worker) -> No
 
     assert run(worker, work).state == "SUCCESS"
     assert worker.gate.reason == ""
+
+
+@pytest.fixture
+def backlog(worker: Worker) -> Iterator[Job]:
+    """An embedding task that keeps the worker from taking another document."""
+    worker.ledger._constants |= {"high_water": 10, "low_water": 5}
+    (job,) = worker.ledger.accept(upload("t0", key="large.txt")).publish
+    jobs = worker.ledger.chunked(claim(worker.ledger, job), [Part("p0", 0, 1, "f", 10)], {})
+    assert jobs
+    worker.leases.start()
+    yield jobs[0]
+    worker.leases.stop()
+
+
+def is_held(worker: Worker) -> bool:
+    return worker.gate._is_held
+
+
+def test_a_document_waits_in_hand_for_the_backlog_and_then_runs(worker: Worker, backlog: Job) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    thread = threading.Thread(target=worker.run, args=(job, finish(worker)))
+    thread.start()
+    wait_until(lambda: is_held(worker))
+    assert task_of(worker).state == "PENDING"
+    assert worker.gate.reason == "", "no dependency is down"
+    assert worker.inside, "Celery's slot is seen in use"
+    assert worker.ledger.embedded(claim(worker.ledger, backlog), {}) is True
+    thread.join(WAIT_SECONDS)
+    assert (task_of(worker).state, task_of(worker).attempt) == ("SUCCESS", 0)
+    assert not is_held(worker)
+    assert worker.leases.heartbeat.was_seen
+
+
+def test_a_draining_worker_waits_for_no_backlog(worker: Worker, backlog: Job) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    ends: list[BaseException] = []
+
+    def run_rejected() -> None:
+        with pytest.raises(Reject) as caught:
+            worker.run(job, finish(worker))
+        ends.append(caught.value)
+
+    thread = threading.Thread(target=run_rejected)
+    thread.start()
+    wait_until(lambda: is_held(worker))
+    worker.draining.set()
+    thread.join(WAIT_SECONDS)
+    assert ends
+    assert task_of(worker).state == "PENDING"
+
+
+def test_work_in_hand_waits_for_no_backlog(worker: Worker, backlog: Job) -> None:
+    def work(run: Run) -> None:
+        worker.gate.hold_back(True)
+        worker.hold(run, lambda: None)
+        finish(worker)(run)
+
+    worker.ledger._constants["high_water"] = 0
+    assert run(worker, work).state == "SUCCESS"
+    assert is_held(worker)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
 
 
 def test_a_draining_worker_hands_back_what_it_holds(worker: Worker) -> None:
