@@ -116,10 +116,7 @@ class Admission:
 
 
 def _ours(code: str, why: str) -> Overloaded:
-    seconds = RETRY_SECONDS[code]
-    return _overloaded(
-        code, f"No upload is taken just now: {why}; send this file again in {seconds} seconds."
-    )
+    return _overloaded(code, f"No upload is taken just now: {why}; send this file again after `Retry-After`.")
 
 
 def _overloaded(code: str, detail: str, status: int = 503) -> Overloaded:
