@@ -25,8 +25,8 @@ from tests.runtime.uploads import upload
 
 KEYS = ("a.txt", "b.txt")
 API_KEYS = ("office", "crawler")
-# Reached by a document of three parts, so that claims are refused and let through again.
-HIGH_WATER = 14
+# Reached by a document of two parts, so that claims are refused and let through again.
+HIGH_WATER = 7
 
 
 class Edges(RuleBasedStateMachine):
