@@ -9,7 +9,7 @@ DATA   ?= ./fleet-data
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short ledger-bench check format docs lock clean
+.PHONY: help demo up test chaos chaos-short saturation ledger-bench check format docs lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ chaos: $(VENV)/dev ## Kill, stop and starve a real fleet and prove that nothing 
 chaos-short: $(VENV)/dev ## The short form of it, on one shared fleet
 	@$(BIN)/embedfleet models fetch
 	@$(BIN)/python -m pytest tests/chaos -m chaos $(ARGS)
+
+saturation: $(VENV)/dev ## Offer a real fleet three times what it sustains and prove that it keeps its limits and its word
+	@$(BIN)/embedfleet models fetch
+	@$(BIN)/python -m tests.saturation $(ARGS)
 
 ledger-bench: $(VENV)/dev ## Measure what the ledger costs a task, in time, round trips and memory
 	@$(BIN)/python -m benchmarks.ledger

@@ -6,6 +6,7 @@ part of the name      what becomes of the document
 ``corrupt``           accepted, then FAILED with the code `corrupt`
 ``refused``           422 `empty_file` at upload
 ``busy``              503 with Retry-After: 1 at the first upload
+``limited``           429 with Retry-After: 1 at the first upload
 ``forever``           never ends
 ``expired``           its task answers 410; the document is READY
 anything else         PARSING, EMBEDDING 1/3, then READY with 3 chunks
@@ -121,8 +122,11 @@ def add_uploads(app: FastAPI, stub: Stub) -> None:
         stub.uploads.append((key, time.monotonic()))
         if "refused" in key:
             return problem(422, "empty_file", "the file has no bytes")
-        if "busy" in key and [name for name, _ in stub.uploads].count(key) == 1:
-            return problem(503, "overloaded", "the queue is full", Retry_After="1")
+        is_first = [name for name, _ in stub.uploads].count(key) == 1
+        if is_first and "busy" in key:
+            return problem(503, "queue_full", "the queue is full", Retry_After="1")
+        if is_first and "limited" in key:
+            return problem(429, "too_many_documents", "your key is at its limit", Retry_After="1")
         identifier = document_id("default", str(fields["collection"]), key)
         stub.forms[key] = {**fields, "id": identifier}
         task = f"task-{identifier}"

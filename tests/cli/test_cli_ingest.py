@@ -95,12 +95,13 @@ def test_failures_are_a_table_with_code_and_detail_and_exit_1(stub: Stub, tmp_pa
         assert word in result.stderr
 
 
-def test_retry_after_is_honoured(stub: Stub, tmp_path: Path) -> None:
-    (tmp_path / "busy.txt").write_text("text")
+@pytest.mark.parametrize("name", ["busy.txt", "limited.txt"])
+def test_retry_after_is_honoured(stub: Stub, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("text")
     assert command("ingest", str(tmp_path), "--collection", "demo").exit_code == 0
     (_, first), (_, second) = stub.uploads
     assert second - first >= 1
-    assert stub.forms["busy.txt"]["bytes"] == b"text"
+    assert stub.forms[name]["bytes"] == b"text"
 
 
 def test_a_task_that_expired_is_followed_by_its_document(stub: Stub, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Random interleavings of all edges: no illegal state, no effect twice, no index out of step."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Job, ProcessDocument, Queue
 from embedfleet.contracts.states import (
+    TERMINAL_DOCUMENT_STATES,
     TERMINAL_TASK_STATES,
     DocumentState,
     TaskState,
@@ -22,6 +24,9 @@ from embedfleet.runtime.settings import LedgerSettings
 from tests.runtime.uploads import upload
 
 KEYS = ("a.txt", "b.txt")
+API_KEYS = ("office", "crawler")
+# Reached by a document of two parts, so that claims are refused and let through again.
+HIGH_WATER = 7
 
 
 class Edges(RuleBasedStateMachine):
@@ -36,16 +41,25 @@ class Edges(RuleBasedStateMachine):
     def start(self) -> None:
         self.redis: Any = connect(self.url)
         self.redis.flushall()
-        self.ledger = Ledger(self.redis, LedgerSettings(lease_seconds=600, retry_delays="0.001,0.001"))
+        self.ledger = Ledger(self.redis, self.settings())
         self.uploads = 0
         self.tasks: dict[str, TaskState] = {}
         self.ended: set[tuple[str, int]] = set()
         self.live: dict[str, int] = {}
 
-    @rule(target=jobs, key=st.sampled_from(KEYS), content=st.sampled_from("xyz"))
-    def accept(self, key: str, content: str) -> Any:
+    def settings(self) -> LedgerSettings:
+        return LedgerSettings(lease_seconds=600, retry_delays="0.001,0.001", embeddings_high_water=HIGH_WATER)
+
+    @rule(
+        target=jobs,
+        key=st.sampled_from(KEYS),
+        content=st.sampled_from("xyz"),
+        uploaded_by=st.sampled_from(API_KEYS),
+    )
+    def accept(self, key: str, content: str, uploaded_by: str) -> Any:
         self.uploads += 1
-        acceptance = self.ledger.accept(upload(f"t{self.uploads}", key=key, content=content))
+        document = upload(f"t{self.uploads}", key=key, content=content)
+        acceptance = self.ledger.accept(document.model_copy(update={"uploaded_by": uploaded_by}))
         assert acceptance.unchanged == (acceptance.publish == [])
         return multiple(*acceptance.publish)
 
@@ -66,7 +80,7 @@ class Edges(RuleBasedStateMachine):
     def end_document_task(self, held: Claim, parts: int) -> Any:
         if held.task.job is not ProcessDocument:
             return multiple()
-        pieces = [Part(f"{held.task.id}-{number}", number, 2, "f") for number in range(parts)]
+        pieces = [Part(f"{held.task.id}-{number}", number, 2, "f", 7 * number) for number in range(parts)]
         jobs = self.ledger.chunked(held, pieces, {})
         return multiple(*self.once(held, jobs, jobs or []))
 
@@ -121,6 +135,13 @@ class Edges(RuleBasedStateMachine):
     def revoke(self, job: Job) -> None:
         self.ledger.revoke("default", job.task_id)
 
+    @rule(document=st.sampled_from(KEYS))
+    def delete(self, document: str) -> None:
+        row = self.ledger.document("default", upload(key=document).id)
+        if row:
+            self.ledger.delete("default", row.id, row.generation)
+            self.live.pop(row.id, None)
+
     @rule(job=consumes(jobs))
     def lose_a_message(self, job: Job) -> None:
         pass
@@ -165,6 +186,23 @@ class Edges(RuleBasedStateMachine):
             elif document.state in (DocumentState.FAILED, DocumentState.REVOKED):
                 mine = [s for key, s in tasks.items() if key.split("-")[0] == document.task_id]
                 assert set(mine) <= TERMINAL_TASK_STATES
+
+    @invariant()
+    def the_load_is_that_of_the_rows(self) -> None:
+        rows = [self.redis.hgetall(key) for key in self.redis.keys("task:*")]
+        documents = [self.redis.hgetall(key) for key in self.redis.keys("document:default:*")]
+        expected = Counter()
+        for row in rows:
+            if row["state"] not in TERMINAL_TASK_STATES:
+                expected["tokens"] += int(row.get("tokens", 0))
+        for document in documents:
+            if document["state"] not in TERMINAL_DOCUMENT_STATES:
+                expected["documents"] += 1
+                expected[f"documents:default:{document['uploaded_by']}"] += 1
+        load = self.redis.hgetall("load")
+        resume_at = int(load.pop("resume_at", -1))
+        assert {name: int(count) for name, count in load.items()} == +expected
+        assert resume_at < expected["tokens"] or resume_at == -1, "nothing would ever end the hold"
 
     def once(self, held: Claim, answer: Any, publish: list[Job]) -> list[Job]:
         """Check that a task is ended by one fence only."""

@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from embedfleet.runtime.revocations import Mark, Revocations
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.worker.runs import Run
 from embedfleet.runtime.worker.worker import Worker
-from tests.runtime.uploads import upload
+from tests.runtime.uploads import claim, upload
 
 WAIT_SECONDS = 20
 DOWN = DependencyDown("Qdrant", "127.0.0.1:6333", "refused")
@@ -144,6 +144,76 @@ def test_an_end_that_redis_refuses_for_a_while_is_held(worker: Worker, ledger: L
         ledger._redis.config_set("maxmemory", 0)
     assert (task.state, task.attempt, task.fence) == ("SUCCESS", 0, 1)
     assert worker.gate.reason == ""
+
+
+def with_high_water(ledger: Ledger, tokens: int) -> Ledger:
+    return Ledger(ledger._redis, LedgerSettings(lease_seconds=0.5, embeddings_high_water=tokens))
+
+
+@pytest.fixture
+def backlog(worker: Worker) -> Iterator[Job]:
+    """An embedding task that keeps the worker from taking another document."""
+    worker.ledger = with_high_water(worker.ledger, 10)
+    (job,) = worker.ledger.accept(upload("t0", key="large.txt")).publish
+    jobs = worker.ledger.chunked(claim(worker.ledger, job), [Part("p0", 0, 1, "f", 10)], {})
+    assert jobs
+    worker.leases.start()
+    yield jobs[0]
+    worker.leases.stop()
+
+
+def is_held(worker: Worker) -> bool:
+    return worker.gate._is_held
+
+
+def test_a_document_waits_in_hand_for_the_backlog_and_then_runs(worker: Worker, backlog: Job) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    thread = threading.Thread(target=worker.run, args=(job, finish(worker)))
+    thread.start()
+    wait_until(lambda: is_held(worker))
+    assert task_of(worker).state == "PENDING"
+    assert worker.gate.reason == "", "no dependency is down"
+    assert worker.inside, "Celery's slot is seen in use"
+    assert worker.ledger.embedded(claim(worker.ledger, backlog), {}) is True
+    thread.join(WAIT_SECONDS)
+    assert (task_of(worker).state, task_of(worker).attempt) == ("SUCCESS", 0)
+    assert not is_held(worker)
+    assert worker.leases.heartbeat.was_seen
+
+
+def test_a_draining_worker_waits_for_no_backlog(worker: Worker, backlog: Job) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    ends: list[BaseException] = []
+
+    def run_rejected() -> None:
+        with pytest.raises(Reject) as caught:
+            worker.run(job, finish(worker))
+        ends.append(caught.value)
+
+    thread = threading.Thread(target=run_rejected)
+    thread.start()
+    wait_until(lambda: is_held(worker))
+    worker.draining.set()
+    thread.join(WAIT_SECONDS)
+    assert ends
+    assert task_of(worker).state == "PENDING"
+
+
+def test_work_in_hand_waits_for_no_backlog(worker: Worker, backlog: Job) -> None:
+    def work(run: Run) -> None:
+        worker.gate.hold_back(True)
+        worker.hold(run, lambda: None)
+        finish(worker)(run)
+
+    worker.ledger = with_high_water(worker.ledger, 0)
+    assert run(worker, work).state == "SUCCESS"
+    assert is_held(worker)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
 
 
 def test_a_draining_worker_hands_back_what_it_holds(worker: Worker) -> None:

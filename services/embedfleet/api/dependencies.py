@@ -9,8 +9,9 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
-from embedfleet.api.http.keys import DEFAULT_TENANT, ApiKeys, is_loopback
+from embedfleet.api.http.keys import DEFAULT_KEY, DEFAULT_TENANT, ApiKeys, is_loopback
 from embedfleet.api.retrieval import QueryEncoder
+from embedfleet.api.uploads.admission import Admission
 from embedfleet.contracts.errors import DependencyDown, FleetError, Unauthorized
 from embedfleet.fsck.course import Fsck
 from embedfleet.fsck.watch import Watch
@@ -23,6 +24,7 @@ from embedfleet.runtime.ledger.results import CeleryResults
 from embedfleet.runtime.ledger.tombstones import Deletion
 from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import (
+    AdmissionSettings,
     ApiSettings,
     BlobSettings,
     BrokerSettings,
@@ -52,11 +54,20 @@ class Forbidden(FleetError):
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking: a tenant, by one of its API keys."""
+
+    tenant: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """Everything behind the routes; made once a process."""
 
     ledger: Ledger
     blobs: Blobs
+    admission: Admission
     intake: Intake
     deletion: Deletion
     revocations: Revocations
@@ -87,6 +98,7 @@ class Services:
         return cls(
             ledger=ledger,
             blobs=blobs,
+            admission=Admission(ledger, blobs, load(AdmissionSettings)),
             intake=Intake(ledger, blobs, broker.publish),
             deletion=Deletion(ledger, blobs),
             revocations=Revocations(ledger, blobs),
@@ -114,13 +126,13 @@ async def services_of(request: Request) -> Services:
 ServicesOf = Annotated[Services, Depends(services_of)]
 
 
-async def tenant_of(
+async def caller_of(
     request: Request,
     services: ServicesOf,
     _bearer_documented: Annotated[object, Depends(_bearer)] = None,
     _header_documented: Annotated[object, Depends(_header)] = None,
-) -> str:
-    """Return the tenant of the caller's key.
+) -> Caller:
+    """Return whose key it is.
 
     Raises:
         Unauthorized: no key, or one that is not known.
@@ -133,13 +145,21 @@ async def tenant_of(
                 "This server has no API keys, so it answers on the loopback address only: set FLEET_API_KEYS,"
                 " or FLEET_AUTH=off to let everyone in."
             )
-        return DEFAULT_TENANT
+        return Caller(DEFAULT_TENANT, DEFAULT_KEY)
     entry = keys.find(_secret(request))
     if entry is None:
         raise Unauthorized(
             "Send a valid API key in the header `Authorization: Bearer <key>` or `X-API-Key: <key>`."
         )
-    return entry.tenant
+    return Caller(entry.tenant, entry.name)
+
+
+CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+async def tenant_of(caller: CallerOf) -> str:
+    """Return the tenant of the caller's key; raises as `caller_of` does."""
+    return caller.tenant
 
 
 Tenant = Annotated[str, Depends(tenant_of)]

@@ -7,12 +7,12 @@ import uuid
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from embedfleet.api.answers import DeleteAnswer, DocumentAnswer, DocumentList, UploadAnswer
-from embedfleet.api.dependencies import Services, ServicesOf, Tenant
+from embedfleet.api.dependencies import Caller, CallerOf, Services, ServicesOf, Tenant
 from embedfleet.api.http.problems import documented
 from embedfleet.api.uploads.metadata import collection_name
 from embedfleet.api.uploads.upload import UploadForm, clean_filename, extension_of, form_schema, received
@@ -31,10 +31,19 @@ router = APIRouter(prefix="/api/v1/documents", tags=["documents"], responses=doc
 _log = logging.getLogger(__name__)
 
 
+def admitted(request: Request, caller: CallerOf, services: ServicesOf) -> Caller:
+    """Let a caller send a file while there is room; the body isn't read yet."""
+    size = request.headers.get("content-length", "")
+    services.admission.expect(caller.tenant, caller.key, int(size) if size.isdecimal() else 0)
+    return caller
+
+
 @router.post(
-    "/upload", status_code=202, openapi_extra=form_schema(), responses=documented(400, 408, 413, 415)
+    "/upload", status_code=202, openapi_extra=form_schema(), responses=documented(400, 408, 413, 415, 429)
 )
-async def upload(request: Request, response: Response, tenant: Tenant, services: ServicesOf) -> UploadAnswer:
+async def upload(
+    request: Request, response: Response, caller: Annotated[Caller, Depends(admitted)], services: ServicesOf
+) -> UploadAnswer:
     """Take a file; the answer comes at once, and `Location` is where to ask for its task.
 
     The same file with the same options under the same key is not processed again: the answer has the
@@ -42,9 +51,12 @@ async def upload(request: Request, response: Response, tenant: Tenant, services:
 
     `metadata` may hold fractional numbers and every hit shows them, but search can't filter by them: store
     what you filter by as a string, an integer or a boolean.
+
+    429 (your limit) and 503 (the fleet's) say in `Retry-After` when to send the file again; nothing of it was
+    stored. With 429 wait until some of your documents have ended.
     """
     async with received(request) as (form, file):
-        answer = await run_in_threadpool(accept, services, tenant, form, file)
+        answer = await run_in_threadpool(accept, services, caller, form, file)
     response.headers["Location"] = f"/api/v1/tasks/{answer.task_id}"
     return answer
 
@@ -96,12 +108,13 @@ def _not_found(document_id: str) -> NotFound:
     return NotFound(f"There is no document {document_id[:64]} of yours.", code="document_not_found")
 
 
-def accept(services: Services, tenant: str, form: UploadForm, file: UploadFile) -> UploadAnswer:
+def accept(services: Services, caller: Caller, form: UploadForm, file: UploadFile) -> UploadAnswer:
     """Check a file, store it and queue it; blocks.
 
     Raises:
         InvalidRequest: its name or size is not taken; nothing was stored.
         DocumentProcessingError: its type is not taken, or it is empty; nothing was stored.
+        Overloaded: there is no room; nothing was stored.
         DependencyDown: Redis or the blobs can't be reached.
     """
     filename, limit = clean_filename(file.filename or ""), services.settings.max_upload_bytes
@@ -109,25 +122,26 @@ def accept(services: Services, tenant: str, form: UploadForm, file: UploadFile) 
     if size > limit:
         raise InvalidRequest(f"The file is larger than {limit:,} bytes.", code="too_large", status=413)
     media_type = check_type(extension_of(filename), file.file.read(HEAD_BYTES))
-    services.ledger.ping()  # before the copy: with Redis down the answer must not wait for the disk
-    new = _document(tenant, form, filename, media_type, size, services.encoder.model_key)
+    # Also finds that Redis is down: then the answer must not wait for the disk.
+    services.admission.check(caller.tenant, caller.key, size)
+    new = _document(caller, form, filename, media_type, size, services.encoder.model_key)
     digest = hashlib.sha256()
     services.blobs.put(new.blob, _copied(file.file, digest))
     new.content_hash = digest.hexdigest()
     acceptance = services.intake.accept(new)
     event = "unchanged" if acceptance.unchanged else "accepted"
-    _log.info(event, extra={"task_id": acceptance.task_id, "document_id": new.id, "tenant": tenant})
-    return _answer(services, tenant, new, acceptance)
+    _log.info(event, extra={"task_id": acceptance.task_id, "document_id": new.id, "tenant": new.tenant})
+    return _answer(services, new.tenant, new, acceptance)
 
 
 def _document(
-    tenant: str, form: UploadForm, filename: str, media_type: str, size: int, model_key: str
+    caller: Caller, form: UploadForm, filename: str, media_type: str, size: int, model_key: str
 ) -> Document:
     key, task_id, now = form.document_key or filename, str(uuid.uuid4()), time.time()
-    identity = document_id(tenant, form.collection, key)
+    identity = document_id(caller.tenant, form.collection, key)
     return Document(
         id=identity,
-        tenant=tenant,
+        tenant=caller.tenant,
         collection=form.collection,
         document_key=key,
         filename=filename,
@@ -139,10 +153,11 @@ def _document(
         model_key=model_key,
         state=DocumentState.QUEUED,
         task_id=task_id,
-        blob=upload_key(tenant, identity, task_id, extension_of(filename)),
+        blob=upload_key(caller.tenant, identity, task_id, extension_of(filename)),
         created_at=now,
         updated_at=now,
         uploaded_at=now,
+        uploaded_by=caller.key,
     )
 
 

@@ -1,18 +1,24 @@
 """/livez, /readyz, /metrics: for the orchestrator and Prometheus; they need no key."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import anyio
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from pydantic import BaseModel
 
 from embedfleet.api.dependencies import Services, ServicesOf
-from embedfleet.contracts.errors import FleetError
+from embedfleet.api.http.keys import DEFAULT_KEY, DEFAULT_TENANT
+from embedfleet.contracts.errors import DependencyDown, FleetError
+from embedfleet.contracts.jobs import Queue
 
 CHECK_SECONDS = 2.0
+QUEUE_TOKENS = Gauge(
+    "fleet_queue_tokens", "Tokens of tasks that haven't ended; the whole fleet's.", ["queue"]
+)
 
 router = APIRouter(tags=["operations"])
 
@@ -42,8 +48,13 @@ async def readyz(services: ServicesOf) -> JSONResponse:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics() -> Response:
+def metrics(services: ServicesOf) -> Response:
     """Return Prometheus's text format."""
+    try:
+        tokens: float = services.ledger.load(DEFAULT_TENANT, DEFAULT_KEY).tokens
+    except DependencyDown:
+        tokens = math.nan
+    QUEUE_TOKENS.labels(Queue.EMBEDDINGS).set(tokens)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

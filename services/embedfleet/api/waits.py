@@ -27,7 +27,8 @@ class Waits:
         if document.state is DocumentState.QUEUED:
             return self._pool(Queue.DOCUMENTS) or WaitReason.QUEUED
         if document.state is DocumentState.PARSING:
-            return self._pool(Queue.DOCUMENTS)
+            reason = self._pool(Queue.DOCUMENTS)  # what is in hand goes on, whatever the backlog
+            return None if reason is WaitReason.EMBEDDINGS_BACKLOG else reason
         if document.state is DocumentState.EMBEDDING:
             return self._pool(Queue.EMBEDDINGS)
         return None
@@ -35,7 +36,11 @@ class Waits:
     def _pool(self, queue: Queue) -> WaitReason | None:
         """Return what keeps a whole pool from working."""
         if queue not in self._pools:
-            workers, parked = self._ledger.pool(queue)
-            reason = WaitReason.DEPENDENCY_DOWN if parked else None
-            self._pools[queue] = reason if workers else WaitReason.NO_WORKER
+            pool = self._ledger.pool(queue)
+            if not pool.workers:
+                self._pools[queue] = WaitReason.NO_WORKER
+            elif pool.parked:
+                self._pools[queue] = WaitReason.DEPENDENCY_DOWN
+            else:
+                self._pools[queue] = WaitReason.EMBEDDINGS_BACKLOG if pool.is_held else None
         return self._pools[queue]

@@ -83,7 +83,7 @@ class Document(BaseModel):
 
     `live_generation` is the one that search shows: 0 until the first generation is READY. Times are
     seconds since the epoch by Redis' clock, but for `uploaded_at`: when the API took this generation's
-    file, by its own.
+    file, by its own. `uploaded_by` is the name of the API key that this generation came with.
     """
 
     id: str
@@ -109,3 +109,4 @@ class Document(BaseModel):
     updated_at: float
     ready_at: float | None = None
     uploaded_at: float = 0.0
+    uploaded_by: str = "default"

@@ -40,6 +40,7 @@ class WaitReason(StrEnum):
     NO_WORKER = "NO_WORKER"
     RETRY_SCHEDULED = "RETRY_SCHEDULED"
     DEPENDENCY_DOWN = "DEPENDENCY_DOWN"
+    EMBEDDINGS_BACKLOG = "EMBEDDINGS_BACKLOG"
 
 
 # PENDING after STARTED is a hand-back (drain, parking) or an expired lease.

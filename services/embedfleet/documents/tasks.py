@@ -99,7 +99,8 @@ def _store(run: Run, chunks: list[Chunk]) -> list[Part]:
         run.alive()
         # The same id whoever runs this: a run that is repeated creates the same tasks.
         task_id = str(uuid.uuid5(uuid.UUID(run.task.id), str(number)))
-        parts.append(Part(task_id, number, len(piece), key))
+        tokens = sum(chunk.token_count for chunk in piece)
+        parts.append(Part(task_id, number, len(piece), key, tokens))
     return parts
 
 

@@ -15,6 +15,7 @@ the folder fsynced. A reader sees a whole blob or none.
 
 import contextlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -180,6 +181,14 @@ class Blobs:
             while folder != self._root and folder.parent != self._root:
                 folder.rmdir()
                 folder = folder.parent
+
+    def free_bytes(self) -> int:
+        """Return how many bytes the disk has room for."""
+        folder = self._root
+        while not folder.exists():
+            folder = folder.parent
+        with self._disk():
+            return shutil.disk_usage(folder).free
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.runtime.settings import ApiSettings
 
 DEFAULT_TENANT = "default"
+DEFAULT_KEY = "default"
 
 
 class ApiKey(BaseModel):

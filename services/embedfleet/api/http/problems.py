@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from embedfleet.contracts.errors import FleetError, Unauthorized
+from embedfleet.contracts.errors import FleetError, Overloaded, Unauthorized
 
 MEDIA_TYPE = "application/problem+json"
 MAX_FIELDS_NAMED = 5
@@ -86,7 +86,8 @@ async def _fleet_error(request: Request, error: Exception) -> JSONResponse:
         headers["WWW-Authenticate"] = 'Bearer realm="embedfleet"'
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(seconds)
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    # What admission refuses has a metric; a line each would be one more load.
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Overloaded):
         _log.warning("%s %s: %s: %s", request.method, request.scope["path"], error.code, error.detail)
     return answer(
         request,

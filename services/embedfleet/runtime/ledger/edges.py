@@ -37,6 +37,7 @@ from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 
 JITTER = 0.1
 LOST_AFTER_SECONDS = 30.0
+BACKLOG = "backlog"
 # Redis has an edge on disk after this, even when it syncs its log only once a second.
 DURABLE_AFTER_SECONDS = 5.0
 # One look at a task keeps Redis busy for ~30 µs, and nothing else runs meanwhile.
@@ -62,6 +63,8 @@ class Ledger(LedgerViews):
             "scan": settings.scan_seconds,
             "lost_after": LOST_AFTER_SECONDS,
             "max_deaths": settings.max_deaths,
+            "high_water": settings.embeddings_high_water,
+            "low_water": settings.embeddings_high_water // 2,
         }
         self._quiet_after = {"durable_after": DURABLE_AFTER_SECONDS, "writers_stop": settings.lease_seconds}
         self._script = client.register_script(script_text(constants))
@@ -105,7 +108,10 @@ class Ledger(LedgerViews):
         return bool(self._edge("restore", document=document_fields(document))["restored"])
 
     def claim(self, job: Job, owner: str) -> Claim | str:
-        """Take the right to run a task, or say why not: unknown, foreign, finished, held, early or revoked.
+        """Take the right to run a task, or say why not.
+
+        Why not is unknown, foreign, finished, held, early, revoked or backlog. Only `BACKLOG` is worth
+        asking again: the task is there and waits.
 
         Args:
             job: the message.
@@ -150,7 +156,13 @@ class Ledger(LedgerViews):
             name=GenerateEmbeddings.task_name,
             queue=Queue.EMBEDDINGS,
             parts=[
-                {"task_id": p.task_id, "part": p.part, "chunks": p.chunks, "chunk_file": p.chunk_file}
+                {
+                    "task_id": p.task_id,
+                    "part": p.part,
+                    "chunks": p.chunks,
+                    "chunk_file": p.chunk_file,
+                    "tokens": p.tokens,
+                }
                 for p in parts
             ],
             chunk_count=sum(p.chunks for p in parts),

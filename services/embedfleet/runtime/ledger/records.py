@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import JOB_OF_NAME, Job
@@ -92,12 +92,44 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One embedding task to be created: its chunk file and how many chunks are in it."""
+    """One embedding task to be created: its chunk file, and how many chunks and tokens are in it."""
 
     task_id: str
     part: int
     chunks: int
     chunk_file: str
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is under way.
+
+    Attributes:
+        documents: that haven't ended, of all tenants.
+        documents_of_key: those of them that came with the API key that was asked for.
+        tokens: of embedding tasks that haven't ended.
+        memory: share of Redis' `maxmemory` in use; 0 where it has no limit, None when not asked for.
+    """
+
+    documents: int
+    documents_of_key: int
+    tokens: int
+    memory: float | None = None
+
+
+class Pool(NamedTuple):
+    """How a pool is.
+
+    Attributes:
+        workers: how many gave a sign of life within a lease.
+        parked: the dependency that they wait for, or nothing.
+        is_held: whether they take nothing more until the embedding workers have caught up.
+    """
+
+    workers: int
+    parked: str
+    is_held: bool
 
 
 def task_of(task_id: str, row: dict[str, str]) -> Task:

@@ -8,8 +8,9 @@ from typing import Any
 import redis
 
 from embedfleet.contracts.documents import Document
+from embedfleet.contracts.jobs import Queue
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, TaskState
-from embedfleet.runtime.ledger.records import Task, document_of, task_of
+from embedfleet.runtime.ledger.records import Load, Pool, Task, document_of, task_of
 from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
@@ -117,13 +118,24 @@ class LedgerViews:
         pairs = zip(document_ids, live, strict=True)
         return {document_id: int(number) for document_id, number in pairs if number}
 
-    def pool(self, queue: str) -> tuple[int, str]:
-        """Return how many workers of a pool gave a sign of life, and what it waits for if it is parked."""
+    def load(self, tenant: str, key: str, *, with_memory: bool = False) -> Load:
+        """Return what is under way, in all and of one API key; one round trip."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget("load", "documents", f"documents:{tenant}:{key}", "tokens")
+            if with_memory:
+                pipe.info("memory")
+            counts, *memory = pipe.execute()
+        documents, of_key, tokens = (int(count or 0) for count in counts)
+        return Load(documents, of_key, tokens, _share(memory[0]) if memory else None)
+
+    def pool(self, queue: str) -> Pool:
+        """Return how a pool is."""
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             pipe.zcount(f"workers:{queue}", time.time() - self._settings.lease_seconds, "+inf")
             pipe.get(f"parked:{queue}")
-            workers, parked = pipe.execute()
-        return int(workers), parked or ""
+            pipe.hexists("load", "resume_at")
+            workers, parked, is_held = pipe.execute()
+        return Pool(int(workers), parked or "", queue == Queue.DOCUMENTS and bool(is_held))
 
     def queued(self, queue: str) -> int:
         """Return how many messages wait on a queue."""
@@ -149,3 +161,8 @@ class LedgerViews:
 
     def _reachable(self) -> AbstractContextManager[None]:
         return reachable(self._address)
+
+
+def _share(memory: dict[str, Any]) -> float:
+    limit = int(memory.get("maxmemory") or 0)
+    return int(memory["used_memory"]) / limit if limit else 0.0

@@ -26,7 +26,7 @@ from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime import telemetry
 from embedfleet.runtime.channel import DROPPED
-from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger import BACKLOG, Ledger
 from embedfleet.runtime.ledger.records import Claim
 from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import LedgerSettings
@@ -159,7 +159,9 @@ class Worker:
                 _log.warning("%s", error)
                 self.gate.close(error)
             else:
-                return claim
+                self.gate.hold_back(claim == BACKLOG)
+                if claim != BACKLOG:
+                    return claim
         raise Reject("the worker drains", requeue=True)
 
     def _park(self, run: Run, error: DependencyDown) -> None:

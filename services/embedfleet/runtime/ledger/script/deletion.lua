@@ -12,6 +12,7 @@ end
 local function remove_document(key, document)
   local row = {tenant = document.tenant, document = document.id, generation = document.generation}
   revoke_others(row, a.deleted_error)
+  if is_open(document) then carry_document(document, -1) end
   redis.call('EXPIRE', task_key(document.task_id), a.expires)
   redis.call('UNLINK', key, generation_key(row, 'generation'), generation_key(row, 'parts'))
   redis.call('ZREM', 'index:documents:' .. document.tenant, document.id)

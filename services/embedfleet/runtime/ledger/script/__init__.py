@@ -30,7 +30,7 @@ def script_text(constants: dict[str, float]) -> str:
         for name, edges in (("TASK_EDGES", TASK_EDGES), ("DOCUMENT_EDGES", DOCUMENT_EDGES))
     }
     tables["CONSTANTS"] = {**constants, **{name: _error(*words) for name, words in _ERRORS.items()}}
-    folder = files("embedfleet.runtime.ledger")
+    folder = files(__name__)
     heads = [f"local {name} = {_literal(value)}" for name, value in tables.items()]
     return "\n".join([*heads, *((folder / name).read_text("utf-8") for name in FILES)])
 

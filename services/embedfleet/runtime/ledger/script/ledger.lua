@@ -40,12 +40,14 @@ function edges.accept()
     new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
     redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
     redis.call('SREM', 'unsettled', new.tenant .. ':' .. new.id)
+    if is_open(old) then carry_document(old, -1) end
     assert(DOCUMENT_EDGES[old.state]['QUEUED'])
   else
     new.generation, new.live_generation, new.created_at = deleted_through(new.tenant, new.id) + 1, 0, now
   end
   new.state, new.updated_at, new.chunks_done = 'QUEUED', now, 0
   write(key, {}, new)
+  carry_document(new, 1)
   redis.call('ZADD', 'index:documents:' .. new.tenant, new.created_at, new.id)
   redis.call('ZADD', 'index:documents:' .. new.tenant .. ':' .. new.collection, new.created_at, new.id)
   task.generation = new.generation
@@ -58,6 +60,7 @@ function edges.restore()
   local deleted = tonumber(a.document.generation) <= deleted_through(a.document.tenant, a.document.id)
   if deleted or redis.call('EXISTS', key) == 1 then return {restored = false} end
   write(key, {}, a.document)
+  if is_open(a.document) then carry_document(a.document, 1) end
   redis.call('ZADD', 'index:documents:' .. a.document.tenant, a.document.created_at, a.document.id)
   redis.call('ZADD', 'index:documents:' .. a.document.tenant .. ':' .. a.document.collection,
              a.document.created_at, a.document.id)
@@ -81,6 +84,15 @@ local function note_claim(name)
   write(key, queue, fields)
 end
 
+-- Whether documents have to wait because too many tokens do already. Once they do, they wait until few enough
+-- are left: else each finished embedding task would let one document in, and the pool would never rest.
+local function is_held(row)
+  if row.queue ~= 'documents' or a.high_water == 0 then return false end
+  local tokens = tonumber(redis.call('HGET', 'load', 'tokens') or 0)
+  if tokens >= a.high_water then redis.call('HSET', 'load', 'resume_at', a.low_water) end
+  return redis.call('HEXISTS', 'load', 'resume_at') == 1
+end
+
 function edges.claim()
   local row = record(task_key(a.task_id))
   if not row then return {refused = 'unknown'} end
@@ -95,6 +107,7 @@ function edges.claim()
     return {refused = 'revoked'}
   end
   if row.owner ~= a.owner or row.state ~= 'STARTED' then
+    if is_held(row) then return {refused = 'backlog'} end
     if row.state == 'STARTED' and not bury(a.task_id, row) then return {refused = 'finished'} end
     move_task(a.task_id, row, 'STARTED', {fence = tonumber(row.fence) + 1, owner = a.owner, stage = 'claimed',
               started_at = row.started_at or now, lease_until = now + a.lease})
@@ -134,7 +147,7 @@ function edges.chunked()
   for _, part in ipairs(a.parts) do
     publish[#publish + 1] = new_task(part.task_id, {name = a.name, queue = a.queue, tenant = row.tenant,
       document = row.document, generation = row.generation, parent = a.task_id, part = part.part, total = part.chunks,
-      chunk_file = part.chunk_file, stage = 'queued'})
+      chunk_file = part.chunk_file, tokens = part.tokens, stage = 'queued'})
   end
   move_document(document, 'EMBEDDING', {parts = #a.parts, chunk_count = a.chunk_count, chunks_done = 0, result = a.result})
   move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = a.total, total = a.total})

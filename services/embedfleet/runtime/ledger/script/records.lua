@@ -10,6 +10,7 @@
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
 -- unsettled                         set    documents that reached a terminal state, for the janitor
+-- load                              hash   what is under way, for admission: see carry
 -- scanned                           string lives while the janitor scans in time: see scan
 -- tombstone:<tenant>:<task>         string the task existed, its details may have expired
 
@@ -54,6 +55,29 @@ local function next_publish(id, row)
   return {task_id = id, name = row.name, sequence = sequence}
 end
 
+-- What is under way is counted by the moves themselves, so it can't drift from the rows. Fields of `load`:
+-- `documents` that haven't ended, in all and as `documents:<tenant>:<key>` by API key; `tokens` of the embedding
+-- tasks that haven't; `resume_at` while document workers are held: the tokens at which they go on.
+local function carry(field, amount)
+  local total = redis.call('HINCRBY', 'load', field, amount)
+  if total == 0 then redis.call('HDEL', 'load', field) end
+  return total
+end
+
+-- A row from before there were counters was not counted, and must not be taken off.
+local function carry_document(document, sign)
+  if not document.uploaded_by then return end
+  carry('documents', sign)
+  carry('documents:' .. document.tenant .. ':' .. document.uploaded_by, sign)
+end
+
+local function carry_task(row, sign)
+  if not row.tokens or tonumber(row.tokens) == 0 then return end
+  local left = carry('tokens', sign * tonumber(row.tokens))
+  local resume_at = redis.call('HGET', 'load', 'resume_at')
+  if resume_at and left <= tonumber(resume_at) then redis.call('HDEL', 'load', 'resume_at') end
+end
+
 local function move_task(id, row, state, fields)
   assert(TASK_EDGES[row.state][state], 'task ' .. row.state .. ' -> ' .. state)
   redis.call('ZREM', index_key(row, row.state), id)
@@ -67,6 +91,7 @@ local function move_task(id, row, state, fields)
   if finished(state) then fields.completed_at = now end
   write(task_key(id), row, fields)
   if finished(state) then
+    carry_task(row, -1)
     redis.call('ZREM', 'due', id)
     redis.call('EXPIRE', task_key(id), a.expires)
     redis.call('SET', 'tombstone:' .. row.tenant .. ':' .. id, state, 'EX', a.expires + TOMBSTONE_SECONDS)
@@ -81,16 +106,22 @@ local function new_task(id, row)
   row.state, row.fence, row.attempt, row.deaths, row.done, row.lease_until = 'PENDING', 0, 0, 0, 0, 0
   row.created_at = now
   write(task_key(id), row, row)
+  carry_task(row, 1)
   redis.call('ZADD', index_key(row, 'PENDING'), now, id)
   if row.parent then redis.call('SADD', generation_key(row, 'generation'), id) end
   return next_publish(id, row)
+end
+
+local function is_open(document)
+  return document.state ~= 'READY' and document.state ~= 'FAILED' and document.state ~= 'REVOKED'
 end
 
 local function move_document(row, state, fields)
   assert(DOCUMENT_EDGES[row.state][state], 'document ' .. row.state .. ' -> ' .. state)
   fields.state, fields.updated_at = state, now
   write('document:' .. row.tenant .. ':' .. row.id, row, fields)
-  if state == 'READY' or state == 'FAILED' or state == 'REVOKED' then
+  if not is_open(row) then
+    carry_document(row, -1)
     redis.call('SADD', 'unsettled', row.tenant .. ':' .. row.id)
     redis.call('EXPIRE', task_key(row.task_id), a.expires)
   end
@@ -100,8 +131,7 @@ end
 local function open_document(row)
   local document = record(document_key(row))
   if not document or document.generation ~= row.generation then return nil end
-  if document.state == 'READY' or document.state == 'FAILED' or document.state == 'REVOKED' then return nil end
-  return document
+  return is_open(document) and document or nil
 end
 
 local function count_chunks(id, row, done)

@@ -1,26 +1,12 @@
-"""Every setting of every process: one class a concern, one line of documentation a variable.
+"""The sections: what each part of the fleet can be told."""
 
-Names that the field already knows keep their name (``CELERY_*``, ``QDRANT_*``, ``LOG_LEVEL``);
-ours start with ``FLEET_``. The table in ``docs/environment.md`` is generated from this file.
-"""
-
-import sys
-from functools import cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr
 
 from embedfleet.runtime.addresses import QdrantUrl, RedisUrl
-
-Section = TypeVar("Section", bound="Settings")
-
-
-class Settings(BaseSettings):
-    """Base of the sections; an empty variable counts as unset."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
+from embedfleet.runtime.settings.base import Settings
 
 
 class BrokerSettings(Settings):
@@ -99,6 +85,13 @@ class LedgerSettings(Settings):
         ge=0,
         alias="FLEET_FSCK_SECONDS",
         description="Seconds between two checks of ledger, blobs and Qdrant against each other; 0: none.",
+    )
+    embeddings_high_water: int = Field(
+        20_000_000,
+        ge=0,
+        alias="FLEET_EMBEDDINGS_HIGH_WATER",
+        description="Tokens that wait for the embedding workers at which document workers take no more"
+        " documents, until half of them are left; 0: never.",
     )
 
     @property
@@ -247,45 +240,3 @@ class ClientSettings(Settings):
         alias="FLEET_DATA_DIR",
         description="Data folder of the fleet on this machine.",
     )
-
-
-SECTIONS: tuple[type[Settings], ...] = (
-    BrokerSettings,
-    LedgerSettings,
-    BlobSettings,
-    VectorSettings,
-    ModelSettings,
-    EngineSettings,
-    SandboxSettings,
-    ApiSettings,
-    ProcessSettings,
-    ClientSettings,
-)
-
-
-# What a program says when it can't start like this; a supervisor doesn't try again.
-EXIT_REFUSED = 2
-
-
-@cache
-def load(section: type[Section]) -> Section:
-    """Read one section from the environment, once a process.
-
-    Raises:
-        SystemExit: a variable has a value that is not allowed; the sentence is on stderr. Sections are
-            read while modules are imported, and Celery shows any other exception as a traceback.
-    """
-    try:
-        return section()
-    except ValidationError as error:
-        print(f"embedfleet can't start: {settings_sentence(error)}", file=sys.stderr)
-        raise SystemExit(EXIT_REFUSED) from error
-
-
-def settings_sentence(error: ValidationError) -> str:
-    """Return which variables have values that are not allowed, without the values."""
-    problems = [
-        f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}"
-        for one in error.errors(include_input=False)
-    ]
-    return "settings that are not allowed: " + "; ".join(problems)
