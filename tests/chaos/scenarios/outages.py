@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import httpx
 
-from tests.chaos.checker import check
 from tests.chaos.client import Client
 from tests.chaos.corpus import text_file
-from tests.chaos.report import Result
+from tests.chaos.judge.checker import check
+from tests.chaos.judge.report import Result
 from tests.chaos.stack import Stack, wait_until
 
 KILLS = 3
