@@ -14,6 +14,7 @@ from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from tests.chaos.corpus import File
 from tests.chaos.judge.shown import ShownLog
 from tests.chaos.judge.states import StateLog, pid_of
+from tests.chaos.load import ForeignLoad
 from tests.chaos.stack import KEYS, Stack, wait_until
 
 
@@ -56,6 +57,7 @@ class Client:
 
     Attributes:
         promises: what it was told.
+        load: what others took of the machine since the client was made.
         log: what the ledger's rows were seen to be.
         shown: what HTTP showed of them.
     """
@@ -64,6 +66,7 @@ class Client:
         self.stack, self.collection = stack, collection
         self.http = stack.http()
         self.promises = Promises()
+        self.load = ForeignLoad()
         self.log = StateLog(stack.client)
         headers = {"Authorization": f"Bearer {KEYS['default']}"}
         self.shown = ShownLog(stack.urls, headers, collection)
@@ -107,10 +110,11 @@ class Client:
 
     def revoke(self, accepted: Accepted) -> bool:
         """Revoke an upload; False when there was nothing to stop."""
-        answer = self.http.post(f"/tasks/{accepted.task_id}/revoke").raise_for_status().json()
-        if answer["success"]:
-            self.promises.revoked.add(accepted.document_id)
-        return bool(answer["success"])
+        answer = self.http.post(f"/tasks/{accepted.task_id}/revoke")
+        if answer.status_code == httpx.codes.CONFLICT or not answer.raise_for_status().json()["success"]:
+            return False
+        self.promises.revoked.add(accepted.document_id)
+        return True
 
     def document(self, accepted: Accepted) -> dict[str, Any]:
         """Return the document as a user sees it; empty while the api doesn't answer."""
