@@ -15,6 +15,8 @@ import redis
 
 from embedfleet.janitor import Janitor
 
+LEDGER_WORD = "TASK_EDGES"
+
 
 def stop_the_janitor() -> None:
     """Nobody looks for expired leases, lost wake-ups, due retries and what has ended."""
@@ -45,6 +47,8 @@ def _take_out(text: str, instead: str) -> None:
     register = redis.Redis.register_script
 
     def register_without(self: redis.Redis, script: str) -> object:
+        if LEDGER_WORD not in script:
+            return register(self, script)  # a lock of the client's own
         if script.count(text) != 1:
             raise SystemExit(f"the ledger's script has {script.count(text)} times: {text!r}")
         return register(self, script.replace(text, instead))
