@@ -29,16 +29,16 @@ PLANTED_IN = "C18"
 
 def main() -> int:
     """Break and plant, one after the other; print a line each."""
-    print("the fleet       scenario  found")
+    print("the fleet has   scenario  found")
     unnoticed = 0
+    whole = replace(LONG_SHAPE, lease_seconds=LEASE_SECONDS, scan_seconds=1)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         for safety, (name, words) in BREAKS.items():
-            shape = replace(LONG_SHAPE, lease_seconds=LEASE_SECONDS, scan_seconds=1, sabotage=safety)
+            shape = replace(whole, sabotage=safety)
             result = run(name, LONG[name], Path(folder, safety), shape, seed=1)
             unnoticed += _tell(f"no {safety}", result, words)
         for plant in PLANTED:
-            shape = replace(LONG_SHAPE, lease_seconds=LEASE_SECONDS, scan_seconds=1)
-            result = run(PLANTED_IN, LONG[PLANTED_IN], Path(folder, plant), shape, seed=1, plant=plant)
+            result = run(PLANTED_IN, LONG[PLANTED_IN], Path(folder, plant), whole, seed=1, plant=plant)
             unnoticed += _tell(f"one {plant}", result, {"loss": "lost"}.get(plant, plant))
     word = "FAILED" if unnoticed else "ok"
     print(f"chaos selftest {word}: broken={len(BREAKS)} planted={len(PLANTED)} unnoticed={unnoticed}")
