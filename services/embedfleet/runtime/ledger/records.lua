@@ -9,6 +9,7 @@
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
 -- unsettled                         set    documents that reached a terminal state, for the janitor
 -- scanned                           string lives while the janitor scans in time: see scan
+-- probe                             string written to ask whether Redis takes writes
 -- tombstone:<tenant>:<task>         string the task existed, its details may have expired
 
 local clock = redis.call('TIME')
