@@ -9,7 +9,6 @@ import logging
 import os
 from typing import Any
 
-import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as transport
@@ -40,17 +39,7 @@ class ForgivingQoS(transport.QoS):
             self._delivered.clear()
 
 
-class ForgivingChannel(transport.Channel):
-    """Local patch until main has its own."""
-
-    def _connparams(self, asynchronous: bool = False) -> Any:
-        if self.connection is None or self.connection.client is None:
-            raise redis.ConnectionError("the channel is closed")
-        return super()._connparams(asynchronous)
-
-
 transport.Channel.QoS = ForgivingQoS
-transport.Transport.Channel = ForgivingChannel
 
 
 def create_app(broker: BrokerSettings, ledger: LedgerSettings) -> Celery:
