@@ -9,10 +9,10 @@ DATA   ?= ./fleet-data
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short saturation ledger-bench check format docs lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench check format docs lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/local ## Install, start a fleet, ingest examples/, run four searches, stop
 	@$(BIN)/python examples/demo.py
@@ -22,7 +22,8 @@ up: $(VENV)/local ## Start a fleet on this machine and print its links (PORT=800
 
 test: $(VENV)/dev ## Run every test: unit, property, conformance and end-to-end with the real processes
 	@$(BIN)/embedfleet models fetch
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not chaos" $(ARGS)
+	@$(if $(ARGS),:,$(BIN)/python -m pytest tests/chaos -m chaos)
 
 chaos: $(VENV)/dev ## Kill, stop and starve a real fleet and prove that nothing is lost (SEED=1 ARGS="C3 C4")
 	@$(BIN)/embedfleet models fetch
@@ -31,6 +32,10 @@ chaos: $(VENV)/dev ## Kill, stop and starve a real fleet and prove that nothing 
 chaos-short: $(VENV)/dev ## The short form of it, on one shared fleet
 	@$(BIN)/embedfleet models fetch
 	@$(BIN)/python -m pytest tests/chaos -m chaos $(ARGS)
+
+chaos-selftest: $(VENV)/dev ## Take safeties out and plant faults, and prove that the suite notices
+	@$(BIN)/embedfleet models fetch
+	@$(BIN)/python -m tests.chaos.selftest
 
 saturation: $(VENV)/dev ## Offer a real fleet three times what it sustains and prove that it keeps its limits and its word
 	@$(BIN)/embedfleet models fetch

@@ -6,10 +6,11 @@
 from typing import Any
 
 from embedfleet.contracts.jobs import GenerateEmbeddings, ProcessDocument, Queue
+from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.broker import app as fleet
 from embedfleet.runtime.broker import create_app, publish
 from embedfleet.runtime.ledger.records import Part
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, load
+from embedfleet.runtime.settings import BlobSettings, BrokerSettings, LedgerSettings, load
 from embedfleet.runtime.worker.lifecycle import compose
 from embedfleet.runtime.worker.runs import Run
 
@@ -17,7 +18,7 @@ BARE_QUEUE = "bare"
 BARE_TASK = "bench.noop"
 
 bare = create_app(load(BrokerSettings), load(LedgerSettings))
-_worker = compose(Queue.EMBEDDINGS, lambda *_: None, [])
+_worker = compose(Queue.EMBEDDINGS, lambda *_: None, Blobs(load(BlobSettings).blob_url), [])
 
 
 @bare.task(name=BARE_TASK)  # type: ignore[untyped-decorator]  # celery has no types
@@ -28,19 +29,21 @@ def noop(**_message: Any) -> None:
 @fleet.task(name=GenerateEmbeddings.task_name)  # type: ignore[untyped-decorator]
 def end_embedding(**message: Any) -> None:
     """Claim, do nothing, end: the document becomes READY."""
-    _worker.run(GenerateEmbeddings.model_validate(message), _embedded)
+    _worker.receive(GenerateEmbeddings, message, _embedded)
 
 
 @fleet.task(name=ProcessDocument.task_name)  # type: ignore[untyped-decorator]
 def end_document(**message: Any) -> None:
     """Claim, do nothing, end: one embedding task comes into being and is published."""
-    _worker.run(ProcessDocument.model_validate(message), _chunked)
+    _worker.receive(ProcessDocument, message, _chunked)
 
 
 def _embedded(run: Run) -> None:
-    _worker.ledger.embedded(run.claim, {"success": True, "task_id": run.task.id})
+    result = {"success": True, "task_id": run.task.id}
+    _worker.end(run, lambda: _worker.ledger.embedded(run.claim, result))
 
 
 def _chunked(run: Run) -> None:
     part = Part(f"{run.task.id}-0", 0, 8, f"chunks/{run.document.id}/1/0")
-    publish(_worker.ledger.chunked(run.claim, [part], {"success": True, "task_id": run.task.id}) or [])
+    result = {"success": True, "task_id": run.task.id}
+    publish(_worker.end(run, lambda: _worker.ledger.chunked(run.claim, [part], result)))

@@ -1,5 +1,6 @@
 """A client that remembers what it was promised: every 202, every refusal, and how long each took."""
 
+import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ import httpx
 from embedfleet.contracts.documents import document_id, qdrant_collection
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from tests.chaos.corpus import File
-from tests.chaos.stack import Stack, wait_until
-from tests.chaos.states import StateLog, pid_of
+from tests.chaos.judge.shown import ShownLog
+from tests.chaos.judge.states import StateLog, pid_of
+from tests.chaos.load import ForeignLoad
+from tests.chaos.stack import KEYS, Stack, wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,23 @@ class Promises:
 
 
 class Client:
-    """Uploads into one collection; a context manager that keeps a state log while it is open."""
+    """Uploads into one collection; a context manager that keeps both state logs while it is open.
+
+    Attributes:
+        promises: what it was told.
+        load: what others took of the machine since the client was made.
+        log: what the ledger's rows were seen to be.
+        shown: what HTTP showed of them.
+    """
 
     def __init__(self, stack: Stack, collection: str) -> None:
         self.stack, self.collection = stack, collection
         self.http = stack.http()
         self.promises = Promises()
+        self.load = ForeignLoad()
         self.log = StateLog(stack.client)
+        headers = {"Authorization": f"Bearer {KEYS['default']}"}
+        self.shown = ShownLog(stack.urls, headers, collection)
 
     @property
     def qdrant_collection(self) -> str:
@@ -82,6 +95,7 @@ class Client:
                 accepted = Accepted(file, body["task_id"], body["document_id"])
                 self.promises.accepted.append(accepted)
                 self.log.track(accepted.document_id, accepted.task_id)
+                self.shown.track(accepted.task_id)
                 return accepted
             seconds = time.monotonic() - start
             refusal = Refusal(answer.status_code, seconds, answer.headers.get("retry-after", ""))
@@ -96,10 +110,11 @@ class Client:
 
     def revoke(self, accepted: Accepted) -> bool:
         """Revoke an upload; False when there was nothing to stop."""
-        answer = self.http.post(f"/tasks/{accepted.task_id}/revoke").raise_for_status().json()
-        if answer["success"]:
-            self.promises.revoked.add(accepted.document_id)
-        return bool(answer["success"])
+        answer = self.http.post(f"/tasks/{accepted.task_id}/revoke")
+        if answer.status_code == httpx.codes.CONFLICT or not answer.raise_for_status().json()["success"]:
+            return False
+        self.promises.revoked.add(accepted.document_id)
+        return True
 
     def document(self, accepted: Accepted) -> dict[str, Any]:
         """Return the document as a user sees it; empty while the api doesn't answer."""
@@ -119,6 +134,17 @@ class Client:
         ids = client.smembers(f"generation:{tenant}:{accepted.document_id}:{generation}")
         rows = [client.hgetall(f"task:{one}") | {"id": one} for one in sorted(ids)]
         return [row for row in rows if row.get("queue") == "embeddings"]
+
+    def tasks(self, accepted: Accepted) -> list[dict[str, str]]:
+        """Return the rows of an upload's tasks; the embedding tasks are those that the result names."""
+        first = self.task(accepted)
+        ids = [accepted.task_id, *json.loads(first.get("result") or "{}").get("embedding_task_ids", [])]
+        return [self.stack.client.hgetall(f"task:{one}") | {"id": one} for one in ids]
+
+    def forget(self) -> None:
+        """Begin both logs anew: what they saw was lost, or was taken away on purpose."""
+        self.log.forget_tasks()
+        self.shown.forget()
 
     def wait_work(self, accepted: Accepted, work: str, seconds: float = 30) -> int:
         """Wait until somebody is at an upload, at `parse` or `embed`; return the process id."""
@@ -173,10 +199,12 @@ class Client:
 
     def __enter__(self) -> Self:
         self.log.__enter__()
+        self.shown.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.shown.__exit__(kind, error, trace)
         self.log.__exit__(kind, error, trace)
         self.http.close()

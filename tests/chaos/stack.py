@@ -24,11 +24,14 @@ from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
-from tests.chaos.relay import Relay
+from tests.chaos.harm.relay import Relay, requests
+from tests.chaos.load import ForeignLoad
 from tests.qdrant_process import QdrantProcess
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.05
+MEASURED_AFTER_SECONDS = 0.5
+ROOT = Path(__file__).parents[2]
 KEYS = {"default": "chaos-key-of-the-default-tenant", "other": "chaos-key-of-the-other-tenant"}
 
 
@@ -43,6 +46,7 @@ class Shape:
         apis: API processes, each with a janitor.
         threads: tasks in flight in one process, by pool.
         settings: further variables of every process.
+        sabotage: the safety that every process runs without; see `harm.sabotage`.
     """
 
     lease_seconds: float
@@ -51,25 +55,39 @@ class Shape:
     apis: int = 1
     threads: tuple[int, int] = (2, 8)
     settings: Mapping[str, str] | None = None
+    sabotage: str = ""
+
+
+LONG_SHAPE = Shape(
+    30, 5, workers=2, apis=2, settings={"FLEET_RETRY_DELAYS": "6,12,24", "FLEET_MAX_DEATHS": "10"}
+)
+SHORT_SHAPE = Shape(5, 1, settings={"FLEET_RETRY_DELAYS": "2,4,8"})
 
 
 def wait_until(found: Callable[[], Any], what: str, seconds: float, poll: float = POLL_SECONDS) -> Any:
     """Ask until the answer is true, and return it.
 
     Raises:
-        AssertionError: it didn't become true in time.
+        AssertionError: it didn't become true in time; what others take of the machine is added to that.
     """
-    deadline = time.monotonic() + seconds
+    start, load = time.monotonic(), None
     while not (answer := found()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        waited = time.monotonic() - start
+        if load is None and waited > MEASURED_AFTER_SECONDS:
+            load = ForeignLoad()
+        allowed = seconds * load.stretch if load and waited > seconds else seconds
+        assert waited <= allowed, f"not within {allowed:.0f} s: {what}"
         time.sleep(poll)
     return answer
 
 
 class Stack:
-    """Redis behind a relay, Qdrant, apis and both pools; a context manager for the main thread.
+    """Redis and Qdrant, each behind a relay, apis and both pools; a context manager for the main thread.
 
     Attributes:
+        relay: in front of Redis.
+        qdrant_relay: in front of Qdrant.
+        before_check: called with the client before the checker looks, to plant something.
         processes: by name: `api-0`, `documents-0`, `embeddings-0`, …
         ended: what `tend` found dead and started again, one line each.
     """
@@ -80,6 +98,7 @@ class Stack:
         self.ready_checks: dict[str, Callable[[], str]] = {}
         self.urls: list[str] = []
         self.ended: list[str] = []
+        self.before_check: Callable[[Any], None] | None = None
         self._made: dict[str, tuple[list[str], int, dict[str, str]]] = {}
         self._resources = ExitStack()
 
@@ -90,8 +109,10 @@ class Stack:
             self.redis.start()
             stack.callback(self.redis.stop)
             self.relay = stack.enter_context(Relay(self.redis.port))
-            self.qdrant = QdrantProcess(self.folder / "qdrant", "--port", str(free_ports(1)[0]))
+            (qdrant_port,) = free_ports(1)
+            self.qdrant = QdrantProcess(self.folder / "qdrant", "--port", str(qdrant_port))
             stack.enter_context(self.qdrant)
+            self.qdrant_relay = stack.enter_context(Relay(qdrant_port, requests))
             self.blobs = Blobs(self.folder / "blobs")
             self.client: Any = connect(self.redis.url, timeout=5, retries=1)
             stack.callback(self.client.close)
@@ -117,6 +138,10 @@ class Stack:
     def pid(self, name: str) -> int:
         """Return the process id of a member now."""
         return self.processes[name].pid
+
+    def name_of(self, pid: int) -> str:
+        """Return which member a process is; empty when none is it any more."""
+        return next((name for name, child in self.processes.items() if child.pid == pid), "")
 
     def send(self, name: str, number: signal.Signals) -> None:
         """Send a signal to one process, not to its children."""
@@ -181,6 +206,18 @@ class Stack:
         self.redis.kill()
         self.redis.start()
 
+    def redis_log(self) -> Path:
+        """Return the append-only file that grows: Redis 6 has one, from 7 on it is the newest of several."""
+        return max(self.redis.path.rglob("*.aof"), key=lambda path: path.stat().st_mtime)
+
+    def cut_redis(self, size: int) -> None:
+        """Kill Redis, cut its append-only file to so many bytes (fewer than 0: so many less), start it."""
+        self.redis.kill()
+        path = self.redis_log()
+        with path.open("r+b") as file:
+            file.truncate(size if size >= 0 else max(0, path.stat().st_size + size))
+        self.redis.start()
+
     def http(self, tenant: str = "default", api: int = 0) -> httpx.Client:
         """Return a client of an api as one tenant."""
         headers = {"Authorization": f"Bearer {KEYS[tenant]}"}
@@ -201,8 +238,9 @@ class Stack:
         ]
         return {
             **os.environ,
-            "CELERY_BROKER_URL": self.relay.url,
-            "QDRANT_URL": self.qdrant.url,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            "CELERY_BROKER_URL": f"redis://{LOOPBACK}:{self.relay.port}/0",
+            "QDRANT_URL": f"http://{LOOPBACK}:{self.qdrant_relay.port}",
             "FLEET_BLOB_URL": str(self.folder / "blobs"),
             "FLEET_LEASE_SECONDS": str(self.shape.lease_seconds),
             "FLEET_SCAN_SECONDS": str(self.shape.scan_seconds),
@@ -217,14 +255,19 @@ class Stack:
         for number in range(self.shape.apis):
             (port,) = free_ports(1)
             self.urls.append(f"http://{LOOPBACK}:{port}")
-            self._add(f"api-{number}", python_module("embedfleet.api"), port, {"FLEET_PORT": str(port)})
+            self._add(f"api-{number}", self._command("embedfleet.api"), port, {"FLEET_PORT": str(port)})
         for queue, threads in zip(Queue, self.shape.threads, strict=True):
             for number in range(self.shape.workers):
                 name, (port,) = f"{queue}-{number}", free_ports(1)
-                command = python_module("celery", "-A", f"embedfleet.{queue}.tasks", "worker")
+                command = self._command("celery", "-A", f"embedfleet.{queue}.tasks", "worker")
                 command += [f"--queues={queue}", f"--concurrency={threads}", "--hostname", f"{name}@%h"]
                 command += ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
                 self._add(name, command, port, {"FLEET_PROBE_PORT": str(port)})
+
+    def _command(self, module: str, *arguments: str) -> list[str]:
+        if self.shape.sabotage:
+            return python_module("tests.chaos.harm.sabotage", self.shape.sabotage, module, *arguments)
+        return python_module(module, *arguments)
 
     def _add(
         self,

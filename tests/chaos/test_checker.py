@@ -2,14 +2,13 @@
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.chaos.checker import check, points_of
 from tests.chaos.client import Accepted, Client
 from tests.chaos.corpus import text_file
+from tests.chaos.judge.checker import check
+from tests.chaos.judge.plants import plant_duplicate, plant_loss, plant_orphan
 from tests.chaos.stack import Stack, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("chaos")]
@@ -27,17 +26,9 @@ def settled(stack: Stack) -> Iterator[tuple[Client, Accepted]]:
         yield client, accepted
 
 
-def put(client: Client, payload: dict[str, Any]) -> None:
-    url = f"{client.stack.qdrant.url}/collections/{client.qdrant_collection}/points?wait=true"
-    point = {"id": str(uuid.uuid4()), "vector": [1.0] + [0.0] * 383, "payload": payload}
-    httpx.put(url, json={"points": [point]}, trust_env=False).raise_for_status()
-
-
 def test_a_point_that_is_gone_is_a_loss(settled: tuple[Client, Accepted]) -> None:
     client, _ = settled
-    point, _ = next(points_of(client))
-    url = f"{client.stack.qdrant.url}/collections/{client.qdrant_collection}/points/delete?wait=true"
-    httpx.post(url, json={"points": [point]}, trust_env=False).raise_for_status()
+    plant_loss(client)
     assert len(check(client, 0).lost) == 1
 
 
@@ -49,15 +40,13 @@ def test_a_document_that_nobody_knows_is_a_loss(settled: tuple[Client, Accepted]
 
 def test_a_second_point_of_a_chunk_is_a_duplicate(settled: tuple[Client, Accepted]) -> None:
     client, _ = settled
-    _, payload = next(points_of(client))
-    put(client, payload)
+    plant_duplicate(client)
     assert len(check(client, 0).duplicates) == 1
 
 
 def test_a_point_of_a_dead_generation_is_an_orphan(settled: tuple[Client, Accepted]) -> None:
     client, _ = settled
-    _, payload = next(points_of(client))
-    put(client, payload | {"generation": 7})
+    plant_orphan(client)
     assert len(check(client, 0).orphans) == 1
 
 

@@ -101,7 +101,8 @@ def manifest_of_overtaken(house: House) -> Document:
     one = ready(house)
     older = one.model_copy(update={"task_id": "older", "blob": f"uploads/default/{one.id}/older.txt"})
     house.blobs.put(pending_key("older"), older.model_dump_json().encode())
-    house.ledger._redis.hset(f"document:default:{one.id}", "uploaded_at", 5)
+    redis, key = house.ledger._redis, f"document:default:{one.id}"
+    redis.hset(key, "upload", json.dumps(json.loads(redis.hget(key, "upload")) | {"uploaded_at": 5}))
     return one
 
 

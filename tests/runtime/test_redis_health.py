@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_health import judge, require
 
@@ -51,3 +51,14 @@ def test_what_is_risky_is_a_warning(
     require(SOUND | info, "127.0.0.1:6379/0")
     assert [one.subject for one in judge(SOUND | info) if one.fix] == [subject]
     assert len(caplog.records) == 1
+
+
+def test_a_redis_that_only_reads_is_down(ledger: Ledger) -> None:
+    client = ledger._redis
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(DependencyDown):
+            ledger.ping()
+    finally:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    ledger.ping()

@@ -216,6 +216,27 @@ def wait_until(condition: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
 
 
+def test_an_end_that_redis_refuses_for_a_while_is_handed_back_without_a_death(worker: Worker) -> None:
+    client = worker.ledger._redis
+
+    def heal() -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not worker.gate.reason and time.monotonic() < deadline:
+            time.sleep(0.01)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+    healer = threading.Thread(target=heal)
+
+    def work(run: Run) -> None:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        healer.start()
+        finish(worker)(run)
+
+    task = run(worker, work)
+    healer.join(timeout=WAIT_SECONDS)
+    assert (task.state, client.hget("task:t1", "deaths")) == ("PENDING", "0")
+
+
 def test_a_draining_worker_hands_back_what_it_holds(worker: Worker) -> None:
     def work(run: Run) -> None:
         worker.draining.set()

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from tests.chaos.report import Result
-from tests.chaos.scenarios import kills, leases, losses, outages, poison, promises, storm, waits
+from tests.chaos.judge.report import Result
+from tests.chaos.scenarios import kills, leases, losses, outages, poison, promises, starvation, storm, waits
 from tests.chaos.stack import Stack
 
 Scenario = Callable[[Stack, int], Result]
@@ -27,6 +27,7 @@ LONG: dict[str, Scenario] = {
     "C9": leases.wake_up_late,
     "C10": leases.outlast_the_visibility_timeout,
     "C11": leases.retry_across_a_death,
+    "C14": starvation.starve,
     "C15": waits.black_hole,
     "C16": waits.qdrant_away,
     "C18": waits.two_apis,

@@ -6,10 +6,10 @@ import signal
 import time
 from itertools import pairwise
 
-from tests.chaos.checker import check, points_of
 from tests.chaos.client import Accepted, Client
 from tests.chaos.corpus import text_file
-from tests.chaos.report import Result
+from tests.chaos.judge.checker import check, points_of
+from tests.chaos.judge.report import Result
 from tests.chaos.stack import Stack, wait_until
 
 LONG_CHARACTERS = 80_000

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from tests.chaos.checker import check
 from tests.chaos.client import Client
 from tests.chaos.corpus import text_file
-from tests.chaos.report import Result
+from tests.chaos.judge.checker import check
+from tests.chaos.judge.report import Result
 from tests.chaos.stack import Stack, wait_until
 
 UPLOADS = 12
@@ -17,16 +17,7 @@ SETTLED_SECONDS = 60
 def lose_the_tail(stack: Stack, seed: int) -> Result:
     """C5: the append-only file loses its tail: what was answered 202 ends all the same."""
 
-    def lose() -> None:
-        stack.redis.kill()
-        # Redis 6 has one file; from 7 on the last of several is the one that grows.
-        files = sorted(stack.redis.path.rglob("*.aof"), key=lambda path: path.stat().st_mtime)
-        size = files[-1].stat().st_size
-        with files[-1].open("r+b") as file:
-            file.truncate(max(0, size - CUT_BYTES))
-        stack.redis.start()
-
-    return _lose(Result("C5"), stack, seed, lose)
+    return _lose(Result("C5"), stack, seed, lambda: stack.cut_redis(-CUT_BYTES))
 
 
 def lose_everything(stack: Stack, seed: int) -> Result:
@@ -43,21 +34,26 @@ def _lose(result: Result, stack: Stack, seed: int, lose: Callable[[], object]) -
         wait_until(lambda: not stack.ledger.unsettled(100), "what has ended is settled", SETTLED_SECONDS)
         for number in range(UPLOADS):
             client.upload(text_file(f"in-flight-{number}", seed, CHARACTERS))
-        # A revoked document was never READY: nothing durable is kept of it, and it must not come back.
+        late = client.upload(text_file("revoked-late", seed, CHARACTERS))
+        client.revoke(late)
+        # Nothing has to be kept of a revoked document, but it must not come back.
         client.promises.accepted.remove(revoked)
+        client.promises.accepted.remove(late)
         lose()
-        client.log.forget_tasks()
+        client.forget()
         result.hits["redis"] += 1
         result.figures["ended_after_s"] = round(client.wait_all(180), 1)
-        document = stack.ledger.document("default", revoked.document_id)
-        if document and document.state != "REVOKED":
-            result.problems.append(f"what was revoked is {document.state} after the loss")
+        for one in (revoked, late):
+            document = stack.ledger.document("default", one.document_id)
+            if document and document.state != "REVOKED":
+                result.problems.append(f"{one.file.name} was revoked and is {document.state} after the loss")
         body = {"collection": client.collection, "query": "harbour tide", "limit": 50}
         hits = client.http.post("/search", json=body).raise_for_status().json()["hits"]
         if before.document_id not in {hit["document_id"] for hit in hits}:
             wanted = client.document(before)
             result.problems.append(f"what was READY before is not found: {wanted.get('state')}")
         result.verdict = check(client)
-        if left := [hit for hit in hits if hit["document_id"] == revoked.document_id]:
+        gone = {revoked.document_id, late.document_id}
+        if left := [hit for hit in hits if hit["document_id"] in gone]:
             result.problems.append(f"{len(left)} hits of a revoked document")
     return result

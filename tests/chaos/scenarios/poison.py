@@ -6,10 +6,11 @@ import time
 
 import psutil
 
-from tests.chaos.checker import check
 from tests.chaos.client import Accepted, Client
 from tests.chaos.corpus import File, pdf_file, text_file
-from tests.chaos.report import Result
+from tests.chaos.judge.checker import check
+from tests.chaos.judge.report import Result
+from tests.chaos.judge.states import pid_of
 from tests.chaos.stack import Stack, wait_until
 
 MAX_STARTS = 4
@@ -18,21 +19,22 @@ SMALL_MEMORY = "200000000"
 PAGES = 5_000
 TRIES = 5
 PAGE_CHARACTERS = 12
+GROWN_SECONDS = 3
 
 
 def poison(stack: Stack, seed: int) -> Result:
     """C13: a crash, a hang, too much memory and a file that kills the pod: each FAILED with its code."""
     result = Result("C13")
-    worker = "documents-0"
+    workers = stack.names("documents")
     with Client(stack, "c13") as client:
-        stack.replace(worker, FLEET_SANDBOX_MEMORY=SMALL_MEMORY)
+        _replace_all(stack, workers, FLEET_SANDBOX_MEMORY=SMALL_MEMORY)
         try:
             before = client.upload(text_file("neighbour-before", seed, 2_000))
             # One character outside the basic plane makes each of them take four bytes in the reader.
             text = "\N{SHIP}" + "harbour tide ferry " * 800_000
             memory = client.upload(File("memory.txt", text.encode(), {}))
             _ends(client, memory, ("sandbox_memory",), result)
-            stack.replace(worker, CELERY_TASK_TIME_LIMIT=HANG_SECONDS)
+            _replace_all(stack, workers, CELERY_TASK_TIME_LIMIT=HANG_SECONDS)
             _one(stack, client, "crash", seed, signal.SIGSEGV, ("sandbox_crash",), result)
             _one(stack, client, "hang", seed, signal.SIGSTOP, ("sandbox_timeout", "time_limit"), result)
             _pod_killer(stack, client, seed, result)
@@ -40,11 +42,16 @@ def poison(stack: Stack, seed: int) -> Result:
             for neighbour in (before, after):
                 client.wait_state(neighbour, "READY", seconds=60)
         finally:
-            stack.replace(worker)
+            _replace_all(stack, workers)
         result.verdict = check(client)
         if result.verdict.failed_coded != 4:
             result.problems.append(f"{result.verdict.failed_coded} of 4 poisonous files FAILED")
     return result
+
+
+def _replace_all(stack: Stack, workers: list[str], **variables: str) -> None:
+    for worker in workers:
+        stack.replace(worker, **variables)
 
 
 def _one(
@@ -59,10 +66,10 @@ def _one(
     """Send a signal to whoever reads this file, as its bug would."""
     for attempt in range(TRIES):
         # All children get the signal: none of them may be one that is just being started.
-        wait_until(lambda: len(_grown(stack)) >= stack.shape.threads[0], "all children are ready", 30)
+        wait_until(lambda: _are_grown(stack), "all children are ready", 30)
         accepted = client.upload(pdf_file(f"{name}-{attempt}", seed, PAGES, PAGE_CHARACTERS))
-        client.wait_work(accepted, "parse")
-        for child in stack.sandboxes("documents-0"):
+        reader = stack.name_of(client.wait_work(accepted, "parse"))
+        for child in stack.sandboxes(reader):
             child.send_signal(number)
         if client.wait_state(accepted, "FAILED", "READY", seconds=60)["state"] == "FAILED":
             result.hits["sandbox"] += 1
@@ -71,14 +78,15 @@ def _one(
     result.problems.append(f"{name}: no signal came while the file was read")
 
 
-def _grown(stack: Stack) -> list[psutil.Process]:
-    """Return the sandbox children that wait for a file: they sleep, their tokenizer loaded."""
-    children = stack.sandboxes("documents-0")
-    return [
+def _are_grown(stack: Stack) -> bool:
+    """Say whether all sandbox children wait for a file: they sleep, their tokenizer loaded."""
+    children = [child for name in stack.names("documents") for child in stack.sandboxes(name)]
+    grown = [
         one
         for one in children
-        if one.status() == psutil.STATUS_SLEEPING and time.time() - one.create_time() > 3
+        if one.status() == psutil.STATUS_SLEEPING and time.time() - one.create_time() > GROWN_SECONDS
     ]
+    return len(grown) >= stack.shape.threads[0] * len(stack.names("documents"))
 
 
 def _pod_killer(stack: Stack, client: Client, seed: int, result: Result) -> None:
@@ -88,8 +96,8 @@ def _pod_killer(stack: Stack, client: Client, seed: int, result: Result) -> None
 
     def kill_or_ended() -> bool:
         row = client.task(accepted)
-        pid = stack.pid("documents-0")
-        if row["state"] == "STARTED" and f":{pid}:" in row["owner"] and pid not in killed:
+        pid = pid_of(row.get("owner"))
+        if row["state"] == "STARTED" and stack.name_of(pid) and pid not in killed:
             killed.add(pid)
             os.kill(pid, signal.SIGKILL)
         stack.tend()

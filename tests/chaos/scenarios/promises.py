@@ -1,6 +1,5 @@
 """C7, C12, C17: what a task id, a revocation and a message are worth, faults or not."""
 
-import json
 import signal
 import time
 import uuid
@@ -10,10 +9,11 @@ import httpx
 from embedfleet.contracts.jobs import JOB_OF_NAME
 from embedfleet.runtime.broker import create_app
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
-from tests.chaos.checker import check, points_of
 from tests.chaos.client import Accepted, Client
 from tests.chaos.corpus import text_file
-from tests.chaos.report import Result
+from tests.chaos.judge.checker import check, points_of
+from tests.chaos.judge.report import Result
+from tests.chaos.load import ForeignLoad
 from tests.chaos.stack import Stack, wait_until
 
 COPIES = 5
@@ -40,6 +40,7 @@ def ids_that_are_not_known(stack: Stack, seed: int) -> Result:
             result.problems.append("another tenant's task can be revoked")
         # An hour goes by: what Redis does at its end is done now.
         stack.client.delete(f"task:{accepted.task_id}")
+        client.forget()
         expect(410, client.http, accepted.task_id, "a task whose details have expired")
         expect(404, stranger, accepted.task_id, "another tenant's expired task")
         if client.document(accepted).get("state") != "READY":
@@ -61,20 +62,42 @@ def revoke(stack: Stack, seed: int) -> Result:
         queued = client.upload(text_file("queued", seed, 2_000))
         if not client.revoke(queued):
             result.problems.append("a queued document can't be revoked")
+        late = _revoke_and_lose_it(stack, client, seed)
         for name in stack.names("api"):
             stack.restart(name)
-        stack.restart_redis()
         stack.wait_ready()
         witness = client.upload(text_file("witness", seed, 2_000))
         client.wait_state(witness, "READY", seconds=60)
         row = client.task(queued)
         if (row["state"], row["fence"]) != ("REVOKED", "0"):
             result.problems.append(f"revoked while queued, and then {row['state']} at fence {row['fence']}")
+        _stays_revoked(client, late, result)
         result.figures["stopped_after_s"] = _revoke_running(stack, client, seed, result)
         result.verdict = check(client)
         if result.verdict.revoked != len(client.promises.revoked):
             result.problems.append("not every revoked document is REVOKED")
     return result
+
+
+def _revoke_and_lose_it(stack: Stack, client: Client, seed: int) -> Accepted:
+    """Revoke an upload, and have Redis come back with the upload and without the revocation."""
+    late = client.upload(text_file("revoked-late", seed, 2_000))
+    size = stack.redis_log().stat().st_size
+    assert client.revoke(late), "a queued document can't be revoked"
+    stack.cut_redis(size)
+    client.forget()
+    return late
+
+
+def _stays_revoked(client: Client, late: Accepted, result: Result) -> None:
+    """The durable mark of the revocation holds, whatever Redis has forgotten."""
+    state = client.wait_state(late, "REVOKED", "READY", "FAILED", seconds=60)["state"]
+    if state != "REVOKED":
+        result.problems.append(f"revoked a moment before Redis lost it, and now {state}")
+    if any(payload["document_id"] == late.document_id for _, payload in points_of(client)):
+        result.problems.append("a revoked document has run: its points are there")
+    if (stage := client.task(late).get("stage", "queued")) not in ("queued", "claimed"):
+        result.problems.append(f"revoked while queued, then lost by Redis, and run: stage {stage}")
 
 
 def _revoke_running(stack: Stack, client: Client, seed: int, result: Result) -> float:
@@ -87,13 +110,13 @@ def _revoke_running(stack: Stack, client: Client, seed: int, result: Result) -> 
     wait_until(points, "some points are stored", 30)
     parts = [row["id"] for row in client.parts(running) if row["state"] == "STARTED"]
     result.hits["embed"] += 1
-    start = time.monotonic()
+    start, load = time.monotonic(), ForeignLoad()
     if not client.revoke(running):
         result.problems.append("a running document can't be revoked")
-    (worker,) = stack.names("embeddings")[:1]
 
     def stopped() -> bool:
-        lines = [line for line in stack.log_of(worker).splitlines() if "the claim is lost" in line]
+        logs = "".join(stack.log_of(name) for name in stack.names("embeddings"))
+        lines = [line for line in logs.splitlines() if "the claim is lost" in line]
         return all(any(part in line for line in lines) for part in parts)
 
     try:
@@ -101,7 +124,7 @@ def _revoke_running(stack: Stack, client: Client, seed: int, result: Result) -> 
     except AssertionError:
         result.problems.append("a revoked task was never let go")
     seconds = time.monotonic() - start
-    if seconds > STOP_SECONDS:
+    if seconds > STOP_SECONDS * load.stretch:
         result.problems.append(f"a revoked task ran on for {seconds:.1f} s")
     wait_until(lambda: not points(), "its points are gone", 20)
     return round(seconds, 2)
@@ -121,7 +144,7 @@ def copies(stack: Stack, seed: int) -> Result:
         client.wait_work(accepted, "embed")
         _repeat(stack, [client.task(accepted) | {"id": accepted.task_id}, *client.parts(accepted)])
         client.wait_state(accepted, "READY", seconds=60)
-        rows = _rows(client, accepted)
+        rows = client.tasks(accepted)
         before = client.document(accepted), rows
         _repeat(stack, rows)
         wait_until(
@@ -131,20 +154,13 @@ def copies(stack: Stack, seed: int) -> Result:
         )
         after_them = client.upload(text_file("after-copies", seed, 1_000))
         client.wait_state(after_them, "READY", seconds=60)
-        if (client.document(accepted), _rows(client, accepted)) != before:
+        if (client.document(accepted), client.tasks(accepted)) != before:
             result.problems.append("a copy of a message changed a finished task or document")
         if fences := {row["id"]: row["fence"] for row in rows if row["fence"] != "1"}:
             result.problems.append(f"copies were run: fences {fences}")
         result.figures["copies"] = float(COPIES * (2 + 2 * (len(rows) - 1) + 1))
         result.verdict = check(client)
     return result
-
-
-def _rows(client: Client, accepted: Accepted) -> list[dict[str, str]]:
-    """Return the rows of a document's tasks; its embedding tasks are named by the result."""
-    document_task = client.task(accepted)
-    ids = [accepted.task_id, *json.loads(document_task.get("result") or "{}").get("embedding_task_ids", [])]
-    return [client.stack.client.hgetall(f"task:{one}") | {"id": one} for one in ids]
 
 
 def _repeat(stack: Stack, rows: list[dict[str, str]]) -> None:

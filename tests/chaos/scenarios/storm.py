@@ -3,18 +3,19 @@
 import threading
 import time
 
-from tests.chaos.checker import check
 from tests.chaos.client import Accepted, Client
 from tests.chaos.corpus import File, pdf_file, text_file
-from tests.chaos.faults import Faults
-from tests.chaos.report import Result
+from tests.chaos.harm.faults import Faults
+from tests.chaos.judge.checker import check
+from tests.chaos.judge.report import Result
 from tests.chaos.stack import Stack
 
 DOCUMENTS = 200
 FAULT_SECONDS = 120.0
-SCAN_ALLOWANCE_SECONDS = 5.0
+# The state log looks five times a second, and as late again on a busy machine.
+LOG_SECONDS = 1.0
 UPLOAD_TRIES = 40
-SPREAD = 0.7
+SPREAD = 0.9
 
 
 def storm(
@@ -31,9 +32,9 @@ def storm(
         healed_at = time.monotonic()
         uploads.join()
         client.wait_all(60 + documents * 3)
-        result.hits, result.problems = faults.hits, faults.missed()
+        result.hits = faults.hits
         result.recovery_s = max(_recoveries(client, faults, healed_at), default=0.0)
-        allowed = stack.shape.lease_seconds + stack.shape.scan_seconds + SCAN_ALLOWANCE_SECONDS
+        allowed = stack.shape.lease_seconds + stack.shape.scan_seconds + LOG_SECONDS
         if result.recovery_s > allowed:
             result.problems.append(f"a task lay for {result.recovery_s:.1f} s, more than {allowed:g} s")
         result.verdict = check(client)
@@ -43,28 +44,32 @@ def storm(
 
 
 def _file(number: int, seed: int) -> File:
-    if number % 3 == 0:
-        return pdf_file(f"pages-{number}", seed, 5_000, 8)
+    if number % 5 == 0:
+        return pdf_file(f"pages-{number}", seed, 3_000, 8)
     return text_file(f"text-{number}", seed, 4_000 + 1_500 * (number % 7))
 
 
 def _upload_all(client: Client, files: list[File], seconds: float) -> None:
     """Upload each file until it is taken, as a patient user would, spread over the time of the faults."""
-    for file in files:
+    start = time.monotonic()
+    for number, file in enumerate(files, 1):
         for _ in range(UPLOAD_TRIES):
             if isinstance(client.try_upload(file), Accepted):
                 break
             time.sleep(0.5)
-        time.sleep(SPREAD * seconds / len(files))
+        time.sleep(max(start + SPREAD * seconds * number / len(files) - time.monotonic(), 0))
 
 
 def _recoveries(client: Client, faults: Faults, healed_at: float) -> list[float]:
-    """Return for each death how long its tasks were held in the dead process's name."""
+    """Return for each death how long its tasks were held in the dead process's name.
+
+    While Redis or the api with the janitor is away nobody can take over: then it counts from its return.
+    """
     found = []
     for death in faults.deaths:
-        released = client.log.released_after(death.pid, death.at)
-        if released:
-            found.append(released - death.at)
+        if released := client.log.released_after(death.pid, death.at):
+            since = max([death.at, *(back for back in faults.outages if death.at < back < released)])
+            found.append(released - since)
     claimed = client.log.first_claim_after(healed_at)
     if claimed != float("inf"):
         found.append(claimed - healed_at)

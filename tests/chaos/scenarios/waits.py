@@ -1,12 +1,15 @@
 """C15, C16, C18: a black hole, a Qdrant that is away, and two apis that are asked the same."""
 
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
-from tests.chaos.checker import check
-from tests.chaos.client import Accepted, Client
+from tests.chaos.client import Accepted, Client, Refusal
 from tests.chaos.corpus import text_file
-from tests.chaos.report import Result
+from tests.chaos.judge.checker import check
+from tests.chaos.judge.report import Result
 from tests.chaos.scenarios.outages import judge_refusals, wait_claim
 from tests.chaos.stack import Stack, wait_until
 
@@ -14,6 +17,7 @@ BLACK_HOLE_SECONDS = 40.0
 QDRANT_SECONDS = 45.0
 RECOVERS_WITHIN_SECONDS = 60.0
 COPIES = 8
+UNSEAT_SECONDS = 0.05
 
 
 def black_hole(stack: Stack, seed: int) -> Result:
@@ -65,9 +69,9 @@ def qdrant_away(stack: Stack, seed: int) -> Result:
 
 
 def two_apis(stack: Stack, seed: int) -> Result:
-    """C18: the same file to two apis at once, again and again: one document, its points once."""
+    """C18: the same file to two apis at once, both janitors elected: one document, its points once."""
     result = Result("C18")
-    with Client(stack, "c18") as client:
+    with Client(stack, "c18") as client, _no_election(stack):
         file = text_file("same", seed, 8_000)
         apis = range(len(stack.urls))
         with ThreadPoolExecutor(COPIES) as pool:
@@ -80,12 +84,39 @@ def two_apis(stack: Stack, seed: int) -> Result:
             result.problems.append("there is one api only")
         client.wait_all(60)
         result.figures["uploads"] = float(COPIES)
+        if reruns := [
+            row["id"] for one in _taken(answers) for row in client.tasks(one) if row["fence"] != "1"
+        ]:
+            result.problems.append(f"two janitors had these tasks run twice: {reruns}")
         result.verdict = check(client)
         documents = stack.ledger.documents_by_id("default", list(ids))
         generations = {document.generation for document in documents.values()}
         if generations != {1}:
             result.problems.append(f"one file became generations {generations}")
     return result
+
+
+def _taken(answers: list[Accepted | Refusal]) -> list[Accepted]:
+    """Return the first of the answers that took the upload."""
+    return [one for one in answers if isinstance(one, Accepted)][:1]
+
+
+@contextmanager
+def _no_election(stack: Stack) -> Iterator[None]:
+    """Take the janitors' role away all the time, so that each of them believes to hold it."""
+    stopping = threading.Event()
+
+    def unseat() -> None:
+        while not stopping.wait(UNSEAT_SECONDS):
+            stack.client.delete("role:janitor")
+
+    thread = threading.Thread(target=unseat, name="no-election")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(timeout=10)
 
 
 def _answers(client: Client) -> bool:

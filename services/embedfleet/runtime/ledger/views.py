@@ -15,6 +15,8 @@ from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
 
+PROBE_MILLISECONDS = 1000
+
 
 class LedgerViews:
     """Reads, each with the tenant in its key; raises `DependencyDown` where Redis can't be reached."""
@@ -30,14 +32,9 @@ class LedgerViews:
         return self._address
 
     def ping(self) -> None:
-        """Raise `DependencyDown` unless Redis answers."""
+        """Raise `DependencyDown` unless Redis takes writes: a full or read-only one answers PING, too."""
         with self._reachable():
-            self._redis.ping()
-
-    def require_writable(self) -> None:
-        """Raise `DependencyDown` unless Redis takes a write: one that is full or read-only still answers."""
-        with self._reachable():
-            self._redis.set("probe", 1, px=1000)
+            self._redis.set("probe", 1, px=PROBE_MILLISECONDS)
 
     def require_safe_redis(self) -> None:
         """Raise `ConfigurationError` when this Redis would lose work without an error."""

@@ -68,7 +68,7 @@ class Worker:
         self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
         self._revocations = revocations
-        self._dependencies = (ledger.require_writable, *dependencies)
+        self._dependencies = (ledger.ping, *dependencies)
 
     def receive(self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None]) -> None:
         """Run the job that a message is; drop it when it is none, or one of a newer version.
@@ -179,15 +179,20 @@ class Worker:
 
     def _hand_back(self, run: Run, reason: str, *, refused: bool = False) -> None:
         _log.info("handed back", extra={"reason": reason})
-        self._record(lambda: self.publish(self.ledger.hand_back(run.claim, refused=refused)))
+        self._record(run, lambda: self.publish(self.ledger.hand_back(run.claim, refused=refused)))
 
     def _fail(self, run: Run, error: FleetError, *, retryable: bool, cause: Exception | None = None) -> None:
         _log.warning("failed", extra={"code": error.code, "detail": error.detail})
         trace = "".join(traceback.format_exception(cause))[-TRACEBACK_CHARACTERS:] if cause else ""
-        self._record(lambda: self.ledger.fail(run.claim, error, retryable=retryable, trace=trace))
+        self._record(run, lambda: self.ledger.fail(run.claim, error, retryable=retryable, trace=trace))
 
-    def _record(self, edge: Callable[[], object]) -> None:
+    def _record(self, run: Run, edge: Callable[[], object]) -> None:
+        """Take the edge that ends a run; a Redis that refuses it for a while must not cost a death."""
         try:
             edge()
         except DependencyDown as error:
-            _log.warning("not recorded, the lease will expire: %s", error)
+            self.gate.close(error)
+            try:
+                self.hold(run, edge)
+            except (Stopped, FleetError):
+                _log.warning("not recorded, the lease will expire: %s", error)

@@ -12,6 +12,7 @@
 -- unsettled                         set    documents that reached a terminal state, for the janitor
 -- load                              hash   what is under way, for admission: see carry
 -- scanned                           string lives while the janitor scans in time: see scan
+-- probe                             string written to ask whether Redis takes writes
 -- tombstone:<tenant>:<task>         string the task existed, its details may have expired
 
 local clock = redis.call('TIME')

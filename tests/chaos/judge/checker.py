@@ -43,6 +43,8 @@ class Verdict:
 
 def check(client: Client, settle_seconds: float = SETTLE_SECONDS) -> Verdict:
     """Judge one client's collection; leftovers may take `settle_seconds` to be cleared up."""
+    if client.stack.before_check:
+        client.stack.before_check(client)
     deadline = time.monotonic() + settle_seconds
     while True:
         verdict = _look(client)
@@ -71,7 +73,8 @@ def points_of(client: Client) -> Iterator[tuple[str, dict[str, Any]]]:
 def _look(client: Client) -> Verdict:
     promises = client.promises
     verdict = Verdict(
-        accepted=len({one.document_id for one in promises.accepted}), regressions=client.log.regressions()
+        accepted=len({one.document_id for one in promises.accepted}),
+        regressions=client.log.regressions() + client.shown.regressions(),
     )
     ids = {one.document_id for one in promises.accepted} | {client.id_of(f) for f in promises.unanswered}
     documents = client.stack.ledger.documents_by_id("default", sorted(ids))

@@ -1,8 +1,8 @@
-"""A TCP relay in front of Redis: passes, delays, refuses, swallows, or cuts at an exact command.
+"""A TCP relay in front of a server: passes, delays, refuses, swallows, or cuts at an exact request.
 
-It runs on a thread of its own. What clients send is read as Redis commands, so a trap can say "when
-somebody is about to write to `unacked`": the trap's action runs first, then the connection is gone and
-the command never reaches Redis.
+It runs on a thread of its own. What clients send is read as Redis commands or as HTTP requests, so a
+trap can say "when somebody is about to write to `unacked`": the trap's action runs first, then the
+connection is gone and the request never reaches the server.
 """
 
 import asyncio
@@ -16,14 +16,17 @@ from typing import Self
 from embedfleet.local.ports import LOOPBACK
 
 READ_BYTES = 65_536
+FIRST_LINE_BYTES = 300
+
+Split = Callable[[bytearray], Iterator[tuple[bytes, list[bytes]]]]
 
 
 @dataclass(slots=True)
 class Trap:
-    """What to do at the first command that matches.
+    """What to do at the first request that matches.
 
     Attributes:
-        matches: takes the command's words.
+        matches: takes the request's words.
         action: takes the TCP port of the client that sent it.
         sprung: set once it has happened.
     """
@@ -62,15 +65,23 @@ def _words(buffer: bytearray) -> tuple[int, list[bytes]] | None:
     return position, found
 
 
+def requests(buffer: bytearray) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Take what has come of an HTTP request; its words are those of the first line."""
+    raw = bytes(buffer)
+    buffer.clear()
+    yield raw, raw[:FIRST_LINE_BYTES].split(b"\r\n", 1)[0].split()
+
+
 class Relay:
-    """A context manager; `url` is what clients are given in place of Redis' own.
+    """A context manager; clients are given its `port` in place of the server's own.
 
     Args:
-        port: of the Redis behind it.
+        target: TCP port of the server behind it.
+        split: takes whole requests off a buffer.
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, target: int, split: Split = commands) -> None:
+        self._target, self._split = target, split
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self._traps: list[Trap] = []
@@ -80,16 +91,15 @@ class Relay:
         self._delay = 0.0
         self.port = 0
 
-    @property
-    def url(self) -> str:
-        """Address of database 0 through the relay."""
-        return f"redis://{LOOPBACK}:{self.port}/0"
-
     def trap(self, matches: Callable[[list[bytes]], bool], action: Callable[[int], None]) -> threading.Event:
-        """Set a trap for one command; return the event that says it was sprung."""
+        """Set a trap for one request; return the event that says it was sprung."""
         trap = Trap(matches, action, threading.Event())
         self._call(lambda: self._traps.append(trap))
         return trap.sprung
+
+    def disarm(self) -> None:
+        """Take all traps away."""
+        self._call(self._traps.clear)
 
     def swallow(self) -> None:
         """Be a black hole: connections stay, connects succeed, no byte passes until `heal`."""
@@ -163,7 +173,7 @@ class Relay:
         buffer = bytearray()
         while data := await reader.read(READ_BYTES):
             buffer += data
-            for raw, words in commands(buffer):
+            for raw, words in self._split(buffer):
                 if self._springs(words, client):
                     return
                 await self._pass(writer, raw)

@@ -105,13 +105,18 @@ class StateLog:
             times.append(released if released > died_at else 0.0)
         return max(times)
 
-    def first_claim_after(self, at: float) -> float:
-        """Return the monotonic time of the first claim after a moment; infinity when there was none."""
+    def first_claim_after(self, at: float, work: str = "") -> float:
+        """Return the monotonic time of the first claim after a moment; infinity when there was none.
+
+        Args:
+            at: the moment.
+            work: `parse` or `embed`; any by default.
+        """
         claims = [
             after.at
             for _, seen in self._of_tasks()
             for before, after in pairwise([TaskSeen(0, "", 0, 0, ""), *seen])
-            if after.at > at and after.fence > before.fence
+            if after.at > at and after.fence > before.fence and work in ("", after.work)
         ]
         return min(claims, default=float("inf"))
 

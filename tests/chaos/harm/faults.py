@@ -1,4 +1,4 @@
-"""A seeded schedule of faults: which process, which signal, how long; it waits until the target works."""
+"""A seeded schedule of faults: what is hit, how, and at which stage of the work."""
 
 import random
 import signal
@@ -11,37 +11,53 @@ from dataclasses import dataclass
 import psutil
 
 from tests.chaos.client import Client
-from tests.chaos.report import STAGE_HITS
+from tests.chaos.harm.relay import Relay
+from tests.chaos.judge.report import STAGE_HITS
 from tests.chaos.stack import Stack
 
 BUSY_SECONDS = 3.0
-PAUSE_SECONDS = (0.3, 2.0)
+PAUSE_SECONDS = (0.1, 0.8)
 
-KINDS = {"kill": 4, "term": 2, "stop": 2, "sandbox": 2, "redis": 1, "cut": 1, "api": 1}
-"""Kinds of faults and how often each comes, relative to the others."""
+DECK = {
+    "kill": 8,
+    "term": 3,
+    "stop": 2,
+    "sandbox": 4,
+    "accept": 3,
+    "queue": 3,
+    "store": 3,
+    "upsert": 3,
+    "flip": 3,
+    "redis": 1,
+    "cut": 1,
+    "api": 1,
+}
+"""Kinds of faults and how often each is in the deck that the seed shuffles."""
+
+EXACT = ("accept", "queue", "store", "upsert", "flip")
+"""Those that kill at an exact request; each is named by the stage that it hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A process that was ended, or stood still for longer than its lease.
+    """A process that was ended while it worked.
 
     Attributes:
         pid: of the process.
         at: monotonic time.
-        healed_at: monotonic time at which its successor was started.
     """
 
     pid: int
     at: float
-    healed_at: float
 
 
 class Faults:
     """Does harm to a stack, one fault after the other; for the main thread.
 
     Attributes:
-        hits: faults by the work that the target had in hand: parse, embed, sandbox, redis, api, idle.
-        deaths: processes that were killed while they worked.
+        hits: faults by the stage of the work that they landed in; `idle` where there was none.
+        deaths: of processes.
+        outages: monotonic times at which Redis or an api, and the janitor in it, were back again.
     """
 
     def __init__(self, stack: Stack, client: Client, seed: int) -> None:
@@ -49,6 +65,7 @@ class Faults:
         self._chance = random.Random(seed)
         self.hits: Counter[str] = Counter()
         self.deaths: list[Death] = []
+        self.outages: list[float] = []
         self._actions: dict[str, Callable[[], None]] = {
             "kill": lambda: self._end(signal.SIGKILL),
             "term": lambda: self._end(signal.SIGTERM),
@@ -58,26 +75,29 @@ class Faults:
             "cut": self._cut,
             "api": self._kill_api,
         }
+        for stage in EXACT:
+            self._actions[stage] = lambda stage=stage: self._kill_at(stage)
 
     def run(self, seconds: float, uploads: threading.Thread) -> None:
         """Do faults for so long, or until all uploads have ended; then heal everything."""
         ends_at = time.monotonic() + seconds
+        deck: list[str] = []
         while time.monotonic() < ends_at and (uploads.is_alive() or self._client.open_documents()):
-            kind = self._chance.choices(list(KINDS), weights=list(KINDS.values()))[0]
-            self._actions[kind]()
+            if not deck:
+                deck = self._shuffled()
+            self._actions[deck.pop()]()
             self._stack.tend()
             time.sleep(self._chance.uniform(*PAUSE_SECONDS))
         self._stack.relay.heal()
         self._stack.wait_ready()
 
-    def missed(self) -> list[str]:
-        """Return the stages that were hit too seldom to prove anything."""
-        wanted = ("parse", "embed", "sandbox")
-        return [
-            f"only {self.hits[stage]} faults hit the stage {stage}"
-            for stage in wanted
-            if self.hits[stage] < STAGE_HITS
-        ]
+    def _shuffled(self) -> list[str]:
+        """Return the deck, first the kinds whose stage was hit too seldom by the decks before."""
+        deck = [kind for kind, count in DECK.items() for _ in range(count)]
+        self._chance.shuffle(deck)
+        if self.deaths:
+            deck.sort(key=lambda kind: kind in (*EXACT, "sandbox") and self.hits[kind] < STAGE_HITS)
+        return deck
 
     def _target(self) -> tuple[str, str]:
         """Return a worker and what it is at; the seed says which pool first, and has time to be busy."""
@@ -95,21 +115,28 @@ class Faults:
 
     def _end(self, number: signal.Signals) -> None:
         name, work = self._target()
-        pid, at = self._stack.pid(name), time.monotonic()
+        self.deaths.append(Death(self._stack.pid(name), time.monotonic()))
         self._stack.send(name, number)
         self._stack.wait_ended(name, 30)
-        self._stack.tend()
         self.hits[work] += 1
-        self.deaths.append(Death(pid, at, time.monotonic()))
 
     def _stop(self) -> None:
         """Stop a worker for up to two leases; others take its work over, then it wakes."""
         name, work = self._target()
         lease = self._stack.shape.lease_seconds
         self._stack.send(name, signal.SIGSTOP)
-        time.sleep(self._chance.uniform(0.1, 2.0) * lease if self._chance.random() < 0.3 else 1.0)
+        time.sleep(self._chance.uniform(0.1, 2.0) * lease if self._chance.random() < 0.2 else 1.0)
         self._stack.send(name, signal.SIGCONT)
         self.hits[work] += 1
+
+    def _kill_at(self, stage: str) -> None:
+        """Kill whoever sends the request of a stage, before it has arrived."""
+        if victim := kill_at(self._stack, stage, BUSY_SECONDS):
+            self.hits[stage] += 1
+            self.deaths.append(victim)
+            if stage == "accept":
+                self._stack.tend()
+                self.outages.append(time.monotonic())
 
     def _kill_sandbox(self) -> None:
         deadline = time.monotonic() + BUSY_SECONDS
@@ -125,6 +152,7 @@ class Faults:
         self._stack.redis.kill()
         time.sleep(self._chance.uniform(0.1, 2.0))
         self._stack.redis.start()
+        self.outages.append(time.monotonic())
         self.hits["redis"] += 1
 
     def _cut(self) -> None:
@@ -133,7 +161,37 @@ class Faults:
 
     def _kill_api(self) -> None:
         self._stack.restart(self._chance.choice(self._stack.names("api")))
+        self.outages.append(time.monotonic())
         self.hits["api"] += 1
+
+
+def kill_at(stack: Stack, stage: str, seconds: float) -> Death | None:
+    """Kill the process that sends the next request of a stage; None when none came in time."""
+    found: list[Death] = []
+
+    def kill(port: int) -> None:
+        if name := stack.owner_of_port(port):
+            found.append(Death(stack.pid(name), time.monotonic()))
+            stack.send(name, signal.SIGKILL)
+
+    relay, matches = _request_of(stack, stage)
+    if not relay.trap(matches, kill).wait(seconds):
+        relay.disarm()
+    if not found:
+        return None
+    if name := stack.name_of(found[0].pid):
+        stack.wait_ended(name, 10)
+    return found[0]
+
+
+def _request_of(stack: Stack, stage: str) -> tuple[Relay, Callable[[list[bytes]], bool]]:
+    """Return where the request of a stage passes, and what tells it from others."""
+    if stage == "upsert":
+        return stack.qdrant_relay, lambda words: words[:1] == [b"PUT"] and b"/points" in words[1]
+    if stage == "queue":
+        return stack.relay, lambda words: words[0].upper() == b"HSET" and words[1] == b"unacked"
+    edge = {"accept": b"accept", "store": b"chunked", "flip": b"embedded"}[stage]
+    return stack.relay, lambda words: words[0].upper() == b"EVALSHA" and words[3:4] == [edge]
 
 
 def is_busy(child: psutil.Process) -> bool:
