@@ -12,9 +12,12 @@ from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import BACKLOG, Ledger
 from embedfleet.runtime.ledger.records import Load, Part
 from embedfleet.runtime.ledger.redis_client import connect
-from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.settings import AdmissionSettings, LedgerSettings
 from tests.runtime.uploads import claim, upload
 
+LIMIT = AdmissionSettings().redis_memory_limit
+# What Celery puts on the list for a job of ours, measured.
+MESSAGE_BYTES = 1000
 HIGH_WATER = 100
 
 
@@ -125,10 +128,12 @@ def test_a_redis_that_refused_at_the_limit_has_room_to_finish(tmp_path: Path) ->
         assert ledger.load("default", "default", with_memory=True).memory == 0
         client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + 3_000_000)
         jobs: list[Job] = []
-        while (ledger.load("default", "default", with_memory=True).memory or 0) < 0.7:
+        while (ledger.load("default", "default", with_memory=True).memory or 0) < LIMIT:
             jobs += [accepted(ledger, f"{len(jobs) + n}") for n in range(20)]
+            client.rpush("documents", *[b"m" * MESSAGE_BYTES] * 20)
         assert len(jobs) > 100
         for job in jobs:
+            client.lpop("documents")
             for part in chunked(ledger, job, 100):
                 assert ledger.embedded(claim(ledger, part), {}) is True
         assert ledger.load("default", "default") == Load(0, 0, 0)

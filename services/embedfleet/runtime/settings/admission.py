@@ -28,7 +28,7 @@ class AdmissionSettings(Settings):
         description="Tokens that wait for the embedding workers; at this many an upload is refused with 503.",
     )
     redis_memory_limit: float = Field(
-        0.7,
+        0.6,
         ge=0,
         le=1,
         alias="FLEET_REDIS_MEMORY_LIMIT",
