@@ -22,6 +22,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -44,6 +45,7 @@ SETTLE_GRACE_SECONDS = 5.0
 PENDING_GRACE_SECONDS = 10.0
 ORPHAN_GRACE_SECONDS = 3600.0
 SWEEP_SECONDS = 600.0
+SHORTEST_PAUSE_SECONDS = 1.0
 
 Item = TypeVar("Item")
 
@@ -126,7 +128,13 @@ class Janitor:
                 _log.warning("the janitor waits: %s", error)
             except Exception:
                 _log.exception("a round of the janitor failed")
-            self._stopping.wait(self._interval)
+            self._stopping.wait(self._pause())
+
+    def _pause(self) -> float:
+        """Return the seconds until the next round: none longer than until the next lease ends."""
+        with suppress(DependencyDown):
+            return min(self._interval, max(self._ledger.next_expiry(), SHORTEST_PAUSE_SECONDS))
+        return self._interval
 
     def _each(self, step: Callable[[Item], None], items: Iterable[Item]) -> None:
         """Take a step for each item; one that fails holds up no other."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from math import inf
 from typing import Any
 
 import redis
@@ -138,6 +139,16 @@ class LedgerViews:
         """Return how many messages wait on a queue."""
         with self._reachable():
             return int(self._redis.llen(queue))
+
+    def next_expiry(self) -> float:
+        """Return the seconds until the first of all leases ends, 0 when one has; infinity without any."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for queue in Queue:
+                pipe.zrange(f"leases:{queue}", 0, 0, withscores=True)
+            pipe.time()
+            *first, (seconds, microseconds) = pipe.execute()
+        ends = [float(score) for pairs in first for _, score in pairs]
+        return max(min(ends, default=inf) - float(seconds) - float(microseconds) / 1e6, 0.0)
 
     def unsettled(self, limit: int) -> list[Document]:
         """Return documents that ended and are not settled yet: durable record, blobs, old points."""
