@@ -220,6 +220,11 @@ def test_points_of_a_lost_generation_do_not_mix_with_its_successor(
     house.ledger._redis.flushall()
     house.janitor.round()
     house.embed(document, points=2)
+    record = house.ledger.document("default", document.id)
+    assert record
+    assert (record.generation, record.live_generation) == (2, 2)
+    assert house.store.count(COLLECTION, document.id, generation=2) == 2
+    house.janitor.settle(record)
     assert house.points(document) == 2
 
 
@@ -278,3 +283,25 @@ def test_a_mark_that_cannot_be_read_is_put_aside(house: House) -> None:
     house.blobs.put(revoked_key("t1"), b"{")
     house.janitor.round()
     assert list(house.blobs.keys("damaged")) == ["damaged/revoked/t1"]
+
+
+def test_the_manifest_of_a_second_upload_costs_the_first_one_no_points(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    document = house.take(upload("t1"))
+    house.embed(document, points=3, finish=False)
+    again = upload("t2")
+    house.blobs.put(again.blob, b"the file")
+    house.blobs.put(pending_key("t2"), again.model_dump_json().encode())
+    house.janitor.round()
+    assert house.points(document) == 3
+    assert not house.blobs.exists(pending_key("t2"))
+
+
+def test_a_long_round_goes_on_waking_tasks(house: House) -> None:
+    house.janitor._interval = 0
+    woken: list[str] = []
+    house.janitor._wake = lambda: woken.append("woken")  # type: ignore[method-assign]
+    house.janitor._each(lambda _: None, range(3))
+    assert woken == ["woken"] * 3

@@ -1,7 +1,7 @@
 """The janitor: brings back what nobody works on, and settles what has ended.
 
-Runs in every api; a Redis key elects one, and losing the election is harmless because every step is
-idempotent. It alone settles a document, so there is one order of steps to reason about:
+Runs in every api; a Redis key elects one, and two at once are harmless: every step is idempotent, and what
+an older one writes late is settled once more. It alone settles a document, so there is one order of steps to reason about:
 
 ====================================  =================================================================
 dies after                            what happens then
@@ -52,6 +52,10 @@ Item = TypeVar("Item")
 _log = logging.getLogger(__name__)
 
 
+class Demoted(Exception):
+    """Another janitor has the role by now."""
+
+
 class Janitor:
     """A thread that scans every few seconds while it holds the role."""
 
@@ -70,6 +74,7 @@ class Janitor:
         self._interval = settings.scan_seconds
         self._name = process_name()
         self._swept_at = 0.0
+        self._woke_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._turn, name="janitor", daemon=True)
 
@@ -122,8 +127,10 @@ class Janitor:
     def _turn(self) -> None:
         while not self._stopping.is_set():
             try:
-                if self._ledger.elect("janitor", self._name, 3 * self._interval):
+                if self._is_elected():
                     self.round()
+            except Demoted:
+                _log.info("another janitor took over in the middle of a round")
             except DependencyDown as error:
                 _log.warning("the janitor waits: %s", error)
             except Exception:
@@ -137,19 +144,31 @@ class Janitor:
         return self._interval
 
     def _each(self, step: Callable[[Item], None], items: Iterable[Item]) -> None:
-        """Take a step for each item; one that fails holds up no other."""
-        down: DependencyDown | None = None
+        """Take a step for each item; one that fails holds up no other, but what is down does.
+
+        A round may be long: tasks are woken and the role is kept meanwhile.
+
+        Raises:
+            DependencyDown: the items that are left have to wait for the next round.
+            Demoted: another janitor has the role.
+        """
         for item in items:
+            if time.monotonic() - self._woke_at >= self._interval:
+                if self._thread.ident and not self._is_elected():
+                    raise Demoted
+                self._wake()
             try:
                 step(item)
-            except DependencyDown as error:
-                down = error
+            except DependencyDown:
+                raise
             except Exception:
                 _log.exception("the janitor failed on %s", getattr(item, "id", item))
-        if down:
-            raise down
+
+    def _is_elected(self) -> bool:
+        return self._ledger.elect("janitor", self._name, 3 * self._interval)
 
     def _wake(self) -> None:
+        self._woke_at = time.monotonic()
         more = True
         while more and not self._stopping.is_set():
             jobs, more = self._ledger.scan()
@@ -192,13 +211,14 @@ class Janitor:
         elif self._deletions.covers(manifest):
             self._intake.discard(manifest)
         elif self._revocations.covers(manifest):
-            self._delete_points(record or manifest, through=None)
+            if record is None or record.state in TERMINAL_DOCUMENT_STATES:
+                self._delete_points(record or manifest, through=None)
             self._intake.discard(manifest)
         else:
             _log.info("re-driven", extra={"task_id": manifest.task_id, "document_id": manifest.id})
-            # Redis may have lost generations whose points are there: their numbers come again.
-            self._delete_points(record or manifest, through=None)
-            self._intake.redrive(manifest)
+            # Redis may have lost generations whose points are there: their numbers must not come again.
+            collection = qdrant_collection(manifest.tenant, manifest.collection)
+            self._intake.redrive(manifest, above=self._store.newest_generation(collection, manifest.id))
 
     def _delete_points(self, document: Document, through: int | None) -> None:
         collection = qdrant_collection(document.tenant, document.collection)

@@ -17,7 +17,7 @@ from tests.chaos.harm.sabotage import SABOTAGES
 from tests.chaos.judge.plants import PLANTS
 from tests.chaos.judge.report import last_line, missed_stages, write_receipt
 from tests.chaos.run import run
-from tests.chaos.scenarios import LONG
+from tests.chaos.scenarios import LONG, SETTINGS
 from tests.chaos.stack import LONG_SHAPE
 
 RECEIPT = Path("build", "chaos-receipt.json")
@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         for name, scenario in wanted.items():
             print(f"{name}: {(scenario.__doc__ or '').splitlines()[0].partition(': ')[2]}", flush=True)
-            results.append(run(name, scenario, Path(folder, name), shape, seed, asked.plant))
+            suited = replace(shape, settings={**shape.settings, **SETTINGS.get(name, {})})
+            results.append(run(name, scenario, Path(folder, name), suited, seed, asked.plant))
             for line in results[-1].faults:
                 print(f"  {line}")
             for line in results[-1].skipped:

@@ -58,9 +58,7 @@ class Shape:
     sabotage: str = ""
 
 
-LONG_SHAPE = Shape(
-    30, 5, workers=2, apis=2, settings={"FLEET_RETRY_DELAYS": "6,12,24", "FLEET_MAX_DEATHS": "10"}
-)
+LONG_SHAPE = Shape(30, 5, workers=2, apis=2, settings={"FLEET_RETRY_DELAYS": "6,12,24"})
 SHORT_SHAPE = Shape(5, 1, settings={"FLEET_RETRY_DELAYS": "2,4,8"})
 
 

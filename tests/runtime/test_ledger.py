@@ -247,13 +247,6 @@ def test_the_document_task_is_shown_until_its_document_has_ended(ledger: Ledger)
     assert 0 < ledger._redis.ttl("task:t1") <= LedgerSettings().result_expires
 
 
-def test_a_message_from_before_a_loss_of_redis_does_not_make_wake_ups_seem_lost(ledger: Ledger) -> None:
-    ledger.accept(upload())
-    ledger._redis.lpush("documents", "a message")
-    ledger.claim(ProcessDocument(task_id="t1", sequence=5000), "w")
-    assert int(ledger._redis.hget("queue:documents", "claimed")) == 1
-
-
 def test_a_full_redis_is_a_dependency_down_in_a_script_too(ledger: Ledger) -> None:
     ledger._redis.config_set("maxmemory", 1)
     try:

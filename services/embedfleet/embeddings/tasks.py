@@ -49,7 +49,7 @@ def _start(worker: Worker, concurrency: int) -> None:
     signals.worker_shutdown.connect(lambda **_: _lane.close(), weak=False)
 
 
-_worker = compose(Queue.EMBEDDINGS, _start, _blobs, dependencies=[_store.ping])
+_worker = compose(Queue.EMBEDDINGS, _start, _blobs, dependencies=[_store.ping, _blobs.check])
 
 
 @app.task(name=GenerateEmbeddings.task_name)  # type: ignore[untyped-decorator]  # celery has no types
@@ -67,7 +67,7 @@ def _embed(run: Run) -> None:
             code="model_mismatch",
         )
     run.enter("read", PATIENCE_SECONDS)
-    chunks = chunkfiles.unpack(_blobs.get(run.task.chunk_file))
+    chunks = chunkfiles.unpack(_worker.hold(run, lambda: _blobs.get(run.task.chunk_file)))
     writer = GenerationWriter(run, _worker.hold, _store, _lane, _tokenizer)
     try:
         result = _result(run, writer.write(chunks))

@@ -55,7 +55,7 @@ class Channel(transport.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except (JSONDecodeError, UnicodeDecodeError, MalformedMessage) as error:
+        except (JSONDecodeError, RecursionError, UnicodeDecodeError, MalformedMessage) as error:
             DROPPED.labels("malformed").inc()
             _log.error("a message that can't be read is dropped: %s", error)
             return True

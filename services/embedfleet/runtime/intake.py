@@ -49,7 +49,8 @@ class Intake:
         """Make an upload durable and queue it; an unchanged one leaves nothing behind.
 
         Raises:
-            DependencyDown: Redis or the blobs can't be reached; nothing was accepted.
+            DependencyDown: Redis or the blobs can't be reached; it may be taken yet, and the same upload sent
+                again becomes the same document.
         """
         try:
             self._ledger.ping()
@@ -61,13 +62,18 @@ class Intake:
         self._blobs.put(pending_key(document.task_id), document.model_dump_json().encode())
         return self.redrive(document)
 
-    def redrive(self, document: Document) -> Acceptance:
-        """Bring an upload whose manifest is stored into the ledger and onto its queue."""
+    def redrive(self, document: Document, above: int = 0) -> Acceptance:
+        """Bring an upload whose manifest is stored into the ledger and onto its queue.
+
+        Args:
+            document: the upload.
+            above: as for `Ledger.accept`.
+        """
         for tombstone in self._tombstones.of_document(document.tenant, document.collection, document.id):
             self._ledger.delete(document.tenant, document.id, tombstone.generation)
         if self._ledger.document(document.tenant, document.id) is None:
             self._restore(document)
-        acceptance = self._ledger.accept(document)
+        acceptance = self._ledger.accept(document, above=above)
         if acceptance.task_id != document.task_id:
             self.discard(document)
         self._publish(acceptance.publish)

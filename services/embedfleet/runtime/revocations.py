@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import NotFound
+from embedfleet.contracts.states import DocumentState
 from embedfleet.runtime.blobs import Blobs, pending_key, revoked_key
 from embedfleet.runtime.ledger import Ledger
 
@@ -53,7 +54,9 @@ class Revocations:
         self._blobs.put(key, mark.model_dump_json().encode())
         if self._ledger.revoke(mark.tenant, mark.task_id):
             return True
-        self._blobs.delete(key)
+        now = self._ledger.document(document.tenant, document.id)
+        if not (now and now.task_id == document.task_id and now.state is DocumentState.REVOKED):
+            self._blobs.delete(key)  # else somebody else revoked it, and the mark is his, too
         return False
 
     def covers(self, document: Document) -> bool:

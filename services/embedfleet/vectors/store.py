@@ -180,6 +180,26 @@ class VectorStore(Connection):
         except CollectionAbsent:
             return
 
+    def newest_generation(self, name: str, document_id: str) -> int:
+        """Return the highest generation that a document has points of; 0 when it has none."""
+        newest, offset = 0, None
+        while True:
+            ask = partial(
+                self._client.scroll,
+                name,
+                of_document(document_id, None, None),
+                limit=IDS_A_REQUEST,
+                offset=offset,
+                with_payload=["generation"],
+            )
+            try:
+                page, offset = self._ask(ask)
+            except CollectionAbsent:
+                return 0
+            newest = max([newest, *(int((point.payload or {}).get("generation", 0)) for point in page)])
+            if offset is None:
+                return newest
+
     def count(
         self,
         name: str,

@@ -81,19 +81,21 @@ class Ledger(LedgerViews):
         client = connect(broker.broker_url, **connection)
         return cls(client, settings, address=address_of(broker.broker_url), mirror=mirror)
 
-    def accept(self, document: Document, replaces: str = "") -> Acceptance:
+    def accept(self, document: Document, replaces: str = "", above: int = 0) -> Acceptance:
         """Take an uploaded document as a new generation, unless nothing changed.
 
         Args:
             document: the upload.
             replaces: take it even though nothing changed, but only in place of the generation of this
                 task: a document that is newer or deleted stays as it is.
+            above: a number that the new generation must be higher than: points of it may be there.
         """
         answer = self._edge(
             "accept",
             document=document_fields(document),
             name=ProcessDocument.task_name,
             queue=Queue.DOCUMENTS,
+            above=above,
             **({"replaces": replaces} if replaces else {}),
         )
         return Acceptance(
@@ -261,7 +263,9 @@ class Ledger(LedgerViews):
 
 def _jobs(answer: dict[str, Any]) -> list[Job]:
     rows = answer.get("publish") or []
-    return [JOB_OF_NAME[r["name"]](task_id=r["task_id"], sequence=r["sequence"]) for r in rows]
+    # A row of a newer version may name a job that this one doesn't know: its own janitor wakes it.
+    known = [row for row in rows if row["name"] in JOB_OF_NAME]
+    return [JOB_OF_NAME[row["name"]](task_id=row["task_id"], sequence=row["sequence"]) for row in known]
 
 
 def _change(change: dict[str, Any]) -> Change:

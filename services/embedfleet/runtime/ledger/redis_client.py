@@ -21,12 +21,13 @@ _UNREACHABLE = (
 _REFUSAL = re.compile(r"(^|-)(OOM|MISCONF|LOADING|READONLY|BUSY|MASTERDOWN)\b")
 
 
-def connect(url: str, *, timeout: float = 10, retries: int = 3) -> redis.Redis:
+def connect(url: str, *, timeout: float = 5, retries: int = 1) -> redis.Redis:
     """Return a client with bounded waits; a command whose connection broke is repeated.
 
     Args:
         url: ``redis://`` or ``rediss://`` address with a database number.
-        timeout: seconds that one command may take.
+        timeout: seconds that one command may take; a Redis that is silent takes four times as long, for
+            the greeting of a new connection is repeated, too.
         retries: how often a command is repeated after a broken connection; safe for the ledger's
             edges, which have no second effect when they are repeated.
     """

@@ -40,7 +40,7 @@ class Leases:
         """Start to beat.
 
         Args:
-            watch: called each turn while all dependencies answer; may raise `DependencyDown`.
+            watch: called each turn after a beat; may raise `DependencyDown`.
         """
         self._watch = watch
         self._thread.start()
@@ -67,8 +67,7 @@ class Leases:
                 self._beat()
                 if not self._runs:  # a question may take long, and runs have leases to be extended
                     self._gate.ask_when_due()
-                if not self._gate.reason:
-                    self._watch()
+                self._watch()
             except DependencyDown as error:
                 self._gate.close(error)
             except Exception:

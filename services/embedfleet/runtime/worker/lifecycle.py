@@ -108,7 +108,8 @@ class Lifecycle:
         idle = IdleWatch(threads, lambda: worker.ledger.queued(worker.queue))
 
         def watch() -> None:
-            if worker.draining.is_set():
+            if worker.draining.is_set() or worker.gate.reason:
+                idle.reset()
                 return
             self._overlooked = idle.overlooked(len(worker.inside), worker.taken_at, time.monotonic())
             if self._overlooked:

@@ -58,6 +58,10 @@ class IdleWatch:
         self._since: float | None = None
         self._asks_at = 0.0
 
+    def reset(self) -> None:
+        """Forget what was seen: nobody can take a message now."""
+        self._since = None
+
     def overlooked(self, busy: int, taken_at: float, now: float) -> int:
         """Return how many messages have waited for too long; 0 when all is well.
 

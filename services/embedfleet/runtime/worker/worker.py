@@ -115,6 +115,8 @@ class Worker:
         ids = telemetry.Ids(task_id=run.task.id, document_id=run.document.id, fence=claim.fence)
         with telemetry.about(ids), self.leases.held(run):
             try:
+                if self.hold(run, lambda: self._revocations.enforce(run.document)):
+                    return
                 work(run)
             except Stopped:
                 self._hand_back(run, "the worker drains" if self.draining.is_set() else "the claim is lost")
@@ -153,8 +155,6 @@ class Worker:
         while self.gate.pass_through(self.draining):
             try:
                 claim = self.ledger.claim(job, owner)
-                if isinstance(claim, Claim) and self._revocations.enforce(claim.document):
-                    return "revoked"
             except DependencyDown as error:
                 _log.warning("%s", error)
                 self.gate.close(error)

@@ -30,13 +30,16 @@ function edges.accept()
     local row = record(task_key(old.task_id))
     if row or old.state == 'READY' then return unchanged(old, row) end
   end
-  local row = not old and record(task_key(new.task_id))
-  if row then return {unchanged = true, task_id = new.task_id, generation = tonumber(row.generation)} end  -- deleted since
+  local row = record(task_key(new.task_id))
+  if row and not (old and old.task_id == new.task_id) then  -- deleted or overtaken since
+    return {unchanged = true, task_id = new.task_id, generation = tonumber(row.generation)}
+  end
   local task = {name = a.name, queue = a.queue, tenant = new.tenant, document = new.id}
   if old then
     local before = {tenant = new.tenant, document = new.id, generation = old.generation}
     revoke_others(before, a.superseded_error)
     redis.call('UNLINK', generation_key(before, 'generation'), generation_key(before, 'parts'))
+    redis.call('EXPIRE', task_key(old.task_id), a.expires)
     new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
     redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
     redis.call('SREM', 'unsettled', new.tenant .. ':' .. new.id)
@@ -45,6 +48,7 @@ function edges.accept()
   else
     new.generation, new.live_generation, new.created_at = deleted_through(new.tenant, new.id) + 1, 0, now
   end
+  new.generation = math.max(new.generation, a.above + 1)
   new.state, new.updated_at, new.chunks_done = 'QUEUED', now, 0
   write(key, {}, new)
   carry_document(new, 1)
@@ -72,8 +76,7 @@ end
 local function note_claim(name)
   local key = 'queue:' .. name
   local queue = record(key) or {}
-  -- A message from before a loss of Redis may bear a number that was not given out since.
-  local sequence = math.min(a.sequence, tonumber(queue.published or 0))
+  local sequence = a.sequence
   if sequence <= tonumber(queue.claimed or 0) then return end
   local fields = {claimed = sequence, claimed_at = now}
   if now - tonumber(queue.claimed_at or now) >= a.lost_after then fields.settled = queue.claimed end
@@ -97,9 +100,11 @@ function edges.claim()
   local row = record(task_key(a.task_id))
   if not row then return {refused = 'unknown'} end
   if row.name ~= a.name then return {refused = 'foreign'} end
-  note_claim(row.queue)
+  -- Another number is that of an older wake-up, or from before a loss of Redis: it says nothing of the queue.
+  if a.sequence == tonumber(row.sequence) then note_claim(row.queue) end
   if finished(row.state) then return {refused = 'finished'} end
-  if row.state == 'STARTED' and row.owner ~= a.owner and tonumber(row.lease_until) > now then return {refused = 'held'} end
+  local is_alive = tonumber(row.lease_until) > now or redis.call('EXISTS', 'grace') == 1
+  if row.state == 'STARTED' and row.owner ~= a.owner and is_alive then return {refused = 'held'} end
   if row.state == 'RETRY' and tonumber(row.next_at) > now then return {refused = 'early'} end
   local document = open_document(row)
   if not document then
@@ -209,6 +214,9 @@ function edges.settled()
     redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
     local row = {tenant = a.tenant, document = a.document, generation = a.generation}
     redis.call('UNLINK', generation_key(row, 'generation'), generation_key(row, 'parts'))
+  elseif not is_open(document) then
+    -- What was written for the older end may stand in the place of the newer: it is settled once more.
+    redis.call('SADD', 'unsettled', a.tenant .. ':' .. a.document)
   end
   return {deleted = a.generation <= deleted_through(a.tenant, a.document)}
 end

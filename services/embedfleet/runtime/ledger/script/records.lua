@@ -1,5 +1,5 @@
 -- The ledger's records and the moves that keep every index in step; ledger.lua follows as one script.
--- TASK_EDGES and DOCUMENT_EDGES come from contracts/states.py, CONSTANTS from the settings: script.py puts them above.
+-- TASK_EDGES and DOCUMENT_EDGES come from contracts/states.py, CONSTANTS from the settings: __init__.py puts them above.
 -- Keys are built here and not declared: Redis Cluster can't be a Celery broker, so it never runs this.
 --
 -- task:<id>                         hash   one unit of work                  index:tasks:<tenant>:<state>  zset by time
