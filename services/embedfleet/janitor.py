@@ -1,7 +1,8 @@
 """The janitor: brings back what nobody works on, and settles what has ended.
 
 Runs in every api; a Redis key elects one, and two at once are harmless: every step is idempotent, and what
-an older one writes late is settled once more. It alone settles a document, so there is one order of steps to reason about:
+an older one writes late is settled once more. It alone settles a document, so there is one order of steps
+to reason about:
 
 ====================================  =================================================================
 dies after                            what happens then
