@@ -52,8 +52,9 @@ async def upload(
     `metadata` may hold fractional numbers and every hit shows them, but search can't filter by them: store
     what you filter by as a string, an integer or a boolean.
 
-    429 (your limit) and 503 (the fleet's) say in `Retry-After` when to send the file again; it becomes the same
-    document, should the first one have arrived after all. With 429 wait until some of your documents have ended.
+    429 (your limit) and 503 (the fleet's) say in `Retry-After` when to send the file again; it becomes the
+    same document, should the first one have arrived after all. With 429 wait until some of your documents
+    have ended.
     """
     async with received(request) as (form, file):
         answer = await run_in_threadpool(accept, services, caller, form, file)
