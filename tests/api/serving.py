@@ -66,7 +66,8 @@ class Api:
 
     def stored(self) -> tuple[list[str], list[str]]:
         """Return everything that an upload could leave behind: blobs and Redis keys."""
-        ours = [key for key in self.redis.scan_iter() if not key.startswith("role:")]
+        fleeting = ("role:", "probe", "scanned", "grace", "fsck")
+        ours = [key for key in self.redis.scan_iter() if not key.startswith(fleeting)]
         return sorted(self.blobs.keys("")), sorted(ours)
 
 
