@@ -45,6 +45,7 @@ class Shape:
         workers: processes of each pool.
         apis: API processes, each with a janitor.
         threads: tasks in flight in one process, by pool.
+        exact_kills: how often C2 kills at each exact request.
         settings: further variables of every process.
         sabotage: the safety that every process runs without; see `harm.sabotage`.
     """
@@ -54,11 +55,12 @@ class Shape:
     workers: int = 1
     apis: int = 1
     threads: tuple[int, int] = (2, 8)
+    exact_kills: int = 1
     settings: Mapping[str, str] | None = None
     sabotage: str = ""
 
 
-LONG_SHAPE = Shape(30, 5, workers=2, apis=2, settings={"FLEET_RETRY_DELAYS": "6,12,24"})
+LONG_SHAPE = Shape(30, 5, workers=2, apis=2, exact_kills=5, settings={"FLEET_RETRY_DELAYS": "6,12,24"})
 SHORT_SHAPE = Shape(5, 1, settings={"FLEET_RETRY_DELAYS": "2,4,8"})
 
 

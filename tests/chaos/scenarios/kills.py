@@ -61,8 +61,9 @@ def kill_in_the_middle(stack: Stack, seed: int) -> Result:
         accepted = client.upload(text_file("embed", seed, EMBED_CHARACTERS))
         _kill_working(stack, client, accepted, "embed", result)
         _kill_the_child(stack, client, seed, result)
-        for stage in EXACT:
-            _kill_exactly(stack, client, stage, seed, result)
+        for number in range(stack.shape.exact_kills):
+            for stage in EXACT:
+                _kill_exactly(stack, client, stage, f"{stage}-{number}", seed, result)
         client.wait_all(90)
         result.verdict = check(client)
     return result
@@ -131,12 +132,12 @@ def _kill_working(stack: Stack, client: Client, accepted: Accepted, work: str, r
     result.recovery_s = max(result.recovery_s, client.log.released_after(pid, died_at) - died_at)
 
 
-def _kill_exactly(stack: Stack, client: Client, stage: str, seed: int, result: Result) -> None:
+def _kill_exactly(stack: Stack, client: Client, stage: str, name: str, seed: int, result: Result) -> None:
     """Kill whoever sends the one request that a stage ends with, before it has arrived."""
     stack.tend()
     stack.wait_ready()
     with ThreadPoolExecutor(1) as pool:
-        uploading = pool.submit(client.try_upload, text_file(f"exactly-{stage}", seed, 3_000))
+        uploading = pool.submit(client.try_upload, text_file(f"exactly-{name}", seed, 3_000))
         death = kill_at(stack, stage, 30)
         uploading.result()
     if death is None:
