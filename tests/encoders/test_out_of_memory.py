@@ -39,9 +39,9 @@ REPORTED = {
     "QwenLM/Qwen3#873": "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
     "pytorch/pytorch#20618": "[enforce fail at CPUAllocator.cpp:65] . DefaultCPUAllocator: can't allocate "
     "memory: you tried to allocate 4000000000000000 bytes. Error code 12 (Cannot allocate memory)",
-    "IvanoLauriola/MKLpy#27": "DefaultCPUAllocator: not enough memory: you tried to allocate 5077901088 bytes.",
+    "IvanoLauriola/MKLpy#27": "DefaultCPUAllocator: not enough memory: you tried to allocate 507 bytes.",
     "openvinotoolkit/openvino#33422": "Exception from src/inference/src/cpp/core.cpp:109:\nException from "
-    "src/inference/src/dev/plugin.cpp:53:\nCheck 'ptr' failed at src/plugins/intel_cpu/src/cpu_memory.cpp:257:"
+    "src/inference/src/dev/plugin.cpp:53:\nCheck 'ptr' failed at src/plugins/intel_cpu/src/cpu_memory.cpp:7:"
     "\nFailed to allocate 7663872811008 bytes of memory",
     "openvinotoolkit/openvino.genai#2406": "Check '!exceed_allocatable_mem_size' failed at "
     "src/plugins/intel_gpu/src/runtime/ocl/ocl_engine.cpp:115:\n[GPU] Exceeded max size of memory object "
@@ -57,7 +57,7 @@ OTHER = {
     "314240",
     "microsoft/onnxruntime#4008": "[ONNXRuntimeError] : 1 : FAIL : CUDA error executing cudaMemcpy(dst_data, "
     "src_data, bytes, cudaMemcpyDeviceToHost)",
-    "a wrong input": "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions for input: input_ids",
+    "a wrong input": "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions for input: ids",
 }
 
 
