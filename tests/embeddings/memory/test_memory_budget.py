@@ -174,16 +174,43 @@ def test_rows_that_failed_pass_in_halves_of_halves() -> None:
     assert budget.ooms == budget.splits > 0
 
 
-def test_one_row_that_does_not_fit_alone_is_the_only_one_to_fail() -> None:
-    device = StillDevice(left=60_000_000)
-    budget = made(device)
+def test_one_row_that_fails_though_it_should_fit_is_given_up_and_it_alone() -> None:
+    budget = made(StillDevice())
     for _ in range(SINGLE_ROW_TRIES - 1):
         assert budget.ran_out(1, 512) == 1
     with pytest.raises(EmbeddingError, match="a chunk of 512 tokens") as error:
         budget.ran_out(1, 512)
     assert (error.value.code, error.value.retryable) == ("out_of_memory", False)
+    assert budget.max_rows(16) >= 1
+
+
+def test_one_row_that_others_leave_no_room_for_waits_and_is_not_given_up() -> None:
+    device = StillDevice(left=60_000_000)
+    budget = made(device)
+    for _ in range(2 * SINGLE_ROW_TRIES):
+        assert budget.ran_out(1, 512) == 0
     assert budget.max_rows(512) == 0
     assert budget.max_rows(16) >= 1
+    device.left, device.now = GIGABYTE, 1.0
+    assert budget.max_rows(512) >= 1
+
+
+any_model = st.builds(
+    MemoryModel, st.floats(0, 1e9), st.just(0.0) | st.floats(0, 1e6), st.just(0.0) | st.floats(0, 1e3)
+)
+
+
+@given(any_model, st.integers(0, 10 * GIGABYTE), st.integers(1, 512))
+def test_whatever_the_model_halving_comes_down_to_one_row(model: MemoryModel, left: int, length: int) -> None:
+    budget = made(StillDevice(left), model)
+    rows = budget.max_rows(length)
+    for _ in range(CAP.bit_length()):
+        if rows <= 1:
+            break
+        assert budget.ran_out(rows, length) <= rows // 2
+        assert budget.max_rows(length) <= max(1, rows // 2)
+        rows = budget.max_rows(length)
+    assert rows <= 1
 
 
 def test_a_batch_that_passes_between_starts_the_tries_of_a_single_row_afresh() -> None:
@@ -193,6 +220,18 @@ def test_a_batch_that_passes_between_starts_the_tries_of_a_single_row_afresh() -
             break
         assert budget.ran_out(1, 512) == 1
         budget.passed(1, 16)
+
+
+def test_the_runtime_is_to_keep_an_eighth_at_most_so_that_what_a_batch_may_need_is_there_in_one_piece() -> (
+    None
+):
+    device = StillDevice(left=8 * GIGABYTE)
+    budget = made(device)
+    rows = next(rows for rows in count(1) if budget.gives_back(rows, 256))
+    assert MODEL.bytes(rows - 1, 256) <= GIGABYTE < MODEL.bytes(rows, 256)
+    device.left, device.held, device.now = 7 * GIGABYTE, GIGABYTE, 1.0
+    assert budget.limit <= device.left
+    assert budget.gives_back(1, 16)
 
 
 def test_the_cap_may_be_set_anew() -> None:

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
@@ -29,11 +32,18 @@ class Kept:
             raise EmbeddingError("full", code="out_of_memory")
         self.held = max(self.held, TRUE.bytes(rows, length))
 
+    def give_back(self) -> None:
+        self.held = 0
+
+    def keep(self) -> None:
+        """Give nothing back, as an allocator without a way to."""
+
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_four_shapes_run_once_give_the_model(tells: bool) -> None:
+@pytest.mark.parametrize("give_back", [Kept.give_back, Kept.keep])
+def test_four_shapes_run_once_give_the_model(tells: bool, give_back: Callable[[Kept], None]) -> None:
     device = Kept(16_000_000_000, tells)
-    model = measure(device.run, device, shapes(512, 65_536))
+    model = measure(device.run, partial(give_back, device), device, shapes(512, 65_536))
     for rows, length in [(256, 256), (64, 512), (500, 32)]:
         assert model.bytes(rows, length) == pytest.approx(TRUE.bytes(rows, length), rel=0.02)
     assert max(rows * length for rows, length in device.ran) <= 65_536 // 4
@@ -47,7 +57,7 @@ def test_shapes_exist_for_any_model(longest: int, cap: int) -> None:
 
 def test_probing_ends_where_memory_does_and_keeps_what_it_has() -> None:
     device = Kept(300_000_000)
-    model = measure(device.run, device, shapes(512, 65_536))
+    model = measure(device.run, device.give_back, device, shapes(512, 65_536))
     assert len(device.ran) < 4
     assert model.bytes(1, 64) > 0
 
@@ -55,7 +65,7 @@ def test_probing_ends_where_memory_does_and_keeps_what_it_has() -> None:
 def test_a_device_that_takes_no_batch_refuses_to_start() -> None:
     device = Kept(1_000_000)
     with pytest.raises(ConfigurationError, match="1 MB are free") as error:
-        measure(device.run, device, shapes(512, 65_536))
+        measure(device.run, device.give_back, device, shapes(512, 65_536))
     assert error.value.code == "out_of_memory"
 
 
@@ -64,4 +74,4 @@ def test_another_failure_is_not_hidden() -> None:
         raise EmbeddingError("broken", code="bad_batch")
 
     with pytest.raises(EmbeddingError, match="broken"):
-        measure(run, Kept(10**9), shapes(512, 65_536))
+        measure(run, list, Kept(10**9), shapes(512, 65_536))

@@ -2,9 +2,14 @@
 
 - The limit is 0.85 of what is really free, read again between batches, times a share from 0 to 1.
 - A batch that runs out of memory halves the share, and the limit falls to what half of its rows need, if that
-  is less: the same rows are tried again in halves. The shape is remembered (`UnsafeArea`).
+  is less: the same rows are tried again in halves. A shape that should have fitted is remembered
+  (`UnsafeArea`).
 - Each batch that passes and fills at least half of the limit adds 1/32 to the share: the whole limit is back
   after 32 such batches, however deep it fell. Thin batches prove nothing, and add nothing.
+
+- What the allocator keeps idle counts as free, though pieces of it may be too small for the next batch. So
+  the runtime is asked to give its idle memory back after a batch (`gives_back`) when it would keep more than
+  an eighth: what is left to the driver is then always more than the 0.85 that a batch may need.
 
 Additive increase, multiplicative decrease: the law by which TCP shares a link among strangers.
 """
@@ -21,6 +26,7 @@ MARGIN = 0.85
 STEP = 1 / 32
 REREAD_SECONDS = 0.05
 SINGLE_ROW_TRIES = 3
+KEPT_SHARE = 1 / 8
 
 
 class MemoryBudget:
@@ -68,7 +74,7 @@ class MemoryBudget:
         now = self._clock()
         if now - self._read_at >= REREAD_SECONDS:
             self._read()
-        return self.available * min(MARGIN * self._share, self._unsafe.share(now))
+        return min(MARGIN * self._share * self.available, self._unsafe.most(self.free, now))
 
     def max_rows(self, length: int) -> int:
         """Return the most rows of this padded length that the next batch may have.
@@ -91,6 +97,15 @@ class MemoryBudget:
         """Say whether a batch of this shape may run now."""
         return rows <= self.max_rows(length)
 
+    def gives_back(self, rows: int, length: int) -> bool:
+        """Say whether the runtime should give its idle memory back after a batch of this shape.
+
+        ONNX Runtime takes it as the run option `memory.enable_memory_arena_shrinkage`, torch as
+        `torch.cuda.empty_cache()`; it costs milliseconds, and only batches large enough to hide them ask for
+        it. It also leaves the device to its neighbours while the lane is idle.
+        """
+        return self.reserved + self.model.bytes(rows, length) > KEPT_SHARE * self.available
+
     def passed(self, rows: int, length: int) -> None:
         """Learn that a batch of this shape has passed."""
         needed = self.model.bytes(rows, length)
@@ -102,24 +117,30 @@ class MemoryBudget:
     def ran_out(self, rows: int, length: int) -> int:
         """Learn that a batch of this shape ran out of memory; return of how many rows the next tries may be.
 
-        The same rows are tried again at once, before others, in batches of that many.
+        The same rows are tried again at once, before others, in batches of that many; 0 says what it says in
+        `max_rows`: others hold the memory, so wait first.
 
         Args:
             rows: rows of the batch that failed, ≥ 1.
             length: its padded length.
 
         Raises:
-            EmbeddingError: it was one row, for the third time in a row: it fails, and it alone; the code is
-                `out_of_memory`.
+            EmbeddingError: it was one row that should have fitted, for the third time: it fails, and it
+                alone; the code is `out_of_memory`.
         """
         self.ooms += 1
+        free = self.free
         self._read()
+        self._correct(rows, length)
         needed = self.model.bytes(rows, length)
-        self._unsafe.add(Failure(rows, length, needed, self.available, self._read_at))
+        if needed <= self.available:  # else a neighbour explains it, and the readings show the neighbour
+            self._unsafe.add(Failure(rows, length, needed, free, self._read_at))
         self._shrink(self.model.bytes(rows // 2, length) if rows > 1 else needed // 2)
         if rows > 1:
             self.splits += 1
-            return max(1, min(rows // 2, self.max_rows(length)))
+            return min(rows // 2, self.max_rows(length))
+        if needed > self.available:
+            return 0
         self._single_tries += 1
         if self._single_tries >= SINGLE_ROW_TRIES:
             self._single_tries = 0
@@ -140,6 +161,11 @@ class MemoryBudget:
         self.free = max(0, self._device.free())
         self.reserved = max(0, self._device.reserved())
         self._read_at = self._clock()
+
+    def _correct(self, rows: int, length: int) -> None:
+        """Replace a model by which fewer rows need no less: with it, halving the bytes would end nothing."""
+        if self.model.bytes(rows, length) - self.model.bytes(rows // 2, length) < 1:
+            self.model = MemoryModel(0.0, max(1.0, self.available / (rows * length)), 0.0)
 
     def _shrink(self, most: int) -> None:
         """Halve the share, and bring the limit down to `most` bytes."""

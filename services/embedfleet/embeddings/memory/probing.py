@@ -11,20 +11,25 @@ Shape = tuple[int, int]
 
 
 def shapes(max_tokens: int, cap_tokens: int) -> list[Shape]:
-    """Return four shapes (rows, length) that tell the terms of the model apart.
+    """Return four shapes (rows, length) that tell the terms of the model apart: short and long, few and many.
 
-    Rows and length change apart from each other; none has more than a quarter of the cap's tokens, so that
-    an allocator that never gives back doesn't start with more than it may ever need.
+    None has more than a quarter of the cap's tokens, so that an allocator that never gives back doesn't start
+    with more than it may ever need.
 
     Args:
         max_tokens: longest row that the encoder takes.
         cap_tokens: most tokens of a batch.
     """
-    wanted = [(max(1, max_tokens // 8), 32), (max(1, max_tokens // 2), 16), (max_tokens, 8), (max_tokens, 4)]
-    return [(max(1, cap_tokens // (length * part)), length) for length, part in wanted]
+    lengths = (max(1, max_tokens // 8), max_tokens)
+    return [(max(1, cap_tokens // (part * length)), length) for part in (16, 4) for length in lengths]
 
 
-def measure(run: Callable[[int, int], object], device: Device, probes: Sequence[Shape]) -> MemoryModel:
+def measure(
+    run: Callable[[int, int], object],
+    give_back: Callable[[], object],
+    device: Device,
+    probes: Sequence[Shape],
+) -> MemoryModel:
     """Run each shape once, the cheapest first, and fit what the allocator holds after it.
 
     An allocator keeps what its largest batch took, so what it holds then is what that batch needed. Where the
@@ -33,6 +38,8 @@ def measure(run: Callable[[int, int], object], device: Device, probes: Sequence[
 
     Args:
         run: encodes a batch of (rows, length); an EmbeddingError `out_of_memory` ends the probing.
+        give_back: makes the runtime give its idle memory back, before each shape; may do nothing, then the
+            pieces that earlier shapes left make the model too high.
         device: its readings; nothing else of this process may use it meanwhile.
         probes: the shapes, as from `shapes`.
 
@@ -40,17 +47,19 @@ def measure(run: Callable[[int, int], object], device: Device, probes: Sequence[
         ConfigurationError: not even the cheapest shape fits; the code is `out_of_memory`.
         EmbeddingError: the encoder failed for another reason.
     """
+    give_back()
     free, held = device.free(), device.reserved()
     measured: list[Probe] = []
     for rows, length in sorted(probes, key=lambda shape: (shape[0] * shape[1], shape[1])):
+        give_back()
         try:
             run(rows, length)
         except EmbeddingError as error:
             if error.code != OUT_OF_MEMORY:
                 raise
             break
-        taken = max(0, device.reserved() - held, free - device.free())
-        measured.append(Probe(rows, length, taken))
+        taken = device.reserved() - held or free - device.free()
+        measured.append(Probe(rows, length, max(0, taken)))
     if not measured:
         raise ConfigurationError(
             f"a first small batch ran out of memory: {free / 1e6:,.0f} MB are free; end what else uses the "

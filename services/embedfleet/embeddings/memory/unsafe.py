@@ -1,4 +1,4 @@
-"""The shapes that ran out of memory though the readings said that they fit. Pure."""
+"""The shapes that ran out of memory though the readings say that they fit. Pure."""
 
 import math
 from collections import deque
@@ -17,24 +17,24 @@ class Failure:
         rows: rows of the batch.
         length: padded length, tokens.
         bytes: what the model says that it needs.
-        available: bytes that could be used by the reading taken right after.
-        at: when, seconds of the budget's clock.
+        free: bytes that nobody held before it ran, our own allocator's not counted.
+        at: when it failed, seconds of the budget's clock.
     """
 
     rows: int
     length: int
     bytes: int
-    available: int
+    free: int
     at: float
 
 
 class UnsafeArea:
-    """Remembers the last failures; bytes that are as large a part of what is available are not tried again.
+    """Remembers the last failures: as many bytes, with no more free than then, are not tried again.
 
-    Where a neighbour took the memory, the reading after the failure shows it, and the memory of it binds
-    nothing. It binds where readings mislead: the allocator's memory is in pieces, or the model is too low.
-    Pieces are joined and neighbours leave, so a failure is forgotten little by little, and after
-    `FORGET_SECONDS` wholly.
+    It is for failures that the readings don't explain: the allocator holds enough, but in pieces that are too
+    small, or the model is too low. What is free apart from the allocator tells them: with more of that, or
+    after the allocator gave its pieces back, the failure says nothing. It is forgotten little by little, and
+    wholly after `FORGET_SECONDS`.
     """
 
     def __init__(self) -> None:
@@ -44,14 +44,13 @@ class UnsafeArea:
         """Remember one failure; the oldest of more than `REMEMBERED` goes."""
         self._failures.append(failure)
 
-    def share(self, now: float) -> float:
-        """Return which part of what is available may be used; infinite when nothing is remembered."""
+    def most(self, free: int, now: float) -> float:
+        """Return the bytes that a batch may need with so much free; infinite when no failure speaks."""
         while self._failures and now - self._failures[0].at >= FORGET_SECONDS:
             self._failures.popleft()
-        return min((_share(one, now) for one in self._failures if one.available > 0), default=math.inf)
+        return min((_most(one, now) for one in self._failures if free <= one.free), default=math.inf)
 
 
-def _share(failure: Failure, now: float) -> float:
-    """Return a part below the one that failed, which rises to the whole as the failure is forgotten."""
-    part = CLEARANCE * failure.bytes / failure.available
-    return part + max(0.0, 1 - part) * (now - failure.at) / FORGET_SECONDS
+def _most(failure: Failure, now: float) -> float:
+    """Return bytes below those that failed at first, and up to twice as many as it is forgotten."""
+    return failure.bytes * (CLEARANCE + (now - failure.at) / FORGET_SECONDS)
