@@ -138,6 +138,31 @@ def test_after_32_full_batches_and_the_time_to_forget_all_is_as_before(lengths: 
     assert budget.limit == pytest.approx(whole)
 
 
+def test_the_share_halves_at_once_and_grows_by_a_32nd_a_batch() -> None:
+    device = StillDevice()
+    budget = made(device, MemoryModel(0, 40_000, 0))
+    whole = budget.limit
+    budget.ran_out(budget.max_rows(100), 100)
+    device.left += 1  # what failed says nothing of a device with more free
+    assert budget.limit == pytest.approx(whole / 2, rel=1e-3)
+    for batches in range(1, 9):
+        device.now += 1
+        budget.passed(budget.max_rows(100), 100)
+        assert budget.limit == pytest.approx(whole * (1 / 2 + batches / 32), rel=1e-3)
+
+
+def test_a_failure_that_a_neighbour_explains_is_not_remembered() -> None:
+    device = StillDevice()
+    budget = made(device)
+    rows = budget.max_rows(256)
+    device.left = 3 * GIGABYTE
+    budget.ran_out(rows, 256)
+    device.left, device.now = 10 * GIGABYTE, 1.0
+    for _ in range(round(1 / STEP)):
+        budget.passed(budget.max_rows(256), 256)
+    assert budget.max_rows(256) == rows
+
+
 def test_thin_batches_prove_nothing() -> None:
     device = StillDevice()
     budget = made(device)

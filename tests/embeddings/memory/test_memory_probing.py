@@ -50,6 +50,16 @@ def test_four_shapes_run_once_give_the_model(tells: bool, give_back: Callable[[K
     assert len(device.ran) == 4
 
 
+def test_pieces_that_earlier_shapes_left_are_not_counted_where_they_are_given_back() -> None:
+    device = Kept(16_000_000_000)
+
+    def run(rows: int, length: int) -> None:
+        device.held += TRUE.bytes(rows, length)  # an arena in which nothing is ever large enough
+
+    model = measure(run, device.give_back, device, shapes(512, 65_536))
+    assert model.bytes(256, 256) == pytest.approx(TRUE.bytes(256, 256), rel=0.02)
+
+
 @pytest.mark.parametrize(("longest", "cap"), [(1, 1), (256, 4096), (8192, 512)])
 def test_shapes_exist_for_any_model(longest: int, cap: int) -> None:
     assert all(rows >= 1 and 1 <= length <= longest for rows, length in shapes(longest, cap))

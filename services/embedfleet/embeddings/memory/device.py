@@ -8,6 +8,8 @@ class Device(Protocol):
 
     What the lane may use is ``free() + reserved()``: a runtime's allocator keeps what it has once taken, so
     that ``free()`` alone would fall with every large batch and never rise again.
+
+    Each reading raises an EmbeddingError when the device no longer answers.
     """
 
     def total(self) -> int:
