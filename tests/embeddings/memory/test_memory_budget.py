@@ -140,7 +140,7 @@ def test_after_32_full_batches_and_the_time_to_forget_all_is_as_before(lengths: 
 
 def test_the_share_halves_at_once_and_grows_by_a_32nd_a_batch() -> None:
     device = StillDevice()
-    budget = made(device, MemoryModel(0, 40_000, 0))
+    budget = made(device, MemoryModel(0, 40_000, 0), cap=10**6)
     whole = budget.limit
     budget.ran_out(budget.max_rows(100), 100)
     device.left += 1  # what failed says nothing of a device with more free

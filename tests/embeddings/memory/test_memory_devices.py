@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.embeddings.memory.cpu import CpuDevice
 from embedfleet.embeddings.memory.nvml import NvmlDevice
 from embedfleet.embeddings.memory.torch import TorchDevice
@@ -106,6 +106,17 @@ def test_in_a_container_the_allocator_itself_is_asked(driver: Driver, listed: li
     assert NvmlDevice("0").reserved() == 0
 
 
+def test_a_gpu_that_is_lost_is_an_error_of_ours(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = NvmlDevice("0")
+
+    def lost(handle: int) -> None:
+        raise NVMLError("GPU is lost")
+
+    monkeypatch.setattr(driver, "nvmlDeviceGetMemoryInfo", lost, raising=False)
+    with pytest.raises(EmbeddingError, match="GPU is lost; restart"):
+        device.free()
+
+
 def test_nvml_without_driver_or_wheel_says_which(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.missing = True
     with pytest.raises(ConfigurationError, match=r"driver.*Shared Library Not Found"):
@@ -129,6 +140,13 @@ def test_torch_counts_the_cache_but_not_the_weights(monkeypatch: pytest.MonkeyPa
         10_000_000_000,
         3_660_000_000,
     )
+
+    def lost() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    cuda.mem_get_info = lost
+    with pytest.raises(EmbeddingError, match="unspecified launch failure; restart"):
+        device.free()
     cuda.is_available = lambda: False
     with pytest.raises(ConfigurationError, match="no usable GPU"):
         TorchDevice()

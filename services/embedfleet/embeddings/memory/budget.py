@@ -163,8 +163,8 @@ class MemoryBudget:
         self._read_at = self._clock()
 
     def _correct(self, rows: int, length: int) -> None:
-        """Replace a model by which fewer rows need no less: with it, halving the bytes would end nothing."""
-        if self.model.bytes(rows, length) - self.model.bytes(rows // 2, length) < 1:
+        """Replace a model by which a row needs nothing: with it, halving the bytes would end nothing."""
+        if self.model.bytes(rows, length) - self.model.bytes(0, length) <= rows:
             self.model = MemoryModel(0.0, max(1.0, self.available / (rows * length)), 0.0)
 
     def _shrink(self, most: int) -> None:

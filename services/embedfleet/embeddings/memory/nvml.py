@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 
 
 class NvmlDevice:
@@ -28,19 +28,19 @@ class NvmlDevice:
         self._arena = arena or (lambda: 0)
         try:
             self._handle = _handle(self._nvml, visible)
-            self._at_rest = self._own() or 0
         except self._nvml.NVMLError as error:
             raise _refusal(
                 f"the driver has no GPU that CUDA_VISIBLE_DEVICES={visible} names ({error})"
             ) from error
+        self._at_rest = self._own() or 0
 
     def total(self) -> int:
         """Return the bytes of the GPU."""
-        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total)
+        return int(self._ask(self._nvml.nvmlDeviceGetMemoryInfo).total)
 
     def free(self) -> int:
         """Return the bytes that no process holds."""
-        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).free)
+        return int(self._ask(self._nvml.nvmlDeviceGetMemoryInfo).free)
 
     def reserved(self) -> int:
         """Return what this process holds beyond what it held when this was made."""
@@ -48,10 +48,16 @@ class NvmlDevice:
         return self._arena() if own is None else max(0, own - self._at_rest)
 
     def _own(self) -> int | None:
-        for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle):
+        for process in self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses):
             if process.pid == os.getpid() and process.usedGpuMemory is not None:
                 return int(process.usedGpuMemory)
         return None
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        try:
+            return question(self._handle)
+        except self._nvml.NVMLError as error:
+            raise EmbeddingError(f"the GPU no longer answers: {error}; restart the worker") from error
 
 
 def _started() -> Any:

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 
 
 class TorchDevice:
@@ -24,15 +24,22 @@ class TorchDevice:
 
     def total(self) -> int:
         """Return the bytes of the GPU."""
-        return int(self._cuda.mem_get_info()[1])
+        return self._memory()[1]
 
     def free(self) -> int:
         """Return the bytes that no process holds."""
-        return int(self._cuda.mem_get_info()[0])
+        return self._memory()[0]
 
     def reserved(self) -> int:
         """Return what torch's cache holds beyond living tensors; between batches those are the weights."""
         return int(self._cuda.memory_reserved()) - int(self._cuda.memory_allocated())
+
+    def _memory(self) -> tuple[int, int]:
+        try:
+            free, total = self._cuda.mem_get_info()
+        except RuntimeError as error:
+            raise EmbeddingError(f"the GPU no longer answers: {error}; restart the worker") from error
+        return int(free), int(total)
 
 
 def _refusal(reason: str) -> ConfigurationError:
