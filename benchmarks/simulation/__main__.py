@@ -13,6 +13,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "memory-simulation.json"
 LEAST_ORACLE_SHARE = 0.90
 CAUSES = {
     "neighbour": "a neighbour took memory between the reading before the batch and the batch's last buffer",
+    "stale": "a neighbour took it within the 50 ms for which a reading stands, before the batch began",
     "scattered": "the bytes were there, but the arena held them in pieces too small for a buffer",
     "model": "the batch needed more than the model says, and more than the margin covers",
 }

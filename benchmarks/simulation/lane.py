@@ -33,6 +33,10 @@ class Rule(Protocol):
         """Say whether the arena is to be given back after the batch."""
         ...
 
+    def gave_back(self) -> None:
+        """Learn that it was given back."""
+        ...
+
     def passed(self, rows: int, length: int) -> None:
         """Learn that a batch passed."""
         ...
@@ -89,7 +93,7 @@ class SimulatedLane:
         self._foresees = foresees
         self._again: list[Batch] = []
         self._began = 0.0
-        self._neighbours_before = 0
+        self._neighbours_before = self._available_before = 0
 
     def run(self, seconds: float) -> Figures:
         """Run until `seconds` have passed on the device's clock."""
@@ -143,9 +147,9 @@ class SimulatedLane:
         self.figures.tokens += batch.tokens
         self.figures.batches += 1
         self._work.done(batch)
+        self._rule.passed(batch.rows, batch.length)
         if give_back:
             self._give_back()
-        self._rule.passed(batch.rows, batch.length)
 
     def _compute(self, rows: int, length: int) -> None:
         """Let the batch's time pass, and take its buffers on the way.
@@ -154,6 +158,7 @@ class SimulatedLane:
             DeviceFull: a buffer could not be had; the time until then has passed.
         """
         self._began, self._neighbours_before = self._device.clock.now, self._device.neighbours
+        self._available_before = self._device.free() + self._device.reserved()
         tokens = rows * length
         needed = COST.bytes(rows, length) * _departure(rows, length)
         seconds = BATCH_SECONDS + tokens * TOKEN_SECONDS * (1 + length / 2048)
@@ -167,26 +172,29 @@ class SimulatedLane:
 
     def _recover(self, batch: Batch, full: DeviceFull) -> None:
         self._device.end_batch()
-        self.figures.ooms[self._cause(full)] += 1
+        self.figures.ooms[self._cause(batch, full)] += 1
         self._pass_time(FAILURE_SECONDS)
-        if self._gives_back:
-            self._give_back()
-        self.figures.lost_seconds += self._device.clock.now - self._began
         try:
             self._rule.ran_out(batch.rows, batch.length)
         except EmbeddingError:
             self._work.fail(batch)
         else:
             self._again.append(batch)
+        if self._gives_back:
+            self._give_back()
+        self.figures.lost_seconds += self._device.clock.now - self._began
 
-    def _cause(self, full: DeviceFull) -> str:
+    def _cause(self, batch: Batch, full: DeviceFull) -> str:
         if full.scattered:
             return "scattered"
-        return "neighbour" if self._device.neighbours > self._neighbours_before else "model"
+        if self._device.neighbours > self._neighbours_before:
+            return "neighbour"
+        return "stale" if COST.bytes(batch.rows, batch.length) > self._available_before else "model"
 
     def _give_back(self) -> None:
         self._device.give_back()
         self._pass_time(0.0 if self._foresees else GIVE_BACK_SECONDS)
+        self._rule.gave_back()
 
     def _pass_time(self, seconds: float) -> None:
         self.figures.neighbour_seconds += self._device.neighbours * seconds

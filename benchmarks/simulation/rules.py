@@ -22,6 +22,9 @@ class Oracle:
         """Return True: it costs the oracle nothing."""
         return True
 
+    def gave_back(self) -> None:
+        """Learn nothing."""
+
     def passed(self, rows: int, length: int) -> None:
         """Learn nothing."""
 
@@ -48,6 +51,9 @@ class Halving:
     def gives_back(self, rows: int, length: int) -> bool:
         """Return False: only a failure empties the cache."""
         return False
+
+    def gave_back(self) -> None:
+        """Learn nothing."""
 
     def passed(self, rows: int, length: int) -> None:
         """Learn nothing."""

@@ -259,6 +259,17 @@ def test_the_runtime_is_to_keep_an_eighth_at_most_so_that_what_a_batch_may_need_
     assert budget.gives_back(1, 16)
 
 
+def test_what_the_allocator_keeps_is_told_by_the_model_until_it_is_given_back() -> None:
+    device = StillDevice()
+    budget = made(device)
+    for rows in (8, 64, 16):
+        budget.passed(rows, 256)
+    assert budget.kept == MODEL.bytes(64, 256)
+    read = device.read
+    budget.gave_back()
+    assert (budget.kept, device.read) == (0, read + 1)
+
+
 def test_the_cap_may_be_set_anew() -> None:
     budget = made(StillDevice())
     budget.cap_tokens = 1024

@@ -6,7 +6,6 @@
   (`UnsafeArea`).
 - Each batch that passes and fills at least half of the limit adds 1/32 to the share: the whole limit is back
   after 32 such batches, however deep it fell. Thin batches prove nothing, and add nothing.
-
 - What the allocator keeps idle counts as free, though pieces of it may be too small for the next batch. So
   the runtime is asked to give its idle memory back after a batch (`gives_back`) when it would keep more than
   an eighth: what is left to the driver is then always more than the 0.85 that a batch may need.
@@ -46,8 +45,8 @@ class MemoryBudget:
         reserved: bytes that this process's allocator holds idle, as last read.
         ooms: batches that ran out of memory.
         splits: times that rows were tried again in smaller batches.
-        largest: bytes that the model gives the largest batch that has passed: about what an allocator that
-            never gives back holds.
+        kept: bytes that the model gives the largest batch since the runtime last gave memory back: about what
+            its allocator holds, for devices that can't tell.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class MemoryBudget:
     ) -> None:
         self.model = model
         self.cap_tokens = cap_tokens
-        self.ooms = self.splits = self.largest = 0
+        self.ooms = self.splits = self.kept = 0
         self._device = device
         self._clock = clock
         self._unsafe = UnsafeArea()
@@ -106,10 +105,15 @@ class MemoryBudget:
         """
         return self.reserved + self.model.bytes(rows, length) > KEPT_SHARE * self.available
 
+    def gave_back(self) -> None:
+        """Learn that the runtime gave its idle memory back; said last, after `passed` or `ran_out`."""
+        self.kept = 0
+        self._read()
+
     def passed(self, rows: int, length: int) -> None:
         """Learn that a batch of this shape has passed."""
         needed = self.model.bytes(rows, length)
-        self.largest = max(self.largest, needed)
+        self.kept = max(self.kept, needed)
         self._single_tries = 0
         if 2 * needed >= self.limit or 2 * rows >= self.max_rows(length):
             self._share = min(1.0, self._share + STEP)

@@ -17,7 +17,7 @@ class NvmlDevice:
     Args:
         visible: value of CUDA_VISIBLE_DEVICES; None: all are visible.
         arena: bytes that the runtime's allocator holds, asked where the driver doesn't list this process
-            (a container has other process ids): `MemoryBudget.largest` is a fair answer.
+            (a container has other process ids): `MemoryBudget.kept` is a fair answer.
 
     Raises:
         ConfigurationError: no driver, no wheel, or no such GPU; the code is `no_gpu`.
