@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.embeddings.memory import MemoryBudget, MemoryModel
 from embedfleet.embeddings.memory.cpu import CpuDevice
 from embedfleet.embeddings.memory.nvml import NvmlDevice
 from embedfleet.embeddings.memory.torch import TorchDevice
@@ -181,6 +182,14 @@ def test_the_limit_that_is_set_bounds_this_process(tmp_path: Path) -> None:
     assert (device.total(), device.free()) == (3_000_000, 3_000_000 - 500 * 4096)
     put(tmp_path, {"proc/self/statm": "2000 9000 100 1 0 300 0\n"})
     assert device.free() == 0
+
+
+def test_the_budget_stays_within_the_limit_that_is_set(tmp_path: Path) -> None:
+    device = CpuDevice(limit=10_000_000, root=put(tmp_path, MACHINE))
+    budget = MemoryBudget(MemoryModel(0, 20_000, 0), device, lambda: 0.0, 8192)
+    left = 10_000_000 - 500 * 4096
+    assert budget.budget_tokens(1) == int(0.85 * left / 20_000)
+    assert budget.limit == 0.85 * left
 
 
 @pytest.mark.parametrize("path", ["/", "/kubepods/pod1/ours"])

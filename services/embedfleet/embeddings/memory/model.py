@@ -71,7 +71,8 @@ class MemoryModel:
 def fit(probes: Sequence[Probe]) -> MemoryModel:
     """Return the non-negative least squares fit, raised until no probe costs more than it says.
 
-    Errors are relative ones: a probe's is a part of its bytes, else the largest probe would decide alone.
+    Errors count in bytes, so that large shapes decide: they are what runs out of memory, and small ones hide in
+    what the allocator held before.
 
     With three factors the best non-negative fit is found by trying each set of them: at the optimum the
     factors above 0 are the ordinary least squares fit of their own columns.
@@ -84,10 +85,8 @@ def fit(probes: Sequence[Probe]) -> MemoryModel:
     """
     if not probes:
         raise ValueError("a memory model needs at least one probe")
-    weights = 1 / np.array([max(1.0, float(one.bytes)) for one in probes])
     columns = np.array([[1.0, one.rows * one.length, one.rows * one.length**2] for one in probes])
-    columns *= weights[:, None]
-    measured = np.array([float(one.bytes) for one in probes]) * weights
+    measured = np.array([float(one.bytes) for one in probes])
     scale = columns.max(axis=0)  # columns of like size: else rounding decides
     best, least = np.zeros(_TERMS), float(np.linalg.norm(measured))
     for terms in chain.from_iterable(combinations(range(_TERMS), size) for size in range(1, _TERMS + 1)):
