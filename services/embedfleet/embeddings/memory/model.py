@@ -71,8 +71,8 @@ class MemoryModel:
 def fit(probes: Sequence[Probe]) -> MemoryModel:
     """Return the non-negative least squares fit, raised until no probe costs more than it says.
 
-    Errors count in bytes, so that large shapes decide: they are what runs out of memory, and small ones hide in
-    what the allocator held before.
+    Errors count in bytes, so that large shapes decide: those run out of memory, and small ones hide in what
+    the allocator held before.
 
     With three factors the best non-negative fit is found by trying each set of them: at the optimum the
     factors above 0 are the ordinary least squares fit of their own columns.
