@@ -36,9 +36,10 @@ def main() -> int:
         "oracle": day.oracle(hours),
     }
     took = time.perf_counter() - began
-    best = found["oracle"]["tokens_a_second"]
+    best = found["oracle"]
     for name, figures in found.items():
-        figures["oracle_share"] = figures["tokens_a_second"] / best
+        figures["oracle_share"] = figures["tokens_a_second"] / best["tokens_a_second"]
+        figures["batch_share"] = figures["tokens_a_batch"] / best["tokens_a_batch"]
         _say(name, figures)
     _keep(hours, found)
     print(f"{took:.0f} s for {len(found)} runs; causes of OOMs:", file=sys.stderr)
@@ -57,7 +58,8 @@ def main() -> int:
 def _say(name: str, figures: dict[str, Any]) -> None:
     ooms = ",".join(f"{cause}:{count}" for cause, count in figures["ooms"].items()) or "none"
     print(
-        f"{name}: oracle_share={figures['oracle_share']:.3f} tokens/s={figures['tokens_a_second']:,.0f} "
+        f"{name}: oracle_share={figures['oracle_share']:.3f} batch_share={figures['batch_share']:.3f} "
+        f"tokens/s={figures['tokens_a_second']:,.0f} "
         f"tokens/batch={figures['tokens_a_batch']:,.0f} batches={figures['batches']} ooms={ooms} "
         f"failed={figures['tasks_failed_for_memory']} tasks={figures['tasks_finished']} "
         f"lost_s={figures['lost_seconds']:.0f} neighbours={figures['neighbours_share']:.2f}",
