@@ -9,7 +9,7 @@ DATA   ?= ./fleet-data
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench check format docs lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench simulate check format docs lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ saturation: $(VENV)/dev ## Offer a real fleet three times what it sustains and p
 
 ledger-bench: $(VENV)/dev ## Measure what the ledger costs a task, in time, round trips and memory
 	@$(BIN)/python -m benchmarks.ledger
+
+simulate: $(VENV)/dev ## Run a day of mixed work on a simulated GPU with neighbours, against an oracle (under a minute)
+	@$(BIN)/python -m benchmarks.simulation
 
 check: $(VENV)/dev ## Lint, types, layers, generated references
 	@$(BIN)/ruff format --check .

@@ -18,11 +18,11 @@ from embedfleet.encoders.base import (
 )
 from embedfleet.encoders.files import ModelFiles, Pooling
 from embedfleet.encoders.manifest import damaged
+from embedfleet.encoders.out_of_memory import is_out_of_memory
 from embedfleet.runtime.settings import EngineSettings
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-OUT_OF_MEMORY_SIGNS = ("Failed to allocate memory", "bad_alloc", "out of memory")
 
 
 class OnnxEncoder:
@@ -71,9 +71,8 @@ class OnnxEncoder:
         try:
             (tokens,) = self._session.run([self._output], wanted)
         except Exception as error:  # the runtime's exceptions share no other base
-            text = str(error)
-            code = OUT_OF_MEMORY if any(sign in text for sign in OUT_OF_MEMORY_SIGNS) else None
-            raise EmbeddingError(f"ONNX Runtime failed on a batch: {text}", code=code) from error
+            code = OUT_OF_MEMORY if is_out_of_memory(error) else None
+            raise EmbeddingError(f"ONNX Runtime failed on a batch: {error}", code=code) from error
         rows, width = feeds["input_ids"].shape
         if tokens.shape != (rows, width, self.dim):
             raise EmbeddingError(

@@ -14,6 +14,7 @@ from embedfleet.encoders.base import (
 )
 from embedfleet.encoders.files import ModelFiles
 from embedfleet.encoders.manifest import damaged
+from embedfleet.encoders.out_of_memory import is_out_of_memory
 from embedfleet.runtime.settings import EngineSettings
 
 try:
@@ -68,11 +69,12 @@ class TorchEncoder:
         try:
             with torch.inference_mode():
                 vectors = self._model(features)["sentence_embedding"].float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise EmbeddingError(f"the GPU's memory is full: {error}", code=OUT_OF_MEMORY) from error
         except RuntimeError as error:
-            raise EmbeddingError(f"torch failed on a batch: {error}") from error
+            if not is_out_of_memory(error):
+                raise EmbeddingError(f"torch failed on a batch: {error}") from error
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
+            raise EmbeddingError(f"memory is full: {error}", code=OUT_OF_MEMORY) from error
         return normalised(vectors)
 
     def memory(self) -> int:

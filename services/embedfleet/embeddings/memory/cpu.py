@@ -1,0 +1,100 @@
+"""Main memory: of the machine, of the container (cgroup v2 or v1), and of the limit that is set.
+
+Three bounds hold at once and the tightest counts. Linux only; a file that is missing bounds nothing.
+"""
+
+from pathlib import Path
+
+_NO_LIMIT = 1 << 62  # v1 says "no limit" as a number of about 2**63
+_PAGE = 4096
+_V2 = ("memory.max", "memory.current", "inactive_file")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+class CpuDevice:
+    """The memory that this process may use. Made after the model is loaded: what is held then is never idle.
+
+    Args:
+        limit: most bytes that this process may hold (FLEET_MEMORY_LIMIT); None: no such limit.
+        root: where the file system begins; a test gives another.
+    """
+
+    def __init__(self, limit: int | None = None, root: Path = Path("/")) -> None:
+        self._limit = limit
+        self._root = root
+        self._groups = _groups(root)
+        self._at_rest = self._resident()
+
+    def total(self) -> int:
+        """Return the tightest of the bounds."""
+        bounds = [self._meminfo().get("MemTotal", 0), *(group.limit() for group in self._groups)]
+        return min(bound for bound in [*bounds, self._limit or 0, _NO_LIMIT] if bound > 0)
+
+    def free(self) -> int:
+        """Return what is left of the tightest bound; memory that only caches files is left."""
+        left = [group.left() for group in self._groups]
+        if (available := self._meminfo().get("MemAvailable")) is not None:
+            left.append(available)
+        if self._limit is not None:
+            left.append(self._limit - self._resident())
+        return max(0, min(left, default=_NO_LIMIT))
+
+    def reserved(self) -> int:
+        """Return what this process holds beyond what it held when this was made: its allocator's arena."""
+        return max(0, self._resident() - self._at_rest)
+
+    def _meminfo(self) -> dict[str, int]:
+        """Return /proc/meminfo in bytes."""
+        lines = _text(self._root / "proc/meminfo").splitlines()
+        return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
+
+    def _resident(self) -> int:
+        words = _text(self._root / "proc/self/statm").split()
+        return int(words[1]) * _PAGE if words else 0
+
+
+class _Group:
+    """One cgroup with a memory limit."""
+
+    def __init__(self, folder: Path, names: tuple[str, str, str]) -> None:
+        self._folder = folder
+        self._limit_name, self._usage_name, self._cache_name = names
+
+    def limit(self) -> int:
+        """Return its bytes; 0: none."""
+        text = _text(self._folder / self._limit_name).strip()
+        return int(text) if text.isdecimal() and int(text) < _NO_LIMIT else 0
+
+    def left(self) -> int:
+        """Return the bytes up to the limit; file cache that the kernel gives back first is left too."""
+        used = int(_text(self._folder / self._usage_name).strip() or 0)
+        stat = dict(line.split() for line in _text(self._folder / "memory.stat").splitlines())
+        return self.limit() - used + int(stat.get(self._cache_name, 0))
+
+
+def _groups(root: Path) -> list[_Group]:
+    """Return each cgroup with a limit, from this process's own up to the root of what can be seen.
+
+    In a container its own group is usually shown as the root; then the path in /proc/self/cgroup leads
+    nowhere, and the root is what is found.
+    """
+    found: list[_Group] = []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top, names = root / "sys/fs/cgroup" / controllers, _V1 if controllers else _V2
+        own = top / path.strip("/")
+        folders = [own, *own.parents]
+        for folder in folders[: folders.index(top) + 1]:
+            group = _Group(folder, names)
+            if group.limit():
+                found.append(group)
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except OSError:
+        return ""

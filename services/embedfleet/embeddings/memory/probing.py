@@ -1,0 +1,69 @@
+"""The model of one encoder on one device, measured at start."""
+
+from collections.abc import Callable, Sequence
+
+from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.embeddings.memory.device import Device
+from embedfleet.embeddings.memory.model import MemoryModel, Probe, fit
+from embedfleet.encoders.base import OUT_OF_MEMORY
+
+Shape = tuple[int, int]
+
+
+def shapes(max_tokens: int, cap_tokens: int) -> list[Shape]:
+    """Return four shapes (rows, length) that tell the terms of the model apart: short and long, few and many.
+
+    None has more than a quarter of the cap's tokens, so that an allocator that never gives back doesn't start
+    with more than it may ever need.
+
+    Args:
+        max_tokens: longest row that the encoder takes.
+        cap_tokens: most tokens of a batch.
+    """
+    lengths = (max(1, max_tokens // 8), max_tokens)
+    return [(max(1, cap_tokens // (part * length)), length) for part in (16, 4) for length in lengths]
+
+
+def measure(
+    run: Callable[[int, int], object],
+    give_back: Callable[[], object],
+    device: Device,
+    probes: Sequence[Shape],
+) -> MemoryModel:
+    """Run each shape once, the cheapest first, and fit what the allocator holds after it.
+
+    An allocator keeps what its largest batch took, so what it holds then is what that batch needed. Where the
+    device can't tell what is ours, the fall of free memory stands for it. Nothing measured (an allocator that
+    held enough before) gives a model of zeros: then only the cap on tokens binds.
+
+    Args:
+        run: encodes a batch of (rows, length); an EmbeddingError `out_of_memory` ends the probing.
+        give_back: makes the runtime give its idle memory back, before each shape; may do nothing, then the
+            pieces that earlier shapes left make the model too high.
+        device: its readings; nothing else of this process may use it meanwhile.
+        probes: the shapes, as from `shapes`.
+
+    Raises:
+        ConfigurationError: not even the cheapest shape fits; the code is `out_of_memory`.
+        EmbeddingError: the encoder failed for another reason.
+    """
+    give_back()
+    free, held = device.free(), device.reserved()
+    measured: list[Probe] = []
+    for rows, length in sorted(probes, key=lambda shape: (shape[0] * shape[1], shape[1])):
+        give_back()
+        try:
+            run(rows, length)
+        except EmbeddingError as error:
+            if error.code != OUT_OF_MEMORY:
+                raise
+            break
+        taken = device.reserved() - held or free - device.free()
+        measured.append(Probe(rows, length, max(0, taken)))
+    if not measured:
+        raise ConfigurationError(
+            f"a first small batch ran out of memory: {free / 1e6:,.0f} MB are free; end what else uses the "
+            "device, or choose a smaller model (FLEET_MODEL_ID) or another device (FLEET_DEVICE)",
+            code=OUT_OF_MEMORY,
+        )
+    return fit(measured)

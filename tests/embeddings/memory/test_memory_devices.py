@@ -1,0 +1,241 @@
+"""The devices against recorded answers at their seams: there is no GPU here."""
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.embeddings.memory import MemoryBudget, MemoryModel
+from embedfleet.embeddings.memory.cpu import CpuDevice
+from embedfleet.embeddings.memory.nvml import NvmlDevice
+from embedfleet.embeddings.memory.torch import TorchDevice
+
+UUIDS = ["GPU-1c3a9a6e-0001-0000-0000-000000000000", "GPU-77d0f2b1-0002-0000-0000-000000000000"]
+
+
+class NVMLError(Exception):
+    """As nvidia-ml-py 13 raises on a machine without a driver: `NVML Shared Library Not Found`."""
+
+
+class Driver(SimpleNamespace):
+    """The calls of nvidia-ml-py 13 that are used, answering as a machine with two GPUs does."""
+
+    NVMLError = NVMLError
+
+    def __init__(self, names: tuple[str, str] = ("NVIDIA L4", "NVIDIA L4")) -> None:
+        super().__init__(names=names, processes=[], missing=False)
+
+    def nvmlInit(self) -> None:
+        if self.missing:
+            raise NVMLError("NVML Shared Library Not Found")
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:
+        raise NVMLError("Not Found")
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:
+        return UUIDS[handle]
+
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return str(self.names[handle])
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(total=24_152_899_584, free=[20_000_000_000, 9_000_000_000][handle])
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
+        return list(self.processes)
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    driver = Driver()
+    monkeypatch.setitem(sys.modules, "pynvml", driver)  # type: ignore[arg-type]
+    return driver
+
+
+@pytest.mark.parametrize(
+    ("visible", "free"),
+    [(None, 20e9), ("0", 20e9), ("1,0", 9e9), (UUIDS[1], 9e9), ("GPU-77d0", 9e9), (" GPU-1c3a ,1", 20e9)],
+)
+def test_nvml_reads_the_gpu_that_cuda_sees_first(driver: Driver, visible: str | None, free: float) -> None:
+    device = NvmlDevice(visible)
+    assert (device.free(), device.total()) == (free, 24_152_899_584)
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "2", "GPU-", "GPU-9", "MIG-5c1a"])
+def test_nvml_refuses_a_gpu_that_is_not_there(driver: Driver, visible: str) -> None:
+    with pytest.raises(ConfigurationError, match="CUDA_VISIBLE_DEVICES") as error:
+        NvmlDevice(visible)
+    assert error.value.code == "no_gpu"
+
+
+def test_nvml_refuses_an_index_where_kinds_are_mixed_unless_the_order_is_set(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.names = ("NVIDIA L4", "NVIDIA A100")
+    with pytest.raises(ConfigurationError, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+        NvmlDevice("1")
+    assert NvmlDevice(UUIDS[1]).free() == 9e9
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert NvmlDevice("1").free() == 9e9
+
+
+def test_nvml_adds_back_what_this_process_took_since_the_model_was_loaded(driver: Driver) -> None:
+    others = SimpleNamespace(pid=os.getpid() + 1, usedGpuMemory=8_000_000_000)
+    ours = SimpleNamespace(pid=os.getpid(), usedGpuMemory=1_000_000_000)
+    driver.processes = [others, ours]
+    device = NvmlDevice("0", arena=lambda: 42)
+    assert device.reserved() == 0
+    ours.usedGpuMemory = 3_000_000_000
+    assert device.reserved() == 2_000_000_000
+
+
+@pytest.mark.parametrize("listed", [[], [SimpleNamespace(pid=os.getpid(), usedGpuMemory=None)]])
+def test_in_a_container_the_allocator_itself_is_asked(driver: Driver, listed: list[Any]) -> None:
+    driver.processes = listed
+    assert NvmlDevice("0", arena=lambda: 42).reserved() == 42
+    assert NvmlDevice("0").reserved() == 0
+
+
+def test_a_gpu_that_is_lost_is_an_error_of_ours(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = NvmlDevice("0")
+
+    def lost(handle: int) -> None:
+        raise NVMLError("GPU is lost")
+
+    monkeypatch.setattr(driver, "nvmlDeviceGetMemoryInfo", lost, raising=False)
+    with pytest.raises(EmbeddingError, match="GPU is lost; restart"):
+        device.free()
+
+
+def test_nvml_without_driver_or_wheel_says_which(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver.missing = True
+    with pytest.raises(ConfigurationError, match=r"driver.*Shared Library Not Found"):
+        NvmlDevice(None)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(ConfigurationError, match="nvidia-ml-py is not installed"):
+        NvmlDevice(None)
+
+
+def test_torch_counts_the_cache_but_not_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        mem_get_info=lambda: (10_000_000_000, 24_152_899_584),
+        memory_reserved=lambda: 5_000_000_000,
+        memory_allocated=lambda: 1_340_000_000,
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))  # type: ignore[arg-type]
+    device = TorchDevice()
+    assert (device.total(), device.free(), device.reserved()) == (
+        24_152_899_584,
+        10_000_000_000,
+        3_660_000_000,
+    )
+
+    def lost() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    cuda.mem_get_info = lost
+    with pytest.raises(EmbeddingError, match="unspecified launch failure; restart"):
+        device.free()
+    cuda.is_available = lambda: False
+    with pytest.raises(ConfigurationError, match="no usable GPU"):
+        TorchDevice()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ConfigurationError, match="not installed"):
+        TorchDevice()
+
+
+def put(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, "ascii")
+    return root
+
+
+MACHINE = {
+    "proc/meminfo": "MemTotal:       16000 kB\nMemFree:        1000 kB\nMemAvailable:    12000 kB\n"
+    "HugePages_Total: 0\n",
+    "proc/self/statm": "2000 500 100 1 0 300 0\n",
+}
+
+
+def test_main_memory_without_any_limit(tmp_path: Path) -> None:
+    device = CpuDevice(root=put(tmp_path, MACHINE))
+    assert (device.total(), device.free(), device.reserved()) == (16_384_000, 12_288_000, 0)
+    put(tmp_path, {"proc/self/statm": "2000 700 100 1 0 300 0\n"})
+    assert device.reserved() == 200 * 4096
+
+
+def test_the_limit_that_is_set_bounds_this_process(tmp_path: Path) -> None:
+    device = CpuDevice(limit=3_000_000, root=put(tmp_path, MACHINE))
+    assert (device.total(), device.free()) == (3_000_000, 3_000_000 - 500 * 4096)
+    put(tmp_path, {"proc/self/statm": "2000 9000 100 1 0 300 0\n"})
+    assert device.free() == 0
+
+
+def test_the_budget_stays_within_the_limit_that_is_set(tmp_path: Path) -> None:
+    device = CpuDevice(limit=10_000_000, root=put(tmp_path, MACHINE))
+    budget = MemoryBudget(MemoryModel(0, 20_000, 0), device, lambda: 0.0, 8192)
+    left = 10_000_000 - 500 * 4096
+    assert budget.budget_tokens(1) == int(0.85 * left / 20_000)
+    assert budget.limit == 0.85 * left
+
+
+@pytest.mark.parametrize("path", ["/", "/kubepods/pod1/ours"])
+def test_a_container_of_cgroup_v2(tmp_path: Path, path: str) -> None:
+    group = f"sys/fs/cgroup{path}/".replace("//", "/")
+    files = {
+        "proc/self/cgroup": f"0::{path}\n",
+        f"{group}memory.max": "8000000\n",
+        f"{group}memory.current": "5000000\n",
+        f"{group}memory.stat": "anon 4000000\ninactive_file 600000\n",
+    }
+    device = CpuDevice(root=put(tmp_path, MACHINE | files))
+    assert (device.total(), device.free()) == (8_000_000, 3_600_000)
+
+
+def test_the_tightest_group_above_ours_counts(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "0::/slice/ours\n",
+        "sys/fs/cgroup/slice/memory.max": "4000000\n",
+        "sys/fs/cgroup/slice/memory.current": "1000000\n",
+        "sys/fs/cgroup/slice/ours/memory.max": "max\n",
+        "sys/fs/cgroup/slice/ours/memory.current": "900000\n",
+    }
+    device = CpuDevice(root=put(tmp_path, MACHINE | files))
+    assert (device.total(), device.free()) == (4_000_000, 3_000_000)
+
+
+@pytest.mark.parametrize("path", ["/docker/0123", "/"])
+def test_a_container_of_cgroup_v1_sees_its_own_group_as_the_root(tmp_path: Path, path: str) -> None:
+    files = {
+        "proc/self/cgroup": f"9:name=systemd:/\n4:memory:{path}\n1:cpu:/\n",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": "8000000\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": "7000000\n",
+        "sys/fs/cgroup/memory/memory.stat": "cache 10\ntotal_inactive_file 500000\n",
+    }
+    device = CpuDevice(root=put(tmp_path, MACHINE | files))
+    assert (device.total(), device.free()) == (8_000_000, 1_500_000)
+    put(tmp_path, {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"})
+    assert CpuDevice(root=tmp_path).total() == 16_384_000
+
+
+def test_a_path_that_leads_out_of_the_tree_is_taken_for_the_root(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/../../init.scope\n", "sys/fs/cgroup/memory.max": "5000000\n"}
+    assert CpuDevice(root=put(tmp_path, MACHINE | files)).total() == 5_000_000
+
+
+def test_this_machine_answers() -> None:
+    device = CpuDevice()
+    assert 0 < device.free() <= device.total()
