@@ -15,13 +15,11 @@ from qdrant_client import QdrantClient, models
 
 from embedfleet.contracts.errors import VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
-from embedfleet.vectors.connection import Connection
+from embedfleet.vectors.generations import Generations
 from embedfleet.vectors.points import (
     Generation,
     Value,
     Vectors,
-    counted,
-    of_document,
     of_texts,
     searched,
     upsert_bodies,
@@ -51,7 +49,7 @@ class ScoredChunk:
     payload: dict[str, Any]
 
 
-class VectorStore(Connection):
+class VectorStore(Generations):
     """The vectors and payloads of all collections; safe for as many threads as a process has.
 
     Every method raises `DependencyDown` when Qdrant can't be reached, answers too late, is overloaded or
@@ -162,57 +160,6 @@ class VectorStore(Connection):
                 page_is_full = len(page) == VECTORS_A_PAGE and len(rest) < len(missing)
                 missing = rest
         return found
-
-    def delete_generations(
-        self, name: str, document_id: str, keep: int | None = None, through: int | None = None
-    ) -> None:
-        """Remove a document's points and wait for it.
-
-        Args:
-            name: the collection; nothing happens when it is absent.
-            document_id: whose points.
-            keep: the one generation that stays; None: none does.
-            through: the newest generation that may go; None: all may.
-        """
-        points = models.FilterSelector(filter=of_document(document_id, keep, through))
-        try:
-            self._ask(partial(self._client.delete, name, points, wait=True))
-        except CollectionAbsent:
-            return
-
-    def newest_generation(self, name: str, document_id: str) -> int:
-        """Return the highest generation that a document has points of; 0 when it has none."""
-        newest, offset = 0, None
-        while True:
-            ask = partial(
-                self._client.scroll,
-                name,
-                of_document(document_id, None, None),
-                limit=IDS_A_REQUEST,
-                offset=offset,
-                with_payload=["generation"],
-            )
-            try:
-                page, offset = self._ask(ask)
-            except CollectionAbsent:
-                return 0
-            newest = max([newest, *(int((point.payload or {}).get("generation", 0)) for point in page)])
-            if offset is None:
-                return newest
-
-    def count(
-        self,
-        name: str,
-        document_id: str | None = None,
-        generation: int | None = None,
-        through: int | None = None,
-    ) -> int:
-        """Count exactly the points of a collection, of a document, of one generation or of all up to one."""
-        query = counted(document_id, generation, through)
-        try:
-            return self._ask(partial(self._client.count, name, count_filter=query, exact=True)).count
-        except CollectionAbsent:
-            return 0
 
     def search(
         self,

@@ -74,17 +74,15 @@ end
 -- Remembers which sequence numbers were claimed at least `lost_after` seconds ago: a task that was
 -- published before one of those and is still not claimed has lost its message.
 local function note_claim(name)
-  local key = 'queue:' .. name
-  local queue = record(key) or {}
-  local sequence = a.sequence
-  if sequence <= tonumber(queue.claimed or 0) then return end
-  local fields = {claimed = sequence, claimed_at = now}
+  local queue = record('queue:' .. name) or {}
+  if a.sequence <= tonumber(queue.claimed or 0) then return end
+  local fields = {claimed = a.sequence, claimed_at = now}
   if now - tonumber(queue.claimed_at or now) >= a.lost_after then fields.settled = queue.claimed end
   if now - tonumber(queue.mark_at or 0) >= a.lost_after then
     fields.settled = fields.settled or queue.mark
-    fields.mark, fields.mark_at = sequence, now
+    fields.mark, fields.mark_at = a.sequence, now
   end
-  write(key, queue, fields)
+  write('queue:' .. name, queue, fields)
 end
 
 -- Whether documents have to wait because too many tokens do already. Once they do, they wait until few enough
@@ -103,8 +101,8 @@ function edges.claim()
   -- Another number is that of an older wake-up, or from before a loss of Redis: it says nothing of the queue.
   if a.sequence == tonumber(row.sequence) then note_claim(row.queue) end
   if finished(row.state) then return {refused = 'finished'} end
-  local is_alive = tonumber(row.lease_until) > now or redis.call('EXISTS', 'grace') == 1
-  if row.state == 'STARTED' and row.owner ~= a.owner and is_alive then return {refused = 'held'} end
+  local lives = tonumber(row.lease_until) > now or redis.call('EXISTS', 'grace') == 1
+  if row.state == 'STARTED' and row.owner ~= a.owner and lives then return {refused = 'held'} end
   if row.state == 'RETRY' and tonumber(row.next_at) > now then return {refused = 'early'} end
   local document = open_document(row)
   if not document then
@@ -212,8 +210,7 @@ function edges.settled()
   local document = record('document:' .. a.tenant .. ':' .. a.document)
   if not document or (tonumber(document.generation) == a.generation and document.state == a.state) then
     redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
-    local row = {tenant = a.tenant, document = a.document, generation = a.generation}
-    redis.call('UNLINK', generation_key(row, 'generation'), generation_key(row, 'parts'))
+    redis.call('UNLINK', generation_key(a, 'generation'), generation_key(a, 'parts'))
   elseif not is_open(document) then
     -- What was written for the older end may stand in the place of the newer: it is settled once more.
     redis.call('SADD', 'unsettled', a.tenant .. ':' .. a.document)
