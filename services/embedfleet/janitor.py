@@ -26,10 +26,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from embedfleet.contracts.documents import Document, qdrant_collection
-from embedfleet.contracts.errors import DependencyDown, NotFound
+from embedfleet.contracts.errors import DependencyDown
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 from embedfleet.deletions import Deletions
@@ -188,19 +186,9 @@ class Janitor:
         keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
         due = [key for key in unknown if self._blobs.age(key) >= PENDING_GRACE_SECONDS]
-        manifests = [self._manifest(key) for key in due]
+        manifests = [self._blobs.read(Document, key) for key in due]
         self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
         return len(due) == len(unknown)
-
-    def _manifest(self, key: str) -> Document | None:
-        try:
-            return Document.model_validate_json(self._blobs.get(key))
-        except NotFound:
-            return None  # settled meanwhile
-        except ValidationError:
-            _log.error("the manifest %s can't be read; moved to damaged/", key)
-            self._blobs.move(key, f"damaged/{key}")
-            return None
 
     def take_up(self, manifest: Document) -> None:
         """Do what a manifest asks for: settle what has ended, drop what was overtaken, drive the rest."""

@@ -14,18 +14,26 @@ the folder fsynced. A reader sees a whole blob or none.
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import DependencyDown, NotFound
 
 NEW_PREFIX = ".new-"
 PRUNE_RACES = 100
+
+Record = TypeVar("Record", bound=BaseModel)
+
+_log = logging.getLogger(__name__)
 
 
 def upload_key(tenant: str, document_id: str, task_id: str, extension: str) -> str:
@@ -120,6 +128,17 @@ class Blobs:
                 return self.path(key).read_bytes()
         except FileNotFoundError as error:
             raise NotFound(f"no blob {key}", code="no_blob") from error
+
+    def read(self, kind: type[Record], key: str) -> Record | None:
+        """Return the record that a blob holds, None when it is gone; one that can't be read is put aside."""
+        try:
+            return kind.model_validate_json(self.get(key))
+        except NotFound:
+            return None
+        except ValidationError:
+            _log.error("%s can't be read; moved to damaged/", key)
+            self.move(key, f"damaged/{key}")
+            return None
 
     def exists(self, key: str) -> bool:
         """Say whether there is such a blob."""

@@ -13,20 +13,15 @@ Redis lost the edge, or everything  the janitor repeats it, or drops the upload'
 ==================================  =====================================================================
 """
 
-import logging
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.errors import NotFound
 from embedfleet.contracts.states import DocumentState
 from embedfleet.runtime.blobs import Blobs, pending_key, revoked_key
 from embedfleet.runtime.ledger import Ledger
 
 # Twice the time after which Redis has an edge on disk.
 MARK_SECONDS = 10.0
-
-_log = logging.getLogger(__name__)
 
 
 class Mark(BaseModel):
@@ -73,19 +68,9 @@ class Revocations:
     def repeat(self) -> None:
         """Take the ledger's edge again for all marks, and remove those that have done their work."""
         for key in list(self._blobs.keys("revoked")):
-            mark = self._read(key)
+            mark = self._blobs.read(Mark, key)
             if mark is None:
                 continue
             self._ledger.revoke(mark.tenant, mark.task_id)
             if self._blobs.age(key) >= MARK_SECONDS and not self._blobs.exists(pending_key(mark.task_id)):
                 self._blobs.delete(key)
-
-    def _read(self, key: str) -> Mark | None:
-        try:
-            return Mark.model_validate_json(self._blobs.get(key))
-        except NotFound:
-            return None  # removed meanwhile
-        except ValidationError:
-            _log.error("the mark %s can't be read; moved to damaged/", key)
-            self._blobs.move(key, f"damaged/{key}")
-            return None

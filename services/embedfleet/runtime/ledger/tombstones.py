@@ -12,19 +12,17 @@ one, so that neither the janitor nor a writer that comes late ever touches it. `
 first: an upload is never "unchanged" against a document whose deletion has only just begun.
 """
 
-import logging
 import random
 import uuid
+from collections.abc import Iterable
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.errors import DependencyDown, NotFound
+from embedfleet.contracts.errors import DependencyDown
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
-
-_log = logging.getLogger(__name__)
 
 
 class Tombstone(BaseModel):
@@ -72,13 +70,13 @@ class Tombstones:
     def of_document(self, tenant: str, collection: str, document_id: str) -> list[Tombstone]:
         """Return those of a document."""
         keys = self._blobs.keys(f"{_folder(tenant, collection)}/{document_id}")
-        return list(filter(None, map(self._read, keys)))
+        return self._read(keys)
 
     def any(self, limit: int | None = None) -> list[Tombstone]:
         """Return all, or as many taken by chance, so that those that must wait hold up no other."""
         keys = list(self._blobs.keys("deleted"))
         chosen = keys if limit is None or len(keys) <= limit else random.sample(keys, limit)
-        return list(filter(None, map(self._read, chosen)))
+        return self._read(chosen)
 
     def is_going_on(self, tenant: str, collection: str, document_id: str = "") -> bool:
         """Say whether anything of a collection, or of one document, is still being deleted."""
@@ -89,15 +87,8 @@ class Tombstones:
         """Return the collections in which something is being deleted."""
         return self._blobs.folders(f"deleted/{tenant}")
 
-    def _read(self, key: str) -> Tombstone | None:
-        try:
-            return Tombstone.model_validate_json(self._blobs.get(key))
-        except NotFound:
-            return None  # done meanwhile
-        except ValidationError:
-            _log.error("the tombstone %s can't be read; moved to damaged/", key)
-            self._blobs.move(key, f"damaged/{key}")
-            return None
+    def _read(self, keys: Iterable[str]) -> list[Tombstone]:
+        return [found for key in keys if (found := self._blobs.read(Tombstone, key))]
 
 
 class Deletion:
