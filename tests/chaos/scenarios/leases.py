@@ -10,6 +10,7 @@ from tests.chaos.client import Accepted, Client
 from tests.chaos.corpus import text_file
 from tests.chaos.judge.checker import check, points_of
 from tests.chaos.judge.report import Result
+from tests.chaos.judge.states import pid_of
 from tests.chaos.stack import Stack, wait_until
 
 LONG_CHARACTERS = 80_000
@@ -34,18 +35,23 @@ def wake_up_late(stack: Stack, seed: int) -> Result:
         finally:
             os.kill(pid, signal.SIGCONT)
         _stays_gone(stack, client, result)
-        taken_over = client.upload(text_file("taken-over", seed, LONG_CHARACTERS // 2))
-        pid = client.wait_work(taken_over, "embed")
-        os.kill(pid, signal.SIGSTOP)
+        taken_over = client.upload(text_file("taken-over", seed, LONG_CHARACTERS))
+        stale = client.wait_work(taken_over, "embed")
+        os.kill(stale, signal.SIGSTOP)
         (held,) = [row for row in client.parts(taken_over) if row["state"] == "STARTED"][:1]
-        try:
-            wait_until(lambda: _is_released(client, taken_over, pid), "its lease runs out", 120)
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        # The new owner stands still as well while the old one wakes: whichever of the two ended the task
+        # first would end it for both, and nobody would see that a lost claim was honoured.
+        owner = wait_until(
+            lambda: _new_owner(client, taken_over, held), "somebody takes it over", 120, poll=0.005
+        )
+        os.kill(owner, signal.SIGSTOP)
+        os.kill(stale, signal.SIGCONT)
         try:
             wait_until(lambda: _was_told(stack, held), "the stale owner learns of it", TOLD_SECONDS)
         except AssertionError as error:
             result.problems.append(str(error))
+        finally:
+            os.kill(owner, signal.SIGCONT)
         client.wait_state(taken_over, "READY", seconds=120)
         result.verdict = check(client)
     return result
@@ -71,10 +77,11 @@ def _was_told(stack: Stack, row: dict[str, str]) -> bool:
     return any(all(mark in line for mark in marks) for log in logs for line in log.splitlines())
 
 
-def _is_released(client: Client, accepted: Accepted, pid: int) -> bool:
+def _new_owner(client: Client, accepted: Accepted, held: dict[str, str]) -> int:
+    """Return the process that claimed a task after the one that held it; 0: nobody yet."""
     client.stack.tend()
-    rows = client.parts(accepted)
-    return not any(row["state"] == "STARTED" and f":{pid}:" in row["owner"] for row in rows)
+    (row,) = [row for row in client.parts(accepted) if row["id"] == held["id"]]
+    return pid_of(row["owner"]) if row["state"] == "STARTED" and row["fence"] != held["fence"] else 0
 
 
 def outlast_the_visibility_timeout(stack: Stack, seed: int) -> Result:
