@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from prometheus_client import REGISTRY
 from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime.blobs import Blobs, revoked_key
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.records import Part, Task
+from embedfleet.runtime.ledger.records import Claim, Part, Task
 from embedfleet.runtime.revocations import Mark, Revocations
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.worker.runs import Run
@@ -25,9 +27,10 @@ DOWN = DependencyDown("Qdrant", "127.0.0.1:6333", "refused")
 @pytest.fixture
 def worker(ledger: Ledger, tmp_path: Path) -> Worker:
     published: list[Job] = []
-    revocations = Revocations(ledger, Blobs(tmp_path))
+    blobs = Blobs(tmp_path)
     settings = LedgerSettings(lease_seconds=0.5)
-    worker = Worker(Queue.DOCUMENTS, ledger, published.extend, settings, 600, revocations)
+    revocations, hand_backs = Revocations(ledger, blobs), HandBacks(ledger, blobs)
+    worker = Worker(Queue.DOCUMENTS, ledger, published.extend, settings, 600, revocations, hand_backs)
     worker.published = published  # type: ignore[attr-defined]
     worker.gate._retry_seconds = 0.05
     return worker
@@ -216,7 +219,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
 
 
-def test_an_end_that_redis_refuses_for_a_while_is_handed_back_without_a_death(worker: Worker) -> None:
+@contextmanager
+def refusing(worker: Worker) -> Iterator[Callable[[], None]]:
+    """Make Redis read-only until the block ends, or until what is yielded is called and a run met it."""
     client = worker.ledger._redis
 
     def heal() -> None:
@@ -226,15 +231,67 @@ def test_an_end_that_redis_refuses_for_a_while_is_handed_back_without_a_death(wo
         client.execute_command("REPLICAOF", "NO", "ONE")
 
     healer = threading.Thread(target=heal)
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        yield healer.start
+    finally:
+        if healer.ident:
+            healer.join(timeout=WAIT_SECONDS)
+        client.execute_command("REPLICAOF", "NO", "ONE")
 
-    def work(run: Run) -> None:
-        client.execute_command("REPLICAOF", "127.0.0.1", "1")
-        healer.start()
-        finish(worker)(run)
 
-    task = run(worker, work)
-    healer.join(timeout=WAIT_SECONDS)
-    assert (task.state, client.hget("task:t1", "deaths")) == ("PENDING", "0")
+def deaths(worker: Worker) -> int:
+    return int(worker.ledger._redis.hget("task:t1", "deaths"))
+
+
+def test_an_end_that_redis_refuses_for_a_while_is_handed_back_without_a_death(worker: Worker) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    with ExitStack() as outage:
+
+        def work(run: Run) -> None:
+            outage.enter_context(refusing(worker))()
+            finish(worker)(run)
+
+        worker.run(job, work)
+    assert (task_of(worker).state, deaths(worker)) == ("PENDING", 0)
+
+
+def test_a_task_over_its_time_limit_fails_so_though_redis_refuses_that_for_a_while(worker: Worker) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    with ExitStack() as outage:
+
+        def work(run: Run) -> None:
+            outage.enter_context(refusing(worker))()
+            run._ends_at = 0
+            run.check()
+
+        worker.run(job, work)
+    task = task_of(worker)
+    assert task.error
+    assert (task.state, task.error["code"]) == ("FAILURE", "time_limit")
+
+
+@pytest.mark.parametrize(
+    "error", [None, DOWN, ZeroDivisionError("division by zero")], ids=["drain", "parking", "failure"]
+)
+def test_what_redis_refuses_from_a_draining_worker_is_given_back_by_the_janitor_without_a_death(
+    worker: Worker, error: Exception | None
+) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    with ExitStack() as outage:
+
+        def work(run: Run) -> None:
+            outage.enter_context(refusing(worker))
+            worker.draining.set()
+            _raise(error)
+            run.check()
+
+        worker.run(job, work)
+        assert task_of(worker).state == "STARTED"
+    (again,) = worker._hand_backs.repeat()
+    assert (task_of(worker).state, task_of(worker).attempt, deaths(worker)) == ("PENDING", 0, 0)
+    assert isinstance(worker.ledger.claim(again, "the next worker"), Claim)
+    assert worker._hand_backs.repeat() == []
 
 
 def test_a_draining_worker_hands_back_what_it_holds(worker: Worker) -> None:

@@ -9,6 +9,7 @@ the folder fsynced. A reader sees a whole blob or none.
 ``documents/<tenant>/<document>.json``                      the record of a document that search shows
 ``chunks/<tenant>/<document>/<generation>/<part>``          chunk file of one embedding task
 ``revoked/<task>``                                          revoked, and Redis may not have it on disk yet
+``handed_back/<task>``                                      a run that ended while Redis refused to note it
 ``deleted/<tenant>/<collection>/<document>/<generation>``   a tombstone: what the janitor still has to remove
 ==========================================================  =================================================
 """
@@ -49,6 +50,11 @@ def pending_key(task_id: str) -> str:
 def revoked_key(task_id: str) -> str:
     """Return where it is noted that an upload was revoked."""
     return f"revoked/{task_id}"
+
+
+def handed_back_key(task_id: str) -> str:
+    """Return where it is noted that a run has ended, and Redis may not know it yet."""
+    return f"handed_back/{task_id}"
 
 
 def upload_folder(tenant: str, document_id: str) -> str:

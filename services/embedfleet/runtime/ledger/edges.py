@@ -24,6 +24,7 @@ from embedfleet.runtime.ledger.records import (
     Acceptance,
     Change,
     Claim,
+    Held,
     Part,
     Pulse,
     document_fields,
@@ -190,14 +191,14 @@ class Ledger(LedgerViews):
         )
         return None if answer.get("lost") else TaskState(answer["state"])
 
-    def hand_back(self, claim: Claim, *, refused: bool = False) -> list[Job]:
+    def hand_back(self, claim: Held, *, refused: bool = False) -> list[Job]:
         """Give a task back without spending an attempt; return what to publish (nothing when lost).
 
         Args:
             claim: the run that ends.
             refused: a dependency couldn't serve it; counted in `Task.parks`.
         """
-        return _jobs(self._edge("hand_back", task_id=claim.task.id, fence=claim.fence, parks=int(refused)))
+        return _jobs(self._edge("hand_back", task_id=claim.task_id, fence=claim.fence, parks=int(refused)))
 
     def revoke(self, tenant: str, task_id: str) -> bool:
         """Revoke the task's unfinished document with all its unfinished tasks; False when there is none."""

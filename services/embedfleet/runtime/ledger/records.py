@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import JOB_OF_NAME, Job
@@ -66,12 +66,29 @@ class Acceptance:
     publish: list[Job]
 
 
+class Held(Protocol):
+    """What names a claim."""
+
+    @property
+    def task_id(self) -> str:
+        """The id of the claimed task."""
+
+    @property
+    def fence(self) -> int:
+        """The number that the claim handed out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to run a task, until its lease ends."""
 
     task: Task
     document: Document
+
+    @property
+    def task_id(self) -> str:
+        """The id of the claimed task."""
+        return self.task.id
 
     @property
     def fence(self) -> int:

@@ -7,6 +7,7 @@ the worker dies …                            what happens then
 ===========================================  ==========================================================
 with a message popped, before the claim      nobody holds the task; the janitor publishes it again
 after the claim, before the end              the lease expires; the janitor publishes it again
+at the end, which Redis refuses              the janitor gives it back (``runtime/handbacks.py``)
 after the end, before the message is acked   Celery redelivers; the claim refuses a finished task
 ===========================================  ==========================================================
 """
@@ -26,6 +27,7 @@ from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime import telemetry
 from embedfleet.runtime.channel import DROPPED
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import BACKLOG, Ledger
 from embedfleet.runtime.ledger.records import Claim
 from embedfleet.runtime.revocations import Revocations
@@ -54,6 +56,7 @@ class Worker:
         settings: LedgerSettings,
         soft_limit: float,
         revocations: Revocations,
+        hand_backs: HandBacks,
         dependencies: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.name = telemetry.process_name()
@@ -68,6 +71,7 @@ class Worker:
         self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
         self._revocations = revocations
+        self._hand_backs = hand_backs
         self._dependencies = (ledger.ping, *dependencies)
 
     def receive(self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None]) -> None:
@@ -187,12 +191,22 @@ class Worker:
         self._record(run, lambda: self.ledger.fail(run.claim, error, retryable=retryable, trace=trace))
 
     def _record(self, run: Run, edge: Callable[[], object]) -> None:
-        """Take the edge that ends a run; a Redis that refuses it for a while must not cost a death."""
+        """Take the edge that ends a run; a Redis that refuses it must not cost a death.
+
+        A draining worker waits for nothing: it leaves a note with which the janitor gives the task back.
+        """
+        run.ending()
         try:
             edge()
         except DependencyDown as error:
             self.gate.close(error)
             try:
                 self.hold(run, edge)
-            except (Stopped, FleetError):
-                _log.warning("not recorded, the lease will expire: %s", error)
+            except (Stopped, DependencyDown):
+                self._note(run)
+
+    def _note(self, run: Run) -> None:
+        try:
+            self._hand_backs.note(run.claim)
+        except DependencyDown as error:
+            _log.warning("not recorded; the lease will expire, which counts as a death: %s", error)
