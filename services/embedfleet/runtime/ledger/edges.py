@@ -27,9 +27,8 @@ from embedfleet.runtime.ledger.records import (
     Held,
     Part,
     Pulse,
+    claim_of,
     document_fields,
-    document_of,
-    task_of,
 )
 from embedfleet.runtime.ledger.redis_client import address_of, connect
 from embedfleet.runtime.ledger.script import script_text
@@ -113,7 +112,7 @@ class Ledger(LedgerViews):
     def claim(self, job: Job, owner: str) -> Claim | str:
         """Take the right to run a task, or say why not.
 
-        Why not is unknown, foreign, finished, held, early, revoked or backlog. Only `BACKLOG` is worth
+        Why not is unknown, foreign, newer, finished, held, early, revoked or backlog. Only `BACKLOG` is worth
         asking again: the task is there and waits.
 
         Args:
@@ -130,7 +129,12 @@ class Ledger(LedgerViews):
         )
         if "refused" in answer:
             return str(answer["refused"])
-        return Claim(task_of(job.task_id, answer["task"]), document_of(answer["document"]))
+        claim = claim_of(job.task_id, answer["task"], answer["document"])
+        if claim is None:
+            # Nothing is published, for this process would take it again at once: the janitor does, later.
+            self._edge("hand_back", task_id=job.task_id, fence=int(answer["task"]["fence"]), parks=0)
+            return "newer"
+        return claim
 
     def beat(
         self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = ""

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
+from embedfleet.contracts.versions import is_newer
 from embedfleet.runtime import telemetry
 from embedfleet.runtime.channel import DROPPED
 from embedfleet.runtime.handbacks import HandBacks
@@ -83,8 +84,7 @@ class Worker:
         try:
             job = kind.model_validate(message)
         except ValidationError as error:
-            is_newer = all(one["type"] == "extra_forbidden" for one in error.errors())
-            self._drop(str(message.get("task_id"))[:64], "newer" if is_newer else "malformed")
+            self._drop(str(message.get("task_id"))[:64], "newer" if is_newer(error) else "malformed")
         else:
             self.run(job, work)
 
