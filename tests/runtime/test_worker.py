@@ -44,7 +44,7 @@ def task_of(worker: Worker) -> Task:
 
 def run(worker: Worker, work: Callable[[Run], None]) -> Task:
     (job,) = worker.ledger.accept(upload()).publish
-    worker.run(job, work)
+    worker.run(job, work, job.task_id)
     return task_of(worker)
 
 
@@ -96,7 +96,7 @@ def test_a_task_that_a_dependency_cannot_serve_though_it_answers_spends_an_attem
     (job,) = worker.ledger.accept(upload()).publish
     states = []
     for _ in range(4):
-        worker.run(job, work)
+        worker.run(job, work, job.task_id)
         states.append((task_of(worker).state, task_of(worker).attempt))
     assert states == [("PENDING", 0)] * 3 + [("RETRY", 1)]
     assert worker.gate.reason == ""
@@ -171,7 +171,7 @@ def is_held(worker: Worker) -> bool:
 
 def test_a_document_waits_in_hand_for_the_backlog_and_then_runs(worker: Worker, backlog: Job) -> None:
     (job,) = worker.ledger.accept(upload()).publish
-    thread = threading.Thread(target=worker.run, args=(job, finish(worker)))
+    thread = threading.Thread(target=worker.run, args=(job, finish(worker), job.task_id))
     thread.start()
     wait_until(lambda: is_held(worker))
     assert task_of(worker).state == "PENDING"
@@ -190,7 +190,7 @@ def test_a_draining_worker_waits_for_no_backlog(worker: Worker, backlog: Job) ->
 
     def run_rejected() -> None:
         with pytest.raises(Reject) as caught:
-            worker.run(job, finish(worker))
+            worker.run(job, finish(worker), job.task_id)
         ends.append(caught.value)
 
     thread = threading.Thread(target=run_rejected)
@@ -252,7 +252,7 @@ def test_an_end_that_redis_refuses_for_a_while_is_handed_back_without_a_death(wo
             outage.enter_context(refusing(worker))()
             finish(worker)(run)
 
-        worker.run(job, work)
+        worker.run(job, work, job.task_id)
     assert (task_of(worker).state, deaths(worker)) == ("PENDING", 0)
 
 
@@ -265,7 +265,7 @@ def test_a_task_over_its_time_limit_fails_so_though_redis_refuses_that_for_a_whi
             run._ends_at = 0
             run.check()
 
-        worker.run(job, work)
+        worker.run(job, work, job.task_id)
     task = task_of(worker)
     assert task.error
     assert (task.state, task.error["code"]) == ("FAILURE", "time_limit")
@@ -286,7 +286,7 @@ def test_what_redis_refuses_from_a_draining_worker_is_given_back_by_the_janitor_
             _raise(error)
             run.check()
 
-        worker.run(job, work)
+        worker.run(job, work, job.task_id)
         assert task_of(worker).state == "STARTED"
     (again,) = worker._hand_backs.repeat()
     assert (task_of(worker).state, task_of(worker).attempt, deaths(worker)) == ("PENDING", 0, 0)
@@ -308,7 +308,7 @@ def test_a_draining_worker_claims_nothing(worker: Worker) -> None:
     (job,) = worker.ledger.accept(upload()).publish
     worker.draining.set()
     with pytest.raises(Reject):
-        worker.run(job, finish(worker))
+        worker.run(job, finish(worker), job.task_id)
     assert task_of(worker).state == "PENDING"
 
 
@@ -377,10 +377,10 @@ def test_a_message_that_this_version_cannot_read_is_dropped_and_its_task_waits_f
 ) -> None:
     (job,) = worker.ledger.accept(upload()).publish
     before = REGISTRY.get_sample_value("fleet_messages_dropped_total", {"reason": reason}) or 0
-    worker.receive(type(job), job.model_dump() | change, finish(worker))
+    worker.receive(type(job), job.model_dump() | change, finish(worker), job.task_id)
     assert REGISTRY.get_sample_value("fleet_messages_dropped_total", {"reason": reason}) == before + 1
     assert (task_of(worker).state, task_of(worker).fence) == ("PENDING", 0)
-    worker.receive(type(job), job.model_dump(), finish(worker))
+    worker.receive(type(job), job.model_dump(), finish(worker), job.task_id)
     assert task_of(worker).state == "SUCCESS"
 
 
@@ -396,7 +396,7 @@ def test_a_revocation_that_redis_lost_is_taken_again_before_the_task_runs(
         ledger._redis.restore(key, 0, value, replace=True)
     assert task_of(worker).state == "PENDING"
     ran: list[Run] = []
-    worker.run(job, ran.append)
+    worker.run(job, ran.append, job.task_id)
     assert (ran, task_of(worker).state) == ([], "REVOKED")
 
 

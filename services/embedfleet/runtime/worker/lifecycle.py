@@ -109,8 +109,10 @@ class Lifecycle:
         idle = IdleWatch(threads, lambda: worker.ledger.queued(worker.queue))
 
         def watch() -> None:
-            if worker.draining.is_set() or worker.gate.reason:
+            is_consuming = str(worker.queue) in app.amqp.queues.consume_from  # unless somebody cancelled it
+            if worker.draining.is_set() or worker.gate.reason or not is_consuming:
                 idle.reset()
+                self._overlooked = 0
                 return
             self._overlooked = idle.overlooked(len(worker.inside), worker.taken_at, time.monotonic())
             if self._overlooked:

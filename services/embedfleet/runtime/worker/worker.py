@@ -75,7 +75,9 @@ class Worker:
         self._hand_backs = hand_backs
         self._dependencies = (ledger.ping, *dependencies)
 
-    def receive(self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None]) -> None:
+    def receive(
+        self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None], request_id: str
+    ) -> None:
         """Run the job that a message is; drop it when it is none, or one of a newer version.
 
         What a newer version added may matter, so its job is not run here. It isn't lost: the ledger's row
@@ -86,20 +88,21 @@ class Worker:
         except ValidationError as error:
             self._drop(str(message.get("task_id"))[:64], "newer" if is_newer(error) else "malformed")
         else:
-            self.run(job, work)
+            self.run(job, work, request_id)
 
-    def run(self, job: Job, work: Callable[[Run], None]) -> None:
+    def run(self, job: Job, work: Callable[[Run], None], request_id: str) -> None:
         """Claim a task and work on it; every end is recorded in the ledger, none is raised.
 
         Args:
             job: the message.
             work: does the task and ends it in the ledger (`Ledger.chunked`, `Ledger.embedded`).
+            request_id: Celery's, the task's own unless the message was sent by hand.
 
         Raises:
             Reject: the worker drains and the task was not claimed: the message goes back.
         """
         thread = threading.get_ident()
-        self.inside[thread] = job.task_id
+        self.inside[thread] = request_id
         self.taken_at = time.monotonic()
         try:
             claim = self._claim(job)
