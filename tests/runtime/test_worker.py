@@ -8,7 +8,7 @@ import pytest
 from celery.exceptions import Reject
 from prometheus_client import REGISTRY
 
-from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError
+from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError, VectorStoreError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime.blobs import Blobs, revoked_key
 from embedfleet.runtime.handbacks import HandBacks
@@ -16,6 +16,7 @@ from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Claim, Part, Task
 from embedfleet.runtime.revocations import Mark, Revocations
 from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.worker.gate import Turns
 from embedfleet.runtime.worker.runs import Run
 from embedfleet.runtime.worker.worker import Worker
 from tests.runtime.uploads import claim, upload
@@ -32,7 +33,7 @@ def worker(ledger: Ledger, tmp_path: Path) -> Worker:
     revocations, hand_backs = Revocations(ledger, blobs), HandBacks(ledger, blobs)
     worker = Worker(Queue.DOCUMENTS, ledger, published.extend, settings, 600, revocations, hand_backs)
     worker.published = published  # type: ignore[attr-defined]
-    worker.gate._retry_seconds = 0.05
+    worker.gate._probes = Turns(0.05)
     return worker
 
 
@@ -87,6 +88,25 @@ def test_a_dependency_that_is_down_spends_no_attempt_and_closes_the_gate(worker:
     task = run(worker, work)
     assert (task.state, task.attempt) == ("PENDING", 0)
     assert "Qdrant" in worker.gate.reason
+
+
+REFUSAL = VectorStoreError("Qdrant refused the request (501)")
+
+
+@pytest.mark.parametrize("error", [REFUSAL, ZeroDivisionError("a defect")])
+def test_a_dependency_that_answers_and_refuses_parks_the_pool_and_spends_nothing(
+    worker: Worker, error: Exception
+) -> None:
+    def work(run: Run) -> None:
+        raise DOWN
+
+    answers = [error, error, None]
+    worker._dependencies = (lambda: _raise(answers.pop(0)),)
+    task = run(worker, work)
+    assert (task.state, task.attempt, worker.gate.reason) == ("PENDING", 0, str(error))
+    (job,) = worker.published  # type: ignore[attr-defined]
+    worker.run(job, finish(worker), job.task_id)
+    assert (task_of(worker).state, answers, worker.gate.reason) == ("SUCCESS", [], "")
 
 
 def test_a_task_that_a_dependency_cannot_serve_though_it_answers_spends_an_attempt(worker: Worker) -> None:

@@ -173,16 +173,12 @@ class Worker:
 
     def _park(self, run: Run, error: DependencyDown) -> None:
         """Give the task back unspent; but if all answer time and again, it is this task they can't serve."""
-        try:
-            self._probe()
-        except DependencyDown as down:
-            self.gate.close(down)
+        if not self.gate.ask():
             self._hand_back(run, str(error))
+        elif run.task.parks < MAX_PARKS:
+            self._hand_back(run, str(error), refused=True)
         else:
-            if run.task.parks < MAX_PARKS:
-                self._hand_back(run, str(error), refused=True)
-            else:
-                self._fail(run, error, retryable=True)
+            self._fail(run, error, retryable=True)
 
     def _hand_back(self, run: Run, reason: str, *, refused: bool = False) -> None:
         _log.info("handed back", extra={"reason": reason})
