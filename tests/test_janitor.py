@@ -11,6 +11,7 @@ from embedfleet.contracts.documents import Document, point_id
 from embedfleet.contracts.jobs import Job
 from embedfleet.janitor import Janitor
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key, revoked_key
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Part
@@ -277,6 +278,18 @@ def test_a_revocation_that_redis_lost_with_the_end_of_its_log_is_repeated(house:
     make_old(house.blobs, revoked_key("t1"))
     house.janitor.round()
     assert not house.blobs.exists(revoked_key("t1"))
+
+
+def test_what_a_draining_worker_could_not_hand_back_is_no_death(house: House) -> None:
+    house.take(upload())
+    house.janitor.round()  # Redis isn't away: leases that run out are deaths
+    HandBacks(house.ledger, house.blobs).note(claim(house.ledger, house.published.pop()))
+    house.ledger._redis.hset("task:t1", "lease_until", 1)
+    house.ledger._redis.zadd("leases:documents", {"t1": 1})
+    house.ledger._redis.delete("grace")
+    house.janitor.round()
+    assert house.ledger._redis.hmget("task:t1", "state", "deaths") == ["PENDING", "0"]
+    assert [job.task_id for job in house.published] == ["t1"]
 
 
 def test_a_mark_that_cannot_be_read_is_put_aside(house: House) -> None:

@@ -5,7 +5,6 @@ counts once, and so does a batch of result keys that one connection writes in a 
 bookkeeping of Celery's late ack count; so do beats, which more than one task share.
 """
 
-import re
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +14,6 @@ from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
 
-_LINE = re.compile(r'\[\d+ (?P<client>\S+)\] "(?P<command>\w+)" ?"?(?P<key>[^"]*)')
 _LAST = "bench-ended"
 
 
@@ -24,15 +22,14 @@ def per_task(url: str, tasks: int) -> float:
     client: Any = connect(url)
     client.flushall()
     noop.publish(url, "embeddings", noop.embedded_messages(Ledger(client, LedgerSettings()), tasks))
-    lines: list[str] = []
+    seen: list[dict[str, str]] = []
     watching = threading.Event()
 
     def watch() -> None:
         with connect(url).monitor() as monitor:
             watching.set()
             for command in monitor.listen():
-                address = "lua" if command["client_type"] == "lua" else command["client_port"]
-                lines.append(f'[0 {address}] "{command["command"].replace(" ", chr(34) + " " + chr(34), 1)}"')
+                seen.append(command)
                 if _LAST in command["command"]:
                     return
 
@@ -44,25 +41,25 @@ def per_task(url: str, tasks: int) -> float:
         client.echo(_LAST)
         watcher.join(10)
     client.close()
-    first = next(number for number, line in enumerate(lines) if '"BRPOP' in line)
-    return count(lines[first:]) / tasks
+    first = next(number for number, one in enumerate(seen) if one["command"].startswith("BRPOP"))
+    return count(seen[first:]) / tasks
 
 
-def count(lines: Iterable[str]) -> int:
-    """Count the round trips in lines of MONITOR, those of the measurement left out."""
+def count(seen: Iterable[dict[str, str]]) -> int:
+    """Count the round trips in what `redis.client.Monitor` saw, those of the measurement left out."""
     trips, before, inside = 0, ("", ""), set[str]()
-    for line in lines:
-        found = _LINE.search(line)
-        if not found or found["client"] == "lua":
+    for one in seen:
+        if one["client_type"] == "lua":
             continue
-        client, command, key = found["client"], found["command"].upper(), found["key"]
+        client, (name, _, arguments) = one["client_port"], one["command"].partition(" ")
+        command = name.upper()
         if client in inside:
             inside -= {client} if command == "EXEC" else set()
         elif command == "MULTI":
             inside.add(client)
             trips += 1
         elif command not in ("LLEN", "HLEN", "ECHO"):
-            kind = (client, "results") if key.startswith("celery-task-meta-") else ("", "")
+            kind = (client, "results") if arguments.startswith("celery-task-meta-") else ("", "")
             trips += kind == ("", "") or kind != before
             before = kind
     return trips

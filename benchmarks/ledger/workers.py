@@ -26,16 +26,16 @@ def noop(**_message: Any) -> None:
     """Do nothing."""
 
 
-@fleet.task(name=GenerateEmbeddings.task_name)  # type: ignore[untyped-decorator]
-def end_embedding(**message: Any) -> None:
+@fleet.task(name=GenerateEmbeddings.task_name, bind=True)  # type: ignore[untyped-decorator]
+def end_embedding(self: Any, /, **message: Any) -> None:
     """Claim, do nothing, end: the document becomes READY."""
-    _worker.receive(GenerateEmbeddings, message, _embedded)
+    _worker.receive(GenerateEmbeddings, message, _embedded, self.request.id)
 
 
-@fleet.task(name=ProcessDocument.task_name)  # type: ignore[untyped-decorator]
-def end_document(**message: Any) -> None:
+@fleet.task(name=ProcessDocument.task_name, bind=True)  # type: ignore[untyped-decorator]
+def end_document(self: Any, /, **message: Any) -> None:
     """Claim, do nothing, end: one embedding task comes into being and is published."""
-    _worker.receive(ProcessDocument, message, _chunked)
+    _worker.receive(ProcessDocument, message, _chunked, self.request.id)
 
 
 def _embedded(run: Run) -> None:

@@ -32,6 +32,7 @@ from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 from embedfleet.deletions import Deletions
 from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.revocations import Revocations
@@ -69,6 +70,7 @@ class Janitor:
         self._ledger, self._blobs, self._store, self._publish = ledger, blobs, store, publish
         self._intake = Intake(ledger, blobs, publish)
         self._revocations = Revocations(ledger, blobs)
+        self._hand_backs = HandBacks(ledger, blobs)
         self._deletions = Deletions(ledger, blobs, store)
         self._interval = settings.scan_seconds
         self._name = process_name()
@@ -168,6 +170,7 @@ class Janitor:
 
     def _wake(self) -> None:
         self._woke_at = time.monotonic()
+        self._publish(self._hand_backs.repeat())  # before the scan would count their leases as deaths
         more = True
         while more and not self._stopping.is_set():
             jobs, more = self._ledger.scan()

@@ -1,10 +1,9 @@
 """Documents made from a seed, and the chunks that the product owes for them."""
 
+import io
 import random
-import tempfile
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from embedfleet.contracts.documents import ChunkOptions, text_hash
 from embedfleet.documents.parsers import Limits
@@ -61,18 +60,15 @@ def pdf_file(name: str, seed: object, pages: int, characters: int = 300) -> File
 def expected(data: bytes, extension: str) -> dict[int, str]:
     """Return the chunks of a file: read here, in this process, by nobody who may be killed."""
     tokenizer, max_tokens = _tokenizer()
-    with tempfile.NamedTemporaryFile(suffix=extension) as file:
-        file.write(data)
-        file.flush()
-        processed = process(
-            Path(file.name),
-            extension,
-            ChunkOptions(),
-            tokenizer=tokenizer,
-            max_tokens=max_tokens,
-            limits=Limits(),
-            progress=lambda done, total: None,
-        )
+    processed = process(
+        io.BytesIO(data),
+        extension,
+        ChunkOptions(),
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        limits=Limits(),
+        progress=lambda done, total: None,
+    )
     return {chunk.index: text_hash(chunk.text) for chunk in processed.chunks}
 
 

@@ -1,5 +1,7 @@
 """One file to chunks, without the sandbox."""
 
+import io
+
 import pytest
 
 from embedfleet.contracts.documents import ChunkOptions
@@ -9,10 +11,9 @@ from embedfleet.documents.pipeline import process
 from tests.documents.make_files import VIETNAMESE, make_docx, make_pdf, paragraph
 
 
-def run(path, data, extension, tokens, max_tokens=512, **options):
-    path.write_bytes(data)
+def run(data, extension, tokens, max_tokens=512, **options):
     return process(
-        path,
+        io.BytesIO(data),
         extension,
         ChunkOptions(**options),
         tokenizer=tokens,
@@ -22,15 +23,15 @@ def run(path, data, extension, tokens, max_tokens=512, **options):
     )
 
 
-def test_a_pdf_has_pages_and_the_size_asked_for(tmp_path, wordpiece):
+def test_a_pdf_has_pages_and_the_size_asked_for(wordpiece):
     pages = [f"Trang {n}. " + VIETNAMESE[:100] for n in range(1, 4)]
-    done = run(tmp_path / "f", make_pdf(pages), ".pdf", wordpiece, chunk_size=120, chunk_overlap=0)
+    done = run(make_pdf(pages), ".pdf", wordpiece, chunk_size=120, chunk_overlap=0)
     assert (done.pages, done.chunk_size_effective) == (3, 120)
     assert {chunk.page for chunk in done.chunks} == {1, 2, 3}
 
 
-def test_the_effective_size_is_the_longest_chunk_when_the_model_cuts(tmp_path, wordpiece):
-    done = run(tmp_path / "f", (VIETNAMESE * 20).encode(), ".txt", wordpiece, max_tokens=64)
+def test_the_effective_size_is_the_longest_chunk_when_the_model_cuts(wordpiece):
+    done = run((VIETNAMESE * 20).encode(), ".txt", wordpiece, max_tokens=64)
     assert done.chunk_size_effective == max(len(chunk.text) for chunk in done.chunks) < 1000
 
 
@@ -43,37 +44,24 @@ def test_the_effective_size_is_the_longest_chunk_when_the_model_cuts(tmp_path, w
         (".md", b"---\n\n---\n"),
     ],
 )
-def test_a_file_without_text_has_its_own_code(tmp_path, wordpiece, extension, data):
+def test_a_file_without_text_has_its_own_code(wordpiece, extension, data):
     with pytest.raises(DocumentProcessingError) as caught:
-        run(tmp_path / "f", data, extension, wordpiece)
+        run(data, extension, wordpiece)
     assert caught.value.code == "no_text"
 
 
-def test_what_a_parser_did_not_foresee_is_a_corrupt_file(tmp_path, wordpiece, monkeypatch):
+def test_what_a_parser_did_not_foresee_is_a_corrupt_file(wordpiece, monkeypatch):
     monkeypatch.setattr(pdf, "PdfPages", lambda path: 1 / 0)
     with pytest.raises(DocumentProcessingError) as caught:
-        run(tmp_path / "f", make_pdf(["x"]), ".pdf", wordpiece)
+        run(make_pdf(["x"]), ".pdf", wordpiece)
     assert caught.value.code == "corrupt"
     assert "ZeroDivisionError" in caught.value.detail
 
 
-def test_a_missing_file_is_no_fault_of_the_document(tmp_path, wordpiece):
-    with pytest.raises(FileNotFoundError):
-        process(
-            tmp_path / "none",
-            ".txt",
-            ChunkOptions(),
-            tokenizer=wordpiece,
-            max_tokens=64,
-            limits=Limits(),
-            progress=lambda done, total: None,
-        )
-
-
-def test_overlap_may_not_multiply_a_file_beyond_measure(tmp_path, wordpiece):
+def test_overlap_may_not_multiply_a_file_beyond_measure(wordpiece):
     text = (VIETNAMESE * 400).encode()
     with pytest.raises(DocumentProcessingError, match="chunk_overlap") as caught:
-        run(tmp_path / "f", text, ".txt", wordpiece, 10_000, chunk_size=8_000, chunk_overlap=7_999)
+        run(text, ".txt", wordpiece, 10_000, chunk_size=8_000, chunk_overlap=7_999)
     assert caught.value.code == "limit_exceeded"
-    usual = run(tmp_path / "f", text, ".txt", wordpiece, 10_000, chunk_size=8_000, chunk_overlap=6_000)
+    usual = run(text, ".txt", wordpiece, 10_000, chunk_size=8_000, chunk_overlap=6_000)
     assert usual.chunks

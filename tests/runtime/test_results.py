@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -41,6 +43,35 @@ def test_it_is_written_without_being_asked_for(results: CeleryResults) -> None:
     results([Change("t1", TaskState.STARTED, None, None)])
     until(lambda: status(results) is not None)
     assert status(results) == "STARTED"
+
+
+def test_a_change_that_cannot_be_written_does_not_end_the_mirror(
+    results: CeleryResults, caplog: pytest.LogCaptureFixture
+) -> None:
+    results([Change("bad", TaskState.SUCCESS, {"no JSON": object()}, None)])
+    until(lambda: "was not updated" in caplog.text)
+    results([Change("t1", TaskState.STARTED, None, None)])
+    until(lambda: status(results) is not None)
+    assert results._thread
+    assert results._thread.is_alive()
+
+
+LAST_WORDS = """
+import sys
+from embedfleet.contracts.states import TaskState
+from embedfleet.runtime.ledger import results
+from embedfleet.runtime.ledger.records import Change
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
+
+results.LINGER_SECONDS = 600
+mirror = results.CeleryResults(BrokerSettings(broker_url=sys.argv[1]), LedgerSettings())
+mirror([Change("t1", TaskState.SUCCESS, {"success": True}, None)])
+"""
+
+
+def test_a_process_that_ends_writes_what_is_left(results: CeleryResults, empty_redis: RedisServer) -> None:
+    subprocess.run([sys.executable, "-c", LAST_WORDS, empty_redis.url], check=True, timeout=60)
+    assert status(results) == "SUCCESS"
 
 
 def test_a_result_backend_that_is_away_costs_the_mirror_only(

@@ -1,19 +1,22 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from celery.exceptions import Reject
 from prometheus_client import REGISTRY
 
-from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError
+from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError, VectorStoreError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.runtime.blobs import Blobs, revoked_key
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.records import Part, Task
+from embedfleet.runtime.ledger.records import Claim, Part, Task
 from embedfleet.runtime.revocations import Mark, Revocations
 from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.worker.gate import Turns
 from embedfleet.runtime.worker.runs import Run
 from embedfleet.runtime.worker.worker import Worker
 from tests.runtime.uploads import claim, upload
@@ -25,11 +28,12 @@ DOWN = DependencyDown("Qdrant", "127.0.0.1:6333", "refused")
 @pytest.fixture
 def worker(ledger: Ledger, tmp_path: Path) -> Worker:
     published: list[Job] = []
-    revocations = Revocations(ledger, Blobs(tmp_path))
+    blobs = Blobs(tmp_path)
     settings = LedgerSettings(lease_seconds=0.5)
-    worker = Worker(Queue.DOCUMENTS, ledger, published.extend, settings, 600, revocations)
+    revocations, hand_backs = Revocations(ledger, blobs), HandBacks(ledger, blobs)
+    worker = Worker(Queue.DOCUMENTS, ledger, published.extend, settings, 600, revocations, hand_backs)
     worker.published = published  # type: ignore[attr-defined]
-    worker.gate._retry_seconds = 0.05
+    worker.gate._probes = Turns(0.05)
     return worker
 
 
@@ -41,7 +45,7 @@ def task_of(worker: Worker) -> Task:
 
 def run(worker: Worker, work: Callable[[Run], None]) -> Task:
     (job,) = worker.ledger.accept(upload()).publish
-    worker.run(job, work)
+    worker.run(job, work, job.task_id)
     return task_of(worker)
 
 
@@ -86,6 +90,25 @@ def test_a_dependency_that_is_down_spends_no_attempt_and_closes_the_gate(worker:
     assert "Qdrant" in worker.gate.reason
 
 
+REFUSAL = VectorStoreError("Qdrant refused the request (501)")
+
+
+@pytest.mark.parametrize("error", [REFUSAL, ZeroDivisionError("a defect")])
+def test_a_dependency_that_answers_and_refuses_parks_the_pool_and_spends_nothing(
+    worker: Worker, error: Exception
+) -> None:
+    def work(run: Run) -> None:
+        raise DOWN
+
+    answers = [error, error, None]
+    worker._dependencies = (lambda: _raise(answers.pop(0)),)
+    task = run(worker, work)
+    assert (task.state, task.attempt, worker.gate.reason) == ("PENDING", 0, str(error))
+    (job,) = worker.published  # type: ignore[attr-defined]
+    worker.run(job, finish(worker), job.task_id)
+    assert (task_of(worker).state, answers, worker.gate.reason) == ("SUCCESS", [], "")
+
+
 def test_a_task_that_a_dependency_cannot_serve_though_it_answers_spends_an_attempt(worker: Worker) -> None:
     def work(run: Run) -> None:
         raise DOWN
@@ -93,7 +116,7 @@ def test_a_task_that_a_dependency_cannot_serve_though_it_answers_spends_an_attem
     (job,) = worker.ledger.accept(upload()).publish
     states = []
     for _ in range(4):
-        worker.run(job, work)
+        worker.run(job, work, job.task_id)
         states.append((task_of(worker).state, task_of(worker).attempt))
     assert states == [("PENDING", 0)] * 3 + [("RETRY", 1)]
     assert worker.gate.reason == ""
@@ -168,7 +191,7 @@ def is_held(worker: Worker) -> bool:
 
 def test_a_document_waits_in_hand_for_the_backlog_and_then_runs(worker: Worker, backlog: Job) -> None:
     (job,) = worker.ledger.accept(upload()).publish
-    thread = threading.Thread(target=worker.run, args=(job, finish(worker)))
+    thread = threading.Thread(target=worker.run, args=(job, finish(worker), job.task_id))
     thread.start()
     wait_until(lambda: is_held(worker))
     assert task_of(worker).state == "PENDING"
@@ -187,7 +210,7 @@ def test_a_draining_worker_waits_for_no_backlog(worker: Worker, backlog: Job) ->
 
     def run_rejected() -> None:
         with pytest.raises(Reject) as caught:
-            worker.run(job, finish(worker))
+            worker.run(job, finish(worker), job.task_id)
         ends.append(caught.value)
 
     thread = threading.Thread(target=run_rejected)
@@ -216,7 +239,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
 
 
-def test_an_end_that_redis_refuses_for_a_while_is_handed_back_without_a_death(worker: Worker) -> None:
+@contextmanager
+def refusing(worker: Worker) -> Iterator[Callable[[], None]]:
+    """Make Redis read-only until the block ends, or until what is yielded is called and a run met it."""
     client = worker.ledger._redis
 
     def heal() -> None:
@@ -226,15 +251,67 @@ def test_an_end_that_redis_refuses_for_a_while_is_handed_back_without_a_death(wo
         client.execute_command("REPLICAOF", "NO", "ONE")
 
     healer = threading.Thread(target=heal)
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        yield healer.start
+    finally:
+        if healer.ident:
+            healer.join(timeout=WAIT_SECONDS)
+        client.execute_command("REPLICAOF", "NO", "ONE")
 
-    def work(run: Run) -> None:
-        client.execute_command("REPLICAOF", "127.0.0.1", "1")
-        healer.start()
-        finish(worker)(run)
 
-    task = run(worker, work)
-    healer.join(timeout=WAIT_SECONDS)
-    assert (task.state, client.hget("task:t1", "deaths")) == ("PENDING", "0")
+def deaths(worker: Worker) -> int:
+    return int(worker.ledger._redis.hget("task:t1", "deaths"))
+
+
+def test_an_end_that_redis_refuses_for_a_while_is_handed_back_without_a_death(worker: Worker) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    with ExitStack() as outage:
+
+        def work(run: Run) -> None:
+            outage.enter_context(refusing(worker))()
+            finish(worker)(run)
+
+        worker.run(job, work, job.task_id)
+    assert (task_of(worker).state, deaths(worker)) == ("PENDING", 0)
+
+
+def test_a_task_over_its_time_limit_fails_so_though_redis_refuses_that_for_a_while(worker: Worker) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    with ExitStack() as outage:
+
+        def work(run: Run) -> None:
+            outage.enter_context(refusing(worker))()
+            run._ends_at = 0
+            run.check()
+
+        worker.run(job, work, job.task_id)
+    task = task_of(worker)
+    assert task.error
+    assert (task.state, task.error["code"]) == ("FAILURE", "time_limit")
+
+
+@pytest.mark.parametrize(
+    "error", [None, DOWN, ZeroDivisionError("division by zero")], ids=["drain", "parking", "failure"]
+)
+def test_what_redis_refuses_from_a_draining_worker_is_given_back_by_the_janitor_without_a_death(
+    worker: Worker, error: Exception | None
+) -> None:
+    (job,) = worker.ledger.accept(upload()).publish
+    with ExitStack() as outage:
+
+        def work(run: Run) -> None:
+            outage.enter_context(refusing(worker))
+            worker.draining.set()
+            _raise(error)
+            run.check()
+
+        worker.run(job, work, job.task_id)
+        assert task_of(worker).state == "STARTED"
+    (again,) = worker._hand_backs.repeat()
+    assert (task_of(worker).state, task_of(worker).attempt, deaths(worker)) == ("PENDING", 0, 0)
+    assert isinstance(worker.ledger.claim(again, "the next worker"), Claim)
+    assert worker._hand_backs.repeat() == []
 
 
 def test_a_draining_worker_hands_back_what_it_holds(worker: Worker) -> None:
@@ -251,7 +328,7 @@ def test_a_draining_worker_claims_nothing(worker: Worker) -> None:
     (job,) = worker.ledger.accept(upload()).publish
     worker.draining.set()
     with pytest.raises(Reject):
-        worker.run(job, finish(worker))
+        worker.run(job, finish(worker), job.task_id)
     assert task_of(worker).state == "PENDING"
 
 
@@ -320,10 +397,10 @@ def test_a_message_that_this_version_cannot_read_is_dropped_and_its_task_waits_f
 ) -> None:
     (job,) = worker.ledger.accept(upload()).publish
     before = REGISTRY.get_sample_value("fleet_messages_dropped_total", {"reason": reason}) or 0
-    worker.receive(type(job), job.model_dump() | change, finish(worker))
+    worker.receive(type(job), job.model_dump() | change, finish(worker), job.task_id)
     assert REGISTRY.get_sample_value("fleet_messages_dropped_total", {"reason": reason}) == before + 1
     assert (task_of(worker).state, task_of(worker).fence) == ("PENDING", 0)
-    worker.receive(type(job), job.model_dump(), finish(worker))
+    worker.receive(type(job), job.model_dump(), finish(worker), job.task_id)
     assert task_of(worker).state == "SUCCESS"
 
 
@@ -339,7 +416,7 @@ def test_a_revocation_that_redis_lost_is_taken_again_before_the_task_runs(
         ledger._redis.restore(key, 0, value, replace=True)
     assert task_of(worker).state == "PENDING"
     ran: list[Run] = []
-    worker.run(job, ran.append)
+    worker.run(job, ran.append, job.task_id)
     assert (ran, task_of(worker).state) == ([], "REVOKED")
 
 

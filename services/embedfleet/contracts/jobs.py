@@ -3,6 +3,10 @@
 A job is plain data with a stable name and a queue. Producers send by name and never import a
 worker. Fields only ever grow, with defaults: old messages are still queued while a new version
 rolls out. A message with a field that this version doesn't know is left to a worker that does.
+
+A message may be lost at any time, and a janitor, perhaps one of an older version, writes it anew from the
+task's row. So what a worker must know of a task lives in its row in the ledger and comes with the claim;
+another field of a message than `task_id` and `sequence` would be gone after the first loss.
 """
 
 from enum import StrEnum

@@ -1,7 +1,6 @@
 """One file to chunks: type gate, parse, clean, chunk. Runs inside the sandbox child."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from embedfleet.contracts.documents import Chunk, ChunkOptions
@@ -37,7 +36,7 @@ class Processed:
 
 
 def process(
-    path: Path,
+    file: BinaryIO,
     extension: str,
     options: ChunkOptions,
     *,
@@ -49,7 +48,7 @@ def process(
     """Turn one file into chunks.
 
     Args:
-        path: the file; its name says nothing.
+        file: open for reading, and seekable.
         extension: the uploaded name's extension, with its dot.
         options: how to cut.
         tokenizer: the model's.
@@ -59,32 +58,9 @@ def process(
 
     Raises:
         DocumentProcessingError: the file can't be turned into chunks; its code says why.
-        OSError: the file can't be opened.
+        OSError: the file can't be read.
         MemoryError: it does not fit.
     """
-    with path.open("rb") as file:
-        return process_file(
-            file,
-            extension,
-            options,
-            tokenizer=tokenizer,
-            max_tokens=max_tokens,
-            limits=limits,
-            progress=progress,
-        )
-
-
-def process_file(
-    file: BinaryIO,
-    extension: str,
-    options: ChunkOptions,
-    *,
-    tokenizer: TokenMeter,
-    max_tokens: int,
-    limits: Limits,
-    progress: Progress,
-) -> Processed:
-    """Turn one file that is open into chunks; as `process`."""
     parsed, text = read(file, extension, limits, progress)
     room = min(MAX_REPEAT * limits.characters, MAX_REPEAT_OF_TEXT * len(text.text) + FREE_CHARACTERS)
     chunker = Chunker(text, options, tokenizer, max_tokens, room)

@@ -60,10 +60,10 @@ def _start(worker: Worker, concurrency: int) -> None:
 _worker = compose(Queue.DOCUMENTS, _start, _blobs, dependencies=[_blobs.check])
 
 
-@app.task(name=ProcessDocument.task_name)  # type: ignore[untyped-decorator]  # celery has no types
-def process_document_task(**message: Any) -> None:
+@app.task(name=ProcessDocument.task_name, bind=True)  # type: ignore[untyped-decorator]  # celery has no types
+def process_document_task(self: Any, /, **message: Any) -> None:
     """Turn one uploaded file into chunk files and embedding tasks."""
-    _worker.receive(ProcessDocument, message, _process)
+    _worker.receive(ProcessDocument, message, _process, self.request.id)
 
 
 def _process(run: Run) -> None:

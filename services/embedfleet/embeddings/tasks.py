@@ -52,10 +52,10 @@ def _start(worker: Worker, concurrency: int) -> None:
 _worker = compose(Queue.EMBEDDINGS, _start, _blobs, dependencies=[_store.ping, _blobs.check])
 
 
-@app.task(name=GenerateEmbeddings.task_name)  # type: ignore[untyped-decorator]  # celery has no types
-def generate_embeddings_task(**message: Any) -> None:
+@app.task(name=GenerateEmbeddings.task_name, bind=True)  # type: ignore[untyped-decorator]  # celery has no types
+def generate_embeddings_task(self: Any, /, **message: Any) -> None:
     """Embed one chunk file and store its vectors."""
-    _worker.receive(GenerateEmbeddings, message, _embed)
+    _worker.receive(GenerateEmbeddings, message, _embed, self.request.id)
 
 
 def _embed(run: Run) -> None:

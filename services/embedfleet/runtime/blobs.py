@@ -9,6 +9,7 @@ the folder fsynced. A reader sees a whole blob or none.
 ``documents/<tenant>/<document>.json``                      the record of a document that search shows
 ``chunks/<tenant>/<document>/<generation>/<part>``          chunk file of one embedding task
 ``revoked/<task>``                                          revoked, and Redis may not have it on disk yet
+``handed_back/<task>``                                      a run that ended while Redis refused to note it
 ``deleted/<tenant>/<collection>/<document>/<generation>``   a tombstone: what the janitor still has to remove
 ==========================================================  =================================================
 """
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import DependencyDown, NotFound
+from embedfleet.contracts.versions import is_newer
 
 NEW_PREFIX = ".new-"
 PRUNE_RACES = 100
@@ -49,6 +51,11 @@ def pending_key(task_id: str) -> str:
 def revoked_key(task_id: str) -> str:
     """Return where it is noted that an upload was revoked."""
     return f"revoked/{task_id}"
+
+
+def handed_back_key(task_id: str) -> str:
+    """Return where it is noted that a run has ended, and Redis may not know it yet."""
+    return f"handed_back/{task_id}"
 
 
 def upload_folder(tenant: str, document_id: str) -> str:
@@ -130,12 +137,18 @@ class Blobs:
             raise NotFound(f"no blob {key}", code="no_blob") from error
 
     def read(self, kind: type[Record], key: str) -> Record | None:
-        """Return the record that a blob holds, None when it is gone; one that can't be read is put aside."""
+        """Return the record that a blob holds; None when it is gone, or can't be read.
+
+        One of a newer version is left where it is, for a process of that version; a damaged one is put aside.
+        """
         try:
-            return kind.model_validate_json(self.get(key))
+            return kind.model_validate_json(self.get(key), extra="forbid")
         except NotFound:
             return None
-        except ValidationError:
+        except ValidationError as error:
+            if is_newer(error):
+                _log.warning("%s is left to a newer version, which wrote it", key)
+                return None
             _log.error("%s can't be read; moved to damaged/", key)
             self.move(key, f"damaged/{key}")
             return None

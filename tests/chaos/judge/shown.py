@@ -5,15 +5,14 @@ it may be refused while something is down; but what it once was shown to have en
 """
 
 import itertools
-import threading
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
-PERIOD_SECONDS = 0.2
+from tests.chaos.judge.looks import Looks
+
 TASKS_A_TURN = 8
 PAGE = 1000
 ENDED = {"READY", "FAILED", "REVOKED", "SUCCESS", "FAILURE"}
@@ -21,7 +20,7 @@ UNKNOWN = "404"
 EXPIRED = "410"
 
 
-class ShownLog:
+class ShownLog(Looks):
     """Asks each api in turn: one list of the collection's documents, and some tasks one by one.
 
     Args:
@@ -35,15 +34,13 @@ class ShownLog:
     """
 
     def __init__(self, urls: Sequence[str], headers: Mapping[str, str], collection: str) -> None:
+        super().__init__("shown-log")
         self._urls, self._collection = itertools.cycle(urls), collection
         self._http = httpx.Client(headers=dict(headers), timeout=10, trust_env=False)
         self._tasks: list[str] = []
         self._next = 0
         self._epoch = 0
         self._seen: dict[str, list[tuple[int, str]]] = {}
-        self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._turn, name="shown-log", daemon=True)
         self.asked = self.refused = 0
 
     def track(self, task_id: str) -> None:
@@ -69,15 +66,15 @@ class ShownLog:
                     found.append(f"HTTP showed {name} as {before}, then as {after}")
         return found
 
-    def _turn(self) -> None:
-        while not self._stopping.wait(PERIOD_SECONDS):
-            url = next(self._urls)
-            try:
-                self._look(f"{url}/api/v1")
-            except httpx.HTTPError:
-                self.refused += 1
+    def look(self) -> None:
+        """Ask the next api."""
+        url = next(self._urls)
+        try:
+            self._ask(f"{url}/api/v1")
+        except httpx.HTTPError:
+            self.refused += 1
 
-    def _look(self, url: str) -> None:
+    def _ask(self, url: str) -> None:
         with self._lock:
             epoch = self._epoch
             count = len(self._tasks)
@@ -110,13 +107,6 @@ class ShownLog:
             if not looks or looks[-1] != (generation, state):
                 looks.append((generation, state))
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join(timeout=30)
+    def __exit__(self, *details: Any) -> None:
+        super().__exit__(*details)
         self._http.close()

@@ -1,17 +1,16 @@
 """The state log: what every tracked task and document was seen to be, five times a second."""
 
-import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, TERMINAL_TASK_STATES
+from tests.chaos.judge.looks import Looks
 
-PERIOD_SECONDS = 0.2
 WORK = {"documents": "parse", "embeddings": "embed"}
 
 
@@ -44,18 +43,16 @@ class DocumentSeen:
     live: int
 
 
-class StateLog:
+class StateLog(Looks):
     """Reads the ledger's rows directly, beside the relay, so that no fault blinds it but Redis' own."""
 
     def __init__(self, client: Any, tenant: str = "default") -> None:
+        super().__init__("state-log")
         self._redis, self._tenant = client, tenant
         self._documents: set[str] = set()
         self._expanded: dict[str, str] = {}
-        self._lock = threading.Lock()
-        self._stopping = threading.Event()
         self.tasks: dict[str, list[TaskSeen]] = {}
         self.documents: dict[str, list[DocumentSeen]] = {}
-        self._thread = threading.Thread(target=self._turn, name="state-log", daemon=True)
 
     def track(self, document_id: str, task_id: str) -> None:
         """Look at a document, its task and all tasks that come of it from now on."""
@@ -135,14 +132,12 @@ class StateLog:
         with self._lock:
             return [(document_id, list(seen)) for document_id, seen in self.documents.items()]
 
-    def _turn(self) -> None:
-        while not self._stopping.wait(PERIOD_SECONDS):
-            try:
-                self._look()
-            except redis.RedisError:
-                continue  # Redis is away: nothing to be seen
+    def look(self) -> None:
+        """Read the rows; nothing is to be seen while Redis is away."""
+        with suppress(redis.RedisError):
+            self._read()
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         with self._lock:
             task_ids, document_ids = list(self.tasks), list(self._documents)
         with self._redis.pipeline(transaction=False) as pipe:
@@ -175,16 +170,6 @@ class StateLog:
                 self._expanded[document_id] = generation
                 for task_id in members:
                     self.tasks.setdefault(task_id, [])
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join(timeout=10)
 
 
 def _task_seen(now: float, row: list[str | None]) -> TaskSeen:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from embedfleet.contracts.documents import Chunk
 from embedfleet.contracts.errors import FleetError
 from embedfleet.documents.parsers import Limits
-from embedfleet.documents.pipeline import Processed, process_file
+from embedfleet.documents.pipeline import Processed, process
 from embedfleet.documents.sandbox import confinement, frames, landlock
 from embedfleet.documents.tokens import ModelTokens
 
@@ -75,7 +75,7 @@ class Child:
         confinement.arm_cpu(request.cpu_seconds)
         try:
             with os.fdopen(self._files.pop(), "rb") as file:
-                processed = process_file(
+                processed = process(
                     file,
                     request.extension,
                     request.options,

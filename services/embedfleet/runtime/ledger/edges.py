@@ -24,11 +24,11 @@ from embedfleet.runtime.ledger.records import (
     Acceptance,
     Change,
     Claim,
+    Held,
     Part,
     Pulse,
+    claim_of,
     document_fields,
-    document_of,
-    task_of,
 )
 from embedfleet.runtime.ledger.redis_client import address_of, connect
 from embedfleet.runtime.ledger.script import script_text
@@ -112,7 +112,7 @@ class Ledger(LedgerViews):
     def claim(self, job: Job, owner: str) -> Claim | str:
         """Take the right to run a task, or say why not.
 
-        Why not is unknown, foreign, finished, held, early, revoked or backlog. Only `BACKLOG` is worth
+        Why not is unknown, foreign, newer, finished, held, early, revoked or backlog. Only `BACKLOG` is worth
         asking again: the task is there and waits.
 
         Args:
@@ -129,7 +129,12 @@ class Ledger(LedgerViews):
         )
         if "refused" in answer:
             return str(answer["refused"])
-        return Claim(task_of(job.task_id, answer["task"]), document_of(answer["document"]))
+        claim = claim_of(job.task_id, answer["task"], answer["document"])
+        if claim is None:
+            # Nothing is published, for this process would take it again at once: the janitor does, later.
+            self._edge("hand_back", task_id=job.task_id, fence=int(answer["task"]["fence"]), parks=0)
+            return "newer"
+        return claim
 
     def beat(
         self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = ""
@@ -190,14 +195,14 @@ class Ledger(LedgerViews):
         )
         return None if answer.get("lost") else TaskState(answer["state"])
 
-    def hand_back(self, claim: Claim, *, refused: bool = False) -> list[Job]:
+    def hand_back(self, claim: Held, *, refused: bool = False) -> list[Job]:
         """Give a task back without spending an attempt; return what to publish (nothing when lost).
 
         Args:
             claim: the run that ends.
             refused: a dependency couldn't serve it; counted in `Task.parks`.
         """
-        return _jobs(self._edge("hand_back", task_id=claim.task.id, fence=claim.fence, parks=int(refused)))
+        return _jobs(self._edge("hand_back", task_id=claim.task_id, fence=claim.fence, parks=int(refused)))
 
     def revoke(self, tenant: str, task_id: str) -> bool:
         """Revoke the task's unfinished document with all its unfinished tasks; False when there is none."""

@@ -2,14 +2,38 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
+
+from pydantic import ValidationError
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import JOB_OF_NAME, Job
 from embedfleet.contracts.states import TaskState
+from embedfleet.contracts.versions import is_newer
 
+Extra = Literal["ignore", "forbid"]
 _IDENTITY_FIELDS = ("content_hash", "options", "metadata", "filename", "media_type", "model_key")
+# What of a document's hash only the edges read.
+_EDGE_FIELDS = {"fingerprint", "parts", "result", "upload"}
+# All of a task's, those that only the edges read, too.
+_TASK_FIELDS = {
+    *("name", "queue", "tenant", "document", "generation", "parent", "part", "chunk_file", "tokens"),
+    *(
+        "state",
+        "stage",
+        "fence",
+        "owner",
+        "lease_until",
+        "attempt",
+        "deaths",
+        "parks",
+        "sequence",
+        "published_at",
+    ),
+    *("done", "total", "result", "error", "created_at", "started_at", "completed_at", "next_at"),
+}
 _UPLOAD_FIELDS = (*_IDENTITY_FIELDS, "document_key", "size_bytes", "blob", "uploaded_at")
 
 
@@ -66,12 +90,29 @@ class Acceptance:
     publish: list[Job]
 
 
+class Held(Protocol):
+    """What names a claim."""
+
+    @property
+    def task_id(self) -> str:
+        """The id of the claimed task."""
+
+    @property
+    def fence(self) -> int:
+        """The number that the claim handed out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to run a task, until its lease ends."""
 
     task: Task
     document: Document
+
+    @property
+    def task_id(self) -> str:
+        """The id of the claimed task."""
+        return self.task.id
 
     @property
     def fence(self) -> int:
@@ -157,13 +198,39 @@ def task_of(task_id: str, row: dict[str, str]) -> Task:
     )
 
 
-def document_of(row: dict[str, str]) -> Document:
-    """Read a document's hash; the fields that only the edges need are left out."""
-    values: dict[str, Any] = {name: row[name] for name in Document.model_fields if name in row}
+def document_of(row: dict[str, str], extra: Extra = "ignore") -> Document:
+    """Read a document's hash; the fields that only the edges need are left out.
+
+    Args:
+        row: the hash.
+        extra: `ignore` fields that this version doesn't know, to show it; `forbid` them, to act on it.
+
+    Raises:
+        ValidationError: a value, or a forbidden field, isn't known.
+    """
+    values: dict[str, Any] = {name: text for name, text in row.items() if name not in _EDGE_FIELDS}
     values |= json.loads(row["upload"])
     if "error" in values:
         values["error"] = json.loads(values["error"])
-    return Document.model_validate(values)
+    return Document.model_validate(values, extra=extra)
+
+
+def known_documents(rows: Iterable[dict[str, str]], extra: Extra = "ignore") -> list[Document]:
+    """Read those of these hashes that are there, as `document_of`; those of a newer version are left out."""
+    found = []
+    for row in filter(None, rows):
+        try:
+            found.append(document_of(row, extra))
+        except ValidationError as error:
+            if not is_newer(error):
+                raise
+    return found
+
+
+def claim_of(task_id: str, task: dict[str, str], document: dict[str, str]) -> Claim | None:
+    """Read the hashes of a claimed task and its document; None where a newer version wrote one of them."""
+    known = known_documents([document], "forbid") if task.keys() <= _TASK_FIELDS else []
+    return Claim(task_of(task_id, task), known[0]) if known else None
 
 
 def document_fields(document: Document) -> dict[str, str]:

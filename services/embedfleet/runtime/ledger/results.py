@@ -2,7 +2,8 @@
 
 Best effort: a result store that fails costs the mirror, never a task. One thread writes for all others,
 some changes at a time: a mirror that each task waited for took a third of a no-op task's time. A process
-that is killed may leave what happened within its last `LINGER_SECONDS` unmirrored.
+that ends, also by a drain, writes what is left; one that is killed may leave what happened within its last
+`LINGER_SECONDS` unmirrored. Nothing writes that later: the ledger, and so the API, knows better.
 """
 
 import atexit
@@ -70,6 +71,8 @@ class CeleryResults:
                 pipe.execute()
         except redis.RedisError as error:
             _log.warning("the result backend was not updated: %s", error)
+        except Exception:  # a defect of ours, and the thread has the changes that come after to write
+            _log.exception("the result backend was not updated")
 
 
 def _meta(change: Change) -> str:

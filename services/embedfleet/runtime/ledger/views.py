@@ -11,7 +11,7 @@ import redis
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import Queue
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, TaskState
-from embedfleet.runtime.ledger.records import Load, Pool, Task, document_of, task_of
+from embedfleet.runtime.ledger.records import Load, Pool, Task, document_of, known_documents, task_of
 from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
@@ -84,7 +84,7 @@ class LedgerViews:
             for document_id in document_ids:
                 pipe.hgetall(f"document:{tenant}:{document_id}")
             rows = pipe.execute()
-        return {document.id: document for document in (document_of(row) for row in rows if row)}
+        return {document.id: document for document in known_documents(rows)}
 
     def documents(self, tenant: str, collection: str | None, limit: int) -> tuple[list[Document], int]:
         """Return a tenant's newest documents, of one collection or of all, and how many there are."""
@@ -94,7 +94,7 @@ class LedgerViews:
                 pipe.hgetall(f"document:{tenant}:{document_id}")
             pipe.zcard(index)
             *rows, total = pipe.execute()
-        return [document_of(row) for row in rows if row], total
+        return known_documents(rows), total
 
     def document_ids(self, tenant: str, collection: str) -> list[str]:
         """Return the ids of all documents of a collection."""
@@ -155,7 +155,7 @@ class LedgerViews:
         with self._reachable():
             members = self._redis.srandmember("unsettled", limit)
             rows = [self._redis.hgetall(f"document:{member}") for member in members]
-        documents = [document_of(row) for row in rows if row]
+        documents = known_documents(rows, "forbid")
         # One that was uploaded again between the two reads is running, not ended.
         return [document for document in documents if document.state in TERMINAL_DOCUMENT_STATES]
 

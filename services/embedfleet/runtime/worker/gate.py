@@ -1,11 +1,12 @@
 """The gate of a pool: closed while a dependency is down or others must catch up; waiting spends nothing."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from embedfleet.contracts.errors import DependencyDown
+from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.runtime.worker.runs import Run
 
 RETRY_SECONDS = 5.0
@@ -13,6 +14,30 @@ BACKLOG_SECONDS = 1.0
 _CHECK_SECONDS = 0.2
 
 Answer = TypeVar("Answer")
+
+_log = logging.getLogger(__name__)
+
+
+class Turns:
+    """Turns that threads take, one at a time and some seconds apart."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next_at = 0.0
+        self._lock = threading.Lock()
+
+    def put_off(self) -> None:
+        """Give no turn for as long as lies between two."""
+        with self._lock:
+            self._next_at = time.monotonic() + self._seconds
+
+    def take(self) -> bool:
+        """Take a turn, if it is time for one."""
+        with self._lock:
+            if time.monotonic() < self._next_at:
+                return False
+            self._next_at = time.monotonic() + self._seconds
+            return True
 
 
 class Gate:
@@ -22,16 +47,15 @@ class Gate:
     stops no run that has begun, is no failure of the pool, and the ledger says of itself that it is so.
 
     Args:
-        probe: asks everything that the pool depends on; raises `DependencyDown`.
+        probe: asks everything that the pool depends on; raises where one doesn't serve.
         retry_seconds: time between two questions.
     """
 
     def __init__(self, probe: Callable[[], None], retry_seconds: float = RETRY_SECONDS) -> None:
         self._probe = probe
-        self._retry_seconds = retry_seconds
+        self._probes, self._claims = Turns(retry_seconds), Turns(BACKLOG_SECONDS)
         self._changed = threading.Condition()
         self._reason = ""
-        self._retry_at = 0.0
         self._is_held = False
 
     @property
@@ -39,28 +63,28 @@ class Gate:
         """What is down, or nothing."""
         return self._reason
 
-    def close(self, error: DependencyDown) -> None:
+    def close(self, error: Exception) -> None:
         """Note that a dependency is down."""
+        self._probes.put_off()
         with self._changed:
-            self._reason = str(error)
-            self._retry_at = time.monotonic() + self._retry_seconds
+            self._reason = str(error) or type(error).__name__
 
     def hold_back(self, is_held: bool) -> None:
         """Note whether the ledger refused a claim because of a backlog."""
         if not (is_held or self._is_held):
             return
+        self._claims.put_off()
         with self._changed:
             self._is_held = is_held
-            self._retry_at = time.monotonic() + BACKLOG_SECONDS
             self._changed.notify_all()
 
     def pass_through(self, draining: threading.Event) -> bool:
         """Wait until the gate is open; False when the worker drains."""
         while not draining.is_set():
-            if not self._reason and (not self._is_held or self._may_ask(BACKLOG_SECONDS)):
+            if not self._reason and (not self._is_held or self._claims.take()):
                 return True
-            if self._reason and self._may_ask(self._retry_seconds):
-                self._ask()
+            if self._reason and self._probes.take():
+                self.ask()
             else:
                 with self._changed:
                     self._changed.wait(_CHECK_SECONDS)
@@ -85,31 +109,28 @@ class Gate:
             while self._reason and time.monotonic() < gives_up_at:
                 run.check()
                 run.alive()
-                if self._may_ask(self._retry_seconds):
-                    self._ask()
+                if self._probes.take():
+                    self.ask()
                 else:
                     with self._changed:
                         self._changed.wait(_CHECK_SECONDS)
 
     def ask_when_due(self) -> None:
         """Ask again if the gate is closed and it is time: for a loop that turns while no task comes."""
-        if self._reason and self._may_ask(self._retry_seconds):
-            self._ask()
+        if self._reason and self._probes.take():
+            self.ask()
 
-    def _may_ask(self, seconds: float) -> bool:
-        """Say whether it is this thread's turn to ask whether all is well again."""
-        with self._changed:
-            if time.monotonic() < self._retry_at:
-                return False
-            self._retry_at = time.monotonic() + seconds
-            return True
-
-    def _ask(self) -> None:
+    def ask(self) -> bool:
+        """Ask all dependencies, and open or close accordingly; say whether all serve."""
         try:
             self._probe()
-        except DependencyDown as error:
+        except Exception as error:
+            # One that answers and refuses serves nobody either: the pool waits, and says for what.
+            if not isinstance(error, FleetError):
+                _log.exception("a probe failed")
             self.close(error)
-        else:
-            with self._changed:
-                self._reason = ""
-                self._changed.notify_all()
+            return False
+        with self._changed:
+            self._reason = ""
+            self._changed.notify_all()
+        return True

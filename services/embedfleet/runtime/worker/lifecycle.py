@@ -14,6 +14,7 @@ from embedfleet.contracts.jobs import Queue
 from embedfleet.runtime import telemetry
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.broker import app, publish
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.results import CeleryResults
 from embedfleet.runtime.revocations import Revocations
@@ -46,8 +47,8 @@ def compose(
     records, broker = load(LedgerSettings), load(BrokerSettings)
     ledger = Ledger.open(broker, records, mirror=CeleryResults(broker, records))
     soft_limit = min(broker.soft_time_limit, broker.time_limit)
-    revocations = Revocations(ledger, blobs)
-    worker = Worker(queue, ledger, publish, records, soft_limit, revocations, dependencies)
+    revocations, hand_backs = Revocations(ledger, blobs), HandBacks(ledger, blobs)
+    worker = Worker(queue, ledger, publish, records, soft_limit, revocations, hand_backs, dependencies)
     Lifecycle(worker, on_start).connect()
     return worker
 
@@ -108,8 +109,10 @@ class Lifecycle:
         idle = IdleWatch(threads, lambda: worker.ledger.queued(worker.queue))
 
         def watch() -> None:
-            if worker.draining.is_set() or worker.gate.reason:
+            is_consuming = str(worker.queue) in app.amqp.queues.consume_from  # unless somebody cancelled it
+            if worker.draining.is_set() or worker.gate.reason or not is_consuming:
                 idle.reset()
+                self._overlooked = 0
                 return
             self._overlooked = idle.overlooked(len(worker.inside), worker.taken_at, time.monotonic())
             if self._overlooked:

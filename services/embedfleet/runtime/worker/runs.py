@@ -1,5 +1,6 @@
 """A run: one claimed task that a thread of this process works on, kept alive by its progress."""
 
+import math
 import threading
 import time
 
@@ -67,6 +68,10 @@ class Run:
             raise TimeLimitExceeded(
                 f"the task ran longer than {self._soft_limit:g} seconds; raise CELERY_TASK_SOFT_TIME_LIMIT"
             )
+
+    def ending(self) -> None:
+        """Note that only its end is left to be recorded; no time limit cuts that short."""
+        self._ends_at = math.inf
 
     def lose(self) -> None:
         """Tell the run that its claim is lost."""

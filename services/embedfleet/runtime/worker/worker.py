@@ -7,6 +7,7 @@ the worker dies …                            what happens then
 ===========================================  ==========================================================
 with a message popped, before the claim      nobody holds the task; the janitor publishes it again
 after the claim, before the end              the lease expires; the janitor publishes it again
+at the end, which Redis refuses              the janitor gives it back (``runtime/handbacks.py``)
 after the end, before the message is acked   Celery redelivers; the claim refuses a finished task
 ===========================================  ==========================================================
 """
@@ -24,8 +25,10 @@ from pydantic import ValidationError
 
 from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
+from embedfleet.contracts.versions import is_newer
 from embedfleet.runtime import telemetry
 from embedfleet.runtime.channel import DROPPED
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import BACKLOG, Ledger
 from embedfleet.runtime.ledger.records import Claim
 from embedfleet.runtime.revocations import Revocations
@@ -54,6 +57,7 @@ class Worker:
         settings: LedgerSettings,
         soft_limit: float,
         revocations: Revocations,
+        hand_backs: HandBacks,
         dependencies: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.name = telemetry.process_name()
@@ -68,9 +72,12 @@ class Worker:
         self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
         self._revocations = revocations
+        self._hand_backs = hand_backs
         self._dependencies = (ledger.ping, *dependencies)
 
-    def receive(self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None]) -> None:
+    def receive(
+        self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None], request_id: str
+    ) -> None:
         """Run the job that a message is; drop it when it is none, or one of a newer version.
 
         What a newer version added may matter, so its job is not run here. It isn't lost: the ledger's row
@@ -79,23 +86,23 @@ class Worker:
         try:
             job = kind.model_validate(message)
         except ValidationError as error:
-            is_newer = all(one["type"] == "extra_forbidden" for one in error.errors())
-            self._drop(str(message.get("task_id"))[:64], "newer" if is_newer else "malformed")
+            self._drop(str(message.get("task_id"))[:64], "newer" if is_newer(error) else "malformed")
         else:
-            self.run(job, work)
+            self.run(job, work, request_id)
 
-    def run(self, job: Job, work: Callable[[Run], None]) -> None:
+    def run(self, job: Job, work: Callable[[Run], None], request_id: str) -> None:
         """Claim a task and work on it; every end is recorded in the ledger, none is raised.
 
         Args:
             job: the message.
             work: does the task and ends it in the ledger (`Ledger.chunked`, `Ledger.embedded`).
+            request_id: Celery's, the task's own unless the message was sent by hand.
 
         Raises:
             Reject: the worker drains and the task was not claimed: the message goes back.
         """
         thread = threading.get_ident()
-        self.inside[thread] = job.task_id
+        self.inside[thread] = request_id
         self.taken_at = time.monotonic()
         try:
             claim = self._claim(job)
@@ -166,16 +173,12 @@ class Worker:
 
     def _park(self, run: Run, error: DependencyDown) -> None:
         """Give the task back unspent; but if all answer time and again, it is this task they can't serve."""
-        try:
-            self._probe()
-        except DependencyDown as down:
-            self.gate.close(down)
+        if not self.gate.ask():
             self._hand_back(run, str(error))
+        elif run.task.parks < MAX_PARKS:
+            self._hand_back(run, str(error), refused=True)
         else:
-            if run.task.parks < MAX_PARKS:
-                self._hand_back(run, str(error), refused=True)
-            else:
-                self._fail(run, error, retryable=True)
+            self._fail(run, error, retryable=True)
 
     def _hand_back(self, run: Run, reason: str, *, refused: bool = False) -> None:
         _log.info("handed back", extra={"reason": reason})
@@ -187,12 +190,22 @@ class Worker:
         self._record(run, lambda: self.ledger.fail(run.claim, error, retryable=retryable, trace=trace))
 
     def _record(self, run: Run, edge: Callable[[], object]) -> None:
-        """Take the edge that ends a run; a Redis that refuses it for a while must not cost a death."""
+        """Take the edge that ends a run; a Redis that refuses it must not cost a death.
+
+        A draining worker waits for nothing: it leaves a note with which the janitor gives the task back.
+        """
+        run.ending()
         try:
             edge()
         except DependencyDown as error:
             self.gate.close(error)
             try:
                 self.hold(run, edge)
-            except (Stopped, FleetError):
-                _log.warning("not recorded, the lease will expire: %s", error)
+            except (Stopped, DependencyDown):
+                self._note(run)
+
+    def _note(self, run: Run) -> None:
+        try:
+            self._hand_backs.note(run.claim)
+        except DependencyDown as error:
+            _log.warning("not recorded; the lease will expire, which counts as a death: %s", error)

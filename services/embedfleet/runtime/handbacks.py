@@ -1,0 +1,61 @@
+"""Hand-backs that don't need Redis: what a worker had in hand while Redis refused to take it back.
+
+A lease that runs out counts as the death of its worker, and three deaths make a task poison. A worker that
+ends while Redis is down, read-only or full didn't die of its task. So it leaves a note in the blobs, and the
+janitor gives the task back before it looks for leases that ran out.
+
+==================================  =====================================================================
+dies after                          what happens then
+==================================  =====================================================================
+the note is stored                  the janitor gives the task back, once Redis takes it
+the ledger took the edge            the janitor repeats it, which changes nothing, and removes the note
+==================================  =====================================================================
+
+A note that names an older claim than the task's latest changes nothing.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+from embedfleet.contracts.jobs import Job
+from embedfleet.runtime.blobs import Blobs, handed_back_key
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.records import Claim
+
+
+class Note(BaseModel):
+    """That a claim has ended; names it as a `Claim` does."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task_id: str
+    fence: int
+
+
+class HandBacks:
+    """Takes notes, and carries them out."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
+        self._ledger, self._blobs = ledger, blobs
+
+    def note(self, claim: Claim) -> None:
+        """Give a claim back as soon as Redis takes it.
+
+        Raises:
+            DependencyDown: the blobs refuse, too; the lease will run out.
+        """
+        note = Note(task_id=claim.task_id, fence=claim.fence)
+        self._blobs.put(handed_back_key(claim.task_id), note.model_dump_json().encode())
+
+    def repeat(self) -> list[Job]:
+        """Give back what was noted; return what to publish.
+
+        Raises:
+            DependencyDown: Redis still refuses; the notes stay.
+        """
+        jobs: list[Job] = []
+        for key in list(self._blobs.keys("handed_back")):
+            note = self._blobs.read(Note, key)
+            if note is not None:
+                jobs += self._ledger.hand_back(note)
+                self._blobs.delete(key)
+        return jobs

@@ -1,0 +1,110 @@
+"""What a worker's own watches take for a fault, and what they must not; Celery is not running."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embedfleet.contracts.jobs import Queue
+from embedfleet.documents import tasks as documents
+from embedfleet.embeddings import tasks as embeddings
+from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.broker import app
+from embedfleet.runtime.handbacks import HandBacks
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.records import Part
+from embedfleet.runtime.revocations import Revocations
+from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.worker import lifecycle as module
+from embedfleet.runtime.worker.lifecycle import Lifecycle
+from embedfleet.runtime.worker.runs import Run
+from embedfleet.runtime.worker.slots import ASK_SECONDS, OVERLOOK_SECONDS, SlotWatch
+from embedfleet.runtime.worker.worker import Worker
+from tests.runtime.uploads import claim, upload
+
+
+class House:
+    """A worker and its watches, on a clock that the test turns."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.restarts: list[str] = []
+        self.now = time.monotonic()
+        revocations, hand_backs = Revocations(ledger, blobs), HandBacks(ledger, blobs)
+        self.worker = Worker(queue, ledger, lambda jobs: None, LedgerSettings(), 600, revocations, hand_backs)
+        self.lifecycle = Lifecycle(self.worker, lambda worker, threads: None)
+        self.lifecycle._slots = SlotWatch(threads=2)
+        monkeypatch.setattr(module, "start_afresh", self.restarts.append)
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def tick(self) -> None:
+        for _ in range(2):
+            self.lifecycle.tick()
+            self.now += 600
+
+
+@pytest.fixture(params=list(Queue))
+def house(
+    request: pytest.FixtureRequest, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> House:
+    return House(ledger, Blobs(tmp_path), request.param, monkeypatch)
+
+
+def test_a_message_that_was_sent_by_hand_is_no_leaked_slot(
+    house: House, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def work(run: Run) -> None:
+        monkeypatch.setattr(module.state, "reserved_requests", [SimpleNamespace(id="by-hand")])
+        house.tick()
+        seen.append(run.task.id)
+
+    jobs = ledger.accept(upload()).publish
+    task: Any = documents.process_document_task
+    if house.worker.queue is Queue.EMBEDDINGS:
+        jobs = ledger.chunked(claim(ledger, jobs[0]), [Part("p", 0, 1, "f")], {}) or []
+        task = embeddings.generate_embeddings_task
+    monkeypatch.setattr(documents, "_worker", house.worker)
+    monkeypatch.setattr(documents, "_process", work)
+    monkeypatch.setattr(embeddings, "_worker", house.worker)
+    monkeypatch.setattr(embeddings, "_embed", work)
+    task.apply(kwargs=jobs[0].model_dump(), task_id="by-hand", throw=True)
+    assert seen == [jobs[0].task_id]
+    assert house.restarts == []
+    house.tick()
+    assert len(house.restarts) == 1, "held and not run any more: a leaked slot"
+
+
+@pytest.fixture
+def queues() -> Iterator[Any]:
+    """Celery's queues, as a worker of this pool has them."""
+    app.amqp.queues.select([str(Queue.DOCUMENTS)])
+    yield app.amqp.queues
+    app.amqp.queues._consume_from = None
+
+
+@pytest.mark.parametrize("house", [Queue.DOCUMENTS], indirect=True)
+def test_a_consumer_that_was_cancelled_on_purpose_is_not_idle(
+    house: House, ledger: Ledger, queues: Any
+) -> None:
+    ledger._redis.lpush("documents", "a message")
+    watch = house.lifecycle._watch(2)
+
+    def wait() -> None:
+        for _ in range(int(OVERLOOK_SECONDS / ASK_SECONDS) + 2):
+            watch()
+            house.now += ASK_SECONDS
+
+    queues.deselect("documents")  # as `celery control cancel_consumer` does
+    wait()
+    assert (house.restarts, house.lifecycle.livez()) == ([], [])
+    queues.select_add("documents")  # as `celery control add_consumer` does
+    wait()
+    assert house.restarts
+    assert "1 messages wait on documents, and none is taken" in house.lifecycle.livez()
+    queues.deselect("documents")
+    watch()
+    assert house.lifecycle.livez() == []

@@ -1,0 +1,138 @@
+"""What a newer version wrote: left to it, unspent, by an older one that runs beside it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.jobs import JOBS, Job
+from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.records import Part
+from embedfleet.runtime.settings import LedgerSettings
+from tests.runtime.uploads import claim, upload
+
+DOCUMENT = f"document:default:{upload().id}"
+
+
+@pytest.fixture
+def patient(ledger: Ledger) -> Ledger:
+    """A ledger whose leases outlast the test."""
+    patient = Ledger(ledger._redis, LedgerSettings(lease_seconds=600))
+    ledger._redis.set("scanned", 1)
+    return patient
+
+
+def set_upload(ledger: Ledger, **changes: Any) -> None:
+    stored = json.loads(ledger._redis.hget(DOCUMENT, "upload"))
+    ledger._redis.hset(DOCUMENT, "upload", json.dumps(stored | changes))
+
+
+def write_as_newer(ledger: Ledger, what: str) -> None:
+    match what:
+        case "task field":
+            ledger._redis.hset("task:t1", "cost", 7)
+        case "document field":
+            ledger._redis.hset(DOCUMENT, "language", "vi")
+        case "document state":
+            ledger._redis.hset(DOCUMENT, "state", "TRANSLATING")
+        case "upload field":
+            set_upload(ledger, language="vi")
+        case "option":
+            set_upload(ledger, options={"chunk_size": 500, "window": 3})
+        case "value of an option":
+            set_upload(ledger, options={"chunker_type": "semantic"})
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["task field", "document field", "document state", "upload field", "option", "value of an option"],
+)
+def test_a_task_that_only_a_newer_version_knows_is_given_back_unspent_and_woken_later(
+    patient: Ledger, what: str
+) -> None:
+    (job,) = patient.accept(upload()).publish
+    write_as_newer(patient, what)
+    for _ in range(4):  # more often than a task may see its worker die
+        assert patient.claim(job, "old") == "newer"
+        assert patient._redis.hmget("task:t1", "state", "attempt", "deaths") == ["PENDING", "0", "0"]
+        assert patient._redis.zcard("leases:documents") == 0
+        assert patient.scan()[0] == [], "not at once: the same worker would take it again"
+        patient._redis.hset("task:t1", "published_at", 1)
+        (job,) = patient.scan()[0]
+
+
+def test_a_row_that_is_damaged_is_not_taken_for_a_newer_one(ledger: Ledger) -> None:
+    (job,) = ledger.accept(upload()).publish
+    set_upload(ledger, size_bytes="many", cost=7)
+    with pytest.raises(ValueError, match="size_bytes"):
+        ledger.claim(job, "worker")
+
+
+def test_a_document_of_a_newer_version_is_shown_and_not_settled(patient: Ledger) -> None:
+    (job,) = patient.accept(upload()).publish
+    patient.revoke("default", job.task_id)
+    patient.accept(upload("t2", key="b.txt"))
+    patient.revoke("default", "t2")
+    write_as_newer(patient, "upload field")
+    assert {document.document_key for document in patient.documents("default", None, 9)[0]} == {
+        "a.txt",
+        "b.txt",
+    }
+    assert [document.document_key for document in patient.unsettled(9)] == ["b.txt"]
+
+
+def test_a_document_in_an_unknown_state_hides_no_other(patient: Ledger) -> None:
+    patient.accept(upload())
+    patient.accept(upload("t2", key="b.txt"))
+    write_as_newer(patient, "document state")
+    assert [document.document_key for document in patient.documents("default", None, 9)[0]] == ["b.txt"]
+
+
+NEWER: list[dict[str, Any]] = [
+    {"language": "vi"},
+    {"state": "TRANSLATING"},
+    {"options": {"window": 3}},
+    {"options": {"chunker_type": "semantic"}},
+    {"options": {"chunk_size": 16_000}},
+]
+DAMAGED: list[bytes] = [b"", b"{", b"[]", b"{}", b"\xff", b'{"language": "vi"}']
+
+
+@pytest.mark.parametrize("change", NEWER)
+def test_a_manifest_of_a_newer_version_stays_where_it_is(tmp_path: Path, change: dict[str, Any]) -> None:
+    blobs, text = Blobs(tmp_path), json.dumps(upload().model_dump(mode="json") | change).encode()
+    blobs.put("pending/t1", text)
+    assert blobs.read(Document, "pending/t1") is None
+    assert blobs.get("pending/t1") == text
+    assert list(blobs.keys("damaged")) == []
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_manifest_is_put_aside(tmp_path: Path, text: bytes) -> None:
+    blobs = Blobs(tmp_path)
+    blobs.put("pending/t1", text)
+    assert blobs.read(Document, "pending/t1") is None
+    assert list(blobs.keys("damaged")) == ["damaged/pending/t1"]
+
+
+def published_again(ledger: Ledger, job: Job) -> Job:
+    ledger._redis.hset(f"task:{job.task_id}", "published_at", 1)
+    (again,) = ledger.scan()[0]
+    return again
+
+
+def test_a_message_that_a_janitor_writes_anew_lacks_nothing(patient: Ledger) -> None:
+    (first,) = patient.accept(upload()).publish
+    jobs = [published_again(patient, first)]
+    second = patient.chunked(claim(patient, jobs[0]), [Part("p", 0, 1, "f")], {})
+    assert second
+    patient._redis.hset("task:p", "cost", 7)  # by a newer version, whose worker needs it
+    jobs.append(published_again(patient, second[0]))
+    assert [type(job) for job in jobs] == list(JOBS)
+    for job, original in zip(jobs, [first, *second], strict=True):
+        assert job.model_dump(exclude={"sequence"}) == original.model_dump(exclude={"sequence"})
+        assert set(type(job).model_fields) == {"task_id", "sequence"}, "what else a task needs is in its row"
+    assert patient._redis.hget("task:p", "cost") == "7"
