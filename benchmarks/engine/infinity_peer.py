@@ -26,7 +26,6 @@ def main() -> None:
         compile=False,
         bettertransformer=False,
         model_warmup=False,
-        vector_disk_cache=False,
     )
     engine = AsyncEmbeddingEngine.from_args(arguments)
     loop = asyncio.new_event_loop()

@@ -32,6 +32,19 @@ def test_a_text_is_cut_to_what_the_model_takes(tokenizer: TextTokenizer, text: s
         assert piece == text or count >= tokens - 2
 
 
+def test_a_piece_that_has_more_tokens_than_it_had_within_the_whole_is_cut_again() -> None:
+    class Halving:
+        """One token for two letters of a long text, one a letter of a short one."""
+
+        special_tokens = 2
+
+        def offsets(self, text: str) -> list[tuple[int, int]]:
+            step = 2 if len(text) > 8 else 1
+            return [(at, at + step) for at in range(0, len(text), step)]
+
+    assert cut(Halving(), "x" * 12, 5) == "xx"  # type: ignore[arg-type]
+
+
 def test_real_chunks_are_used_when_they_are_here(tokenizer: TextTokenizer, tmp_path: Path) -> None:
     file = tmp_path / "chunks.jsonl"
     lines = [json.dumps({"text": f"{number} {VIETNAMESE * 40}"}, ensure_ascii=False) for number in range(50)]
