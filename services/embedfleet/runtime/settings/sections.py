@@ -155,6 +155,12 @@ class EngineSettings(Settings):
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", alias="FLEET_DEVICE", description="`cuda` refuses to start without a usable GPU."
     )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        alias="FLEET_PRECISION",
+        description="`auto`: fp16 on a GPU, bf16 on a CPU with AMX-bf16, else fp32; another refuses to start"
+        " where it can't be had.",
+    )
     backend: Literal["onnx", "torch"] = Field(
         "onnx", alias="FLEET_BACKEND", description="Runtime of the encoder; `torch` needs the extra `torch`."
     )
