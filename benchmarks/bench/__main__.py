@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import bounds, machine, publish, table
-from benchmarks.bench.process import Contestant
+from benchmarks.bench.process import Contestant, Unavailable
 from benchmarks.bench.setup import FULL, Setup
 from benchmarks.engine import compare as engine
 from benchmarks.engine.contestants import ENGINE, ours
 from benchmarks.path import compare as path
 from benchmarks.stage import compare as stage
 from benchmarks.stage.fleet import Fleet
+from embedfleet.contracts.errors import FleetError
 
 ONNX = "ours, onnx fp32"
 
@@ -24,34 +25,43 @@ def main() -> int:
     """Measure, print, keep the record; return the exit code."""
     # A benchmark that is told to end stops what it started, as on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    size, began = float(os.environ.get("SIZE", FULL)), time.monotonic()
     has_amx = machine.has_amx_bf16()
     _say(f"{machine.processor()}, {machine.threads()} threads each, AMX-bf16: {'yes' if has_amx else 'no'}")
     if not has_amx:
         _say("bounds that need AMX-bf16 do not apply here")
+    try:
+        record = _measured(float(os.environ.get("SIZE", FULL)))
+    except (FleetError, Unavailable, RuntimeError) as error:
+        print(f"bench FAILED: {error}")
+        return 1
+    publish.keep(record)
+    print(table.columns(table.ENGINE_HEAD, list(table.engine_rows(record["engine"]))), end="\n\n")
+    print(table.columns(table.FIGURE_HEAD, list(table.figure_rows(record["figures"], has_amx))), end="\n\n")
+    missing = bounds.missed(record["figures"], has_amx)
+    print(bounds.last_line(record["figures"], missing))
+    return int(bool(missing))
+
+
+def _measured(size: float) -> dict[str, Any]:
+    """Measure everything; return the record."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="embedfleet-bench-") as folder:
         setup = Setup(Path(folder), size, _say)
         _say(f"texts: {setup.corpus.source}")
         engines = engine.compare(setup)
         stages, paths = _fleet(setup)
         source = setup.corpus.source
-    found = figures(engines, stages, paths)
-    record = {
+    return {
         "date": time.strftime("%Y-%m-%d"),
         "size": size,
         "seconds": round(time.monotonic() - began),
         "machine": machine.describe(),
         "corpus": source,
-        "figures": found,
+        "figures": figures(engines, stages, paths),
         "engine": engines,
         "stage": stages,
         "path": paths,
     }
-    publish.keep(record)
-    missing = bounds.missed(found, has_amx)
-    _show(record, has_amx)
-    print(bounds.last_line(found, missing))
-    return int(bool(missing))
 
 
 def _fleet(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -89,11 +99,6 @@ def figures(engines: Any, stages: Any, paths: Any) -> dict[str, float | None]:
         "worker_rss_growth": memory[-1]["rss"] / settled,
     }
     return {name: None if value is None else float(f"{value:.6g}") for name, value in found.items()}
-
-
-def _show(record: dict[str, Any], has_amx: bool) -> None:
-    print(table.columns(table.ENGINE_HEAD, list(table.engine_rows(record["engine"]))), end="\n\n")
-    print(table.columns(table.FIGURE_HEAD, list(table.figure_rows(record["figures"], has_amx))), end="\n\n")
 
 
 def _say(line: str) -> None:

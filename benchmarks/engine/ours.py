@@ -9,7 +9,8 @@ from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from embedfleet.embeddings.engine import Lane  # noqa: E402
+from embedfleet.embeddings.lane import Lane  # noqa: E402
+from embedfleet.embeddings.sizing import measured  # noqa: E402
 from embedfleet.encoders import base, models  # noqa: E402
 from embedfleet.encoders.tokenizer import TextTokenizer  # noqa: E402
 from embedfleet.runtime.settings import EngineSettings, ModelSettings  # noqa: E402
@@ -42,7 +43,7 @@ class Engine:
     def __init__(self, model: ModelSettings, engine: EngineSettings) -> None:
         self.encoder = Counting(base.load(model, engine))
         self.tokenizer = TextTokenizer(models.locate(model))
-        self.lane = Lane(self.encoder, engine.max_batch_tokens, self.tokenizer.pad_id)
+        self.lane = Lane(self.encoder, measured(self.encoder, engine), self.tokenizer.pad_id)
 
     def encode(self, texts: list[str]) -> base.Vectors:
         """Return float32[n, dim]."""
@@ -50,7 +51,7 @@ class Engine:
         waiting = [
             self.lane.submit(str(number), self.tokenizer.encode(piece)) for number, piece in enumerate(slices)
         ]
-        return np.concatenate([one.wait(lambda: None) for one in waiting])
+        return np.concatenate([one.future.result() for one in waiting])
 
 
 def main() -> None:
