@@ -12,7 +12,7 @@ from benchmarks.bench import bounds, machine, publish, table
 from benchmarks.bench.process import Contestant, Unavailable
 from benchmarks.bench.setup import FULL, Setup
 from benchmarks.engine import compare as engine
-from benchmarks.engine.contestants import ENGINE, ours
+from benchmarks.engine.contestants import ENGINE, INFINITY, ours
 from benchmarks.path import compare as path
 from benchmarks.stage import compare as stage
 from benchmarks.stage.fleet import Fleet
@@ -35,7 +35,8 @@ def main() -> int:
         print(f"bench FAILED: {error}")
         return 1
     publish.keep(record)
-    print(table.columns(table.ENGINE_HEAD, list(table.engine_rows(record["engine"]))), end="\n\n")
+    print(table.columns(table.ENGINE_HEAD, list(table.engine_rows(record["engine"]))))
+    print(table.absentees(record["engine"]), end="\n\n")
     print(table.columns(table.FIGURE_HEAD, list(table.figure_rows(record["figures"], has_amx))), end="\n\n")
     missing = bounds.missed(record["figures"], has_amx)
     print(bounds.last_line(record["figures"], missing))
@@ -90,7 +91,7 @@ def figures(engines: Any, stages: Any, paths: Any) -> dict[str, float | None]:
         "cos_min": rows[ENGINE]["cos_min"],
         "onnx_fp32_x": onnx.get("x"),
         "onnx_fp32_cos_min": onnx.get("cos_min"),
-        "infinity_x": engines["infinity_x"],
+        **({"infinity_x": engines["infinity_x"]} if INFINITY in rows else {}),
         "padding": engines["padding"]["mixed"],
         "padding_short": engines["padding"]["short"],
         **{f"stage_share_{size}": share for size, share in stages["shares"].items()},

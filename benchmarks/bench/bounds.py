@@ -27,7 +27,7 @@ class Bound:
         is_most: it is the most.
         what: the figure in words.
         needs_amx: holds only where the CPU has AMX-bf16.
-        is_optional: may be absent: what it is compared with was not installed.
+        is_optional: the figure may be absent: what it is compared with is not installed.
     """
 
     figure: str
@@ -72,7 +72,7 @@ def missed(figures: Figures, has_amx: bool) -> list[str]:
     found = []
     for bound in BOUNDS:
         value = figures.get(bound.figure)
-        if not applies(bound, has_amx) or (value is None and bound.is_optional):
+        if not applies(bound, has_amx) or (bound.is_optional and bound.figure not in figures):
             continue
         if value is None:
             found.append(f"{bound.figure} was not measured")

@@ -63,6 +63,7 @@ def in_docs(record: Mapping[str, Any]) -> str:
             f"{_where(record)}. Texts: {record['corpus']}.",
             "![The figures as bars](../benchmarks/results/bench.svg)",
             table.markdown(table.ENGINE_HEAD, list(table.engine_rows(engine))),
+            *filter(None, [table.absentees(engine)]),
             f"Products of matrices in the same run: {gemm} GFLOP/s; a token costs "
             f"{engine['flops_a_token'] / 1e6:.1f} MFLOP, so the engine reaches {share:.0%} of the peak.",
             table.markdown(table.FIGURE_HEAD, list(table.figure_rows(record["figures"], has_amx))),

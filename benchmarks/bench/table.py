@@ -12,7 +12,7 @@ FIGURE_HEAD = ("figure", "measured", "bound", "")
 
 
 def engine_rows(engine: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield a row a contestant, the quickest first, then those that could not take part."""
+    """Yield a row a contestant, the quickest first."""
     rows = engine["rows"]
     for name in sorted(rows, key=lambda name: -rows[name]["chunks_a_second"]):
         row = rows[name]
@@ -25,15 +25,19 @@ def engine_rows(engine: Mapping[str, Any]) -> Iterator[Row]:
             f"{row['cos_mean']:.5f}",
             f"{row['peak_rss_mb']:.0f}",
         )
-    for name, why in engine["absent"].items():
-        yield (name, "absent", why.splitlines()[0][:80], "", "", "")
+
+
+def absentees(engine: Mapping[str, Any]) -> str:
+    """Return who could not take part, and why; nothing when all did."""
+    reasons = [f"{name} ({' '.join(why.split())[:120]})" for name, why in engine["absent"].items()]
+    return f"Did not take part: {'; '.join(reasons)}." if reasons else ""
 
 
 def figure_rows(figures: Mapping[str, float | None], has_amx: bool) -> Iterator[Row]:
     """Yield a row a bound: what it is, what was measured, whether it holds."""
     for bound in BOUNDS:
         value = figures.get(bound.figure)
-        yield (f"{bound.what} ({bound.figure})", number(value), str(bound), _verdict(bound, value, has_amx))
+        yield (f"{bound.what} ({bound.figure})", number(value), str(bound), _verdict(bound, figures, has_amx))
 
 
 def number(value: float | None) -> str:
@@ -56,9 +60,12 @@ def markdown(head: Row, rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in lines)
 
 
-def _verdict(bound: Bound, value: float | None, has_amx: bool) -> str:
+def _verdict(bound: Bound, figures: Mapping[str, float | None], has_amx: bool) -> str:
     if not applies(bound, has_amx):
         return "does not apply: no AMX-bf16"
+    if bound.is_optional and bound.figure not in figures:
+        return "not installed"
+    value = figures.get(bound.figure)
     if value is None:
-        return "not installed" if bound.is_optional else "NOT MEASURED"
+        return "NOT MEASURED"
     return "holds" if bound.holds(value) else "MISSED"

@@ -15,6 +15,7 @@ import torch  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 
 BATCH_ROWS = 32
+PRECISIONS = {"float32": "fp32", "float16": "fp16"}
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
             show_progress_bar=False,
         )
 
-    facts = {"device": device, "precision": dtype, "version": torch.__version__}
+    facts = {"device": device, "precision": PRECISIONS[dtype], "version": torch.__version__}
     serve(ANSWERS, facts, encoding(encode))
 
 

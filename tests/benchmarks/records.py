@@ -15,7 +15,7 @@ def engine() -> dict[str, Any]:
     row = {"cos_min": 0.9999, "cos_mean": 1.0, "peak_rss_mb": 300.0, "precision": "bf16"}
     return {
         "rows": {
-            "sentence-transformers fp32": {**row, "x": 1.0, "chunks_a_second": 40.0, "precision": "float32"},
+            "sentence-transformers fp32": {**row, "x": 1.0, "chunks_a_second": 40.0, "precision": "fp32"},
             "engine": {**row, "x": 4.5, "chunks_a_second": 180.0},
         },
         "absent": {"infinity torch": "infinity torch has ended: no module\nand more"},
