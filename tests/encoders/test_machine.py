@@ -129,6 +129,33 @@ def test_a_wheel_without_cuda_is_told_before_the_driver(
     assert machine.look("onnx").no_cuda == ""
 
 
+@pytest.mark.parametrize(
+    ("cuda", "found", "usable", "words"),
+    [
+        (None, Driver(), True, "CPU build"),
+        ("13.0", None, False, "driver is missing"),
+        ("13.0", Driver(), False, "torch for CUDA 13.0 can't use the GPU"),
+        ("13.0", Driver(), True, ""),
+    ],
+)
+def test_what_torch_lacks_is_told_apart(
+    driver: Callable[[Driver | None], None],
+    monkeypatch: pytest.MonkeyPatch,
+    cuda: str | None,
+    found: Driver | None,
+    usable: bool,
+    words: str,
+) -> None:
+    driver(found)
+    torch = SimpleNamespace(
+        version=SimpleNamespace(cuda=cuda), cuda=SimpleNamespace(is_available=lambda: usable)
+    )
+    monkeypatch.setattr(machine.importlib, "import_module", lambda name: SimpleNamespace(torch=torch))
+    problem = machine.look("torch").no_cuda
+    assert words in problem
+    assert bool(problem) == bool(words)
+
+
 def test_openvino_is_found_by_its_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     providers(monkeypatch, "OpenVINOExecutionProvider", "CPUExecutionProvider")
     assert machine.look("onnx").has_openvino

@@ -10,6 +10,7 @@ import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders import golden
+from embedfleet.encoders.backends import onnx
 from embedfleet.encoders.backends.choice import Choice
 from embedfleet.encoders.base import load, pad
 from embedfleet.encoders.encoder import make
@@ -18,7 +19,7 @@ from embedfleet.encoders.golden import Golden, gate_export
 from embedfleet.encoders.manifest import write_manifest
 from embedfleet.runtime.settings import EngineSettings, ModelSettings
 from tests.encoders.conftest import TINY
-from tests.encoders.runtimes import BF16, PLAIN, has_openvino
+from tests.encoders.runtimes import BF16, PLAIN, has_openvino, made
 
 LOAD = f"""
 from embedfleet.encoders.base import load
@@ -106,15 +107,33 @@ def test_weights_beside_the_graph_are_read(tiny_copy: Path) -> None:
 
 def with_external_weights(location: str) -> bytes:
     """Return a graph of one addition whose weights are in another file."""
-    onnx = pytest.importorskip("onnx", reason="the dev group is not installed")
-    weights = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1024])
-    weights.data_location = onnx.TensorProto.EXTERNAL
+    format = pytest.importorskip("onnx", reason="the dev group is not installed")
+    weights = format.TensorProto(name="w", data_type=format.TensorProto.FLOAT, dims=[1024])
+    weights.data_location = format.TensorProto.EXTERNAL
     weights.external_data.add(key="location", value=location)
-    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1024]) for name in ("x", "y")]
-    node = onnx.helper.make_node("Add", ["x", "w"], ["y"])
-    graph = onnx.helper.make_graph([node], "added", ends[:1], ends[1:], [weights])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    ends = [
+        format.helper.make_tensor_value_info(name, format.TensorProto.FLOAT, [1024]) for name in ("x", "y")
+    ]
+    node = format.helper.make_node("Add", ["x", "w"], ["y"])
+    graph = format.helper.make_graph([node], "added", ends[:1], ends[1:], [weights])
+    model = format.helper.make_model(graph, opset_imports=[format.helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
+
+
+def test_openvino_computes_in_bf16(tiny_files: ModelFiles) -> None:
+    batch = pad([[2, 9, 30, 31, 3]], 0)
+    reduced = made(tiny_files, BF16).encode(*batch)
+    difference = np.abs(reduced - made(tiny_files, PLAIN).encode(*batch)).max()
+    assert 1e-4 < difference < 0.05
+
+
+def test_a_provider_that_is_not_in_its_session_is_refused(
+    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make(tiny_files, PLAIN, 1)._runtime._session  # type: ignore[attr-defined]
+    monkeypatch.setattr(onnx, "open_session", lambda *arguments: session)
+    with pytest.raises(ConfigurationError, match="could not start its provider OpenVINO"):
+        make(tiny_files, BF16, 1)
 
 
 def test_the_runtime_sends_and_keeps_nothing_about_the_user(tmp_path: Path) -> None:
