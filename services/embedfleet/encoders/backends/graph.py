@@ -43,9 +43,9 @@ def derive(path: Path, precision: Precision, pooling: Pooling, dim: int) -> byte
     Raises:
         Exception: whatever the optimiser raises for a graph that it can't read.
     """
-    fused = optimizer.optimize_model(str(path), "bert", opt_level=0, use_gpu=True)
+    fused = optimizer.optimize_by_fusion(onnx.load(path), "bert")
     if precision == "fp16":
-        fused.convert_float_to_float16(keep_io_types=False)
+        fused.convert_float_to_float16(keep_io_types=False, node_block_list=_counting(fused.model.graph))
     graph = fused.model.graph
     tokens = graph.output[0].name
     graph.node.extend(_sum(tokens) if pooling == "mean" else _first(tokens))
@@ -59,6 +59,28 @@ def derive(path: Path, precision: Precision, pooling: Pooling, dim: int) -> byte
     del graph.output[:]
     graph.output.append(onnx.helper.make_tensor_value_info(VECTORS, onnx.TensorProto.FLOAT, ["rows", dim]))
     return bytes(fused.model.SerializeToString())
+
+
+def _counting(graph: Any) -> list[str]:
+    """Return the nodes that compute a whole number in floats, like MPNet's buckets of distances.
+
+    Half precision would round some of them into the next bucket: of a random MPNet the lowest cosine was 0.94
+    with it, and 0.9999 without.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    integers = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    left = [
+        node
+        for node in graph.node
+        if node.op_type == "Cast" and any(one.name == "to" and one.i in integers for one in node.attribute)
+    ]
+    names: set[str] = set()
+    while left:
+        node = left.pop()
+        if node.name not in names:
+            names.add(node.name)
+            left.extend(makers[name] for name in node.input if name in makers)
+    return sorted(names)
 
 
 def _sum(tokens: str) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders.backends.choice import Choice
 from embedfleet.encoders.base import Ids, Vectors, process_memory
 from embedfleet.encoders.encoder import Mask
@@ -39,6 +39,12 @@ class OnnxRuntime:
         count = threads or len(os.sched_getaffinity(0))
         provider = openvino(count) if choice.provider == "openvino" else (CPU, {})
         self._session = open_session(graph_of(files), provider, files.folder, count)
+        if provider[0] not in self._session.get_providers():
+            raise ConfigurationError(
+                f"ONNX Runtime could not start its provider {provider[0]}; install the extra again, or set "
+                "FLEET_PRECISION=fp32",
+                code="no_precision",
+            )
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
 
