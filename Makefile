@@ -113,7 +113,7 @@ endef
 	@echo "installing $(TORCH) and sentence-transformers into $(@D)"
 	@$(PYTHON) -m venv $(@D)
 	$(torch_for_cpu)
-	@$(@D)/bin/python -m pip install --quiet --editable ".[torch,api,documents]" sentence-transformers==5.7.0 "$(TORCH)"
+	@$(@D)/bin/python -m pip install --quiet --editable ".[torch,http,documents]" sentence-transformers==5.7.0 "$(TORCH)"
 	@touch $@
 
 .venv-infinity/ready: | $(VENV)/pip
@@ -132,7 +132,5 @@ endef
 .venv-gpu/ready: pyproject.toml | $(VENV)/pip
 	@echo "installing torch and ONNX Runtime for CUDA into $(@D): several GB"
 	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet --editable ".[torch,cli]" nvidia-ml-py
-	@$(@D)/bin/python -m pip uninstall --quiet --yes onnxruntime
-	@$(@D)/bin/python -m pip install --quiet "onnxruntime-gpu[cuda,cudnn]"
+	@$(@D)/bin/python -m pip install --quiet --editable ".[embeddings-gpu,torch,cli]"
 	@touch $@
