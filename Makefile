@@ -6,10 +6,15 @@ BIN    := $(VENV)/bin
 PORT   ?= 8000
 DATA   ?= ./fleet-data
 
+# Torch's default wheel on Linux x86-64 brings gigabytes of CUDA. The benchmarks take a CPU build and nothing
+# else: from your own index if it has one, else from torch's.
+TORCH       ?= torch==2.13.0+cpu
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench simulate check format docs lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +52,21 @@ ledger-bench: $(VENV)/dev ## Measure what the ledger costs a task, in time, roun
 simulate: $(VENV)/dev ## Run a day of mixed work on a simulated GPU with neighbours, against an oracle (under a minute)
 	@$(BIN)/python -m benchmarks.simulation
 
+bench: $(VENV)/dev .venv-bench/ready ## Measure engine, embedding stage and whole path side by side with others (SIZE=0.1 is quick)
+	@$(BIN)/embedfleet models fetch >/dev/null
+	@$(BIN)/embedfleet models fetch --backend torch >/dev/null
+	@$(BIN)/python -m benchmarks.bench
+
+bench-peers: .venv-infinity/ready .venv-fastembed/ready ## Install Infinity and fastembed, apart; `make bench` then measures them too
+
+gpu-check: ## What the first owner of a GPU runs: gate, provider, memory, speed; says so where there is none
+	@$(PYTHON) -m benchmarks.gpu.detect && $(MAKE) --no-print-directory gpu-measure || [ $$? -eq 3 ]
+
+gpu-measure: .venv-gpu/ready
+	@.venv-gpu/bin/embedfleet models fetch >/dev/null
+	@.venv-gpu/bin/embedfleet models fetch --backend torch >/dev/null
+	@.venv-gpu/bin/python -m benchmarks.gpu
+
 check: $(VENV)/dev ## Lint, types, layers, generated references
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -64,8 +84,8 @@ docs: $(VENV)/dev ## Write the generated references in docs/
 lock: $(VENV)/dev ## Resolve and hash what the images install, into images/*/requirements.lock
 	@sh images/lock.sh
 
-clean: ## Remove the virtual environment and caches (not your data)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove the virtual environments and caches (not your data)
+	rm -rf $(VENV) .venv-bench .venv-infinity .venv-fastembed .venv-gpu .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Embedfleet needs Python >= 3.11: make PYTHON=python3.11 ...")'
@@ -82,4 +102,35 @@ $(VENV)/local: pyproject.toml | $(VENV)/pip
 $(VENV)/dev: pyproject.toml | $(VENV)/local
 	@echo "installing the development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable ".[local]" --group dev
+	@touch $@
+
+define torch_for_cpu
+@$(@D)/bin/python -m pip install --quiet "$(TORCH)" 2>/dev/null \
+	|| $(@D)/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) "$(TORCH)"
+endef
+
+.venv-bench/ready: pyproject.toml | $(VENV)/pip
+	@echo "installing $(TORCH) and sentence-transformers into $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	$(torch_for_cpu)
+	@$(@D)/bin/python -m pip install --quiet --editable ".[torch,http,documents]" sentence-transformers==5.7.0 "$(TORCH)"
+	@touch $@
+
+.venv-infinity/ready: | $(VENV)/pip
+	@echo "installing Infinity into $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	$(torch_for_cpu)
+	@$(@D)/bin/python -m pip install --quiet "infinity-emb[torch]==0.0.78" "$(TORCH)"
+	@touch $@
+
+.venv-fastembed/ready: | $(VENV)/pip
+	@echo "installing fastembed into $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet fastembed==0.9.1
+	@touch $@
+
+.venv-gpu/ready: pyproject.toml | $(VENV)/pip
+	@echo "installing torch and ONNX Runtime for CUDA into $(@D): several GB"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --editable ".[embeddings-gpu,torch,cli]"
 	@touch $@

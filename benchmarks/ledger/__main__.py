@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench.machine import processor
 from benchmarks.ledger import depth, expiry, memory, noop, trips
 from benchmarks.ledger.documents import scale
 from embedfleet.local.redis import RedisServer
@@ -62,16 +63,10 @@ def _measure(server: RedisServer, size: float) -> tuple[dict[str, float], dict[s
 
 
 def _keep(figures: dict[str, float], details: dict[str, Any]) -> None:
-    machine = {"system": platform.platform(), "processor": _processor(), "python": platform.python_version()}
+    machine = {"system": platform.platform(), "processor": processor(), "python": platform.python_version()}
     record = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "figures": figures, "details": details}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
 def _say(what: str, figures: dict[str, float]) -> None:

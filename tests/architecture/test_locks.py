@@ -11,12 +11,15 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+IMAGE = {"sys_platform": "linux", "platform_machine": "x86_64", "python_version": "3.11"}
 EXTRA_OF = {"api": "api", "documents": "documents", "embeddings": "embeddings-cpu"}
 
 
 def requirements(extra: str) -> Iterator[Requirement]:
     for text in PROJECT["optional-dependencies"][extra]:
         requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate(IMAGE):
+            continue
         if requirement.name == PROJECT["name"]:
             for inner in requirement.extras:
                 yield from requirements(inner)

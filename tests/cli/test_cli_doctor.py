@@ -163,3 +163,17 @@ def test_the_client_commands_load_no_worker_and_no_encoder_runtime() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
+
+
+def test_two_wheels_of_onnxruntime_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels = ["onnxruntime", "onnxruntime-gpu"]
+    monkeypatch.setattr(checks, "runtime_wheels", lambda: wheels)
+    monkeypatch.setattr(checks, "wheels_problem", lambda: "uninstall both" if len(wheels) > 1 else "")
+    monkeypatch.setattr(checks.metadata, "version", lambda name: "1.30.0")
+    (found,) = checks.runtime(place(tmp_path))
+    assert (found.detail, found.fix) == ("onnxruntime 1.30.0, onnxruntime-gpu 1.30.0", "uninstall both")
+    wheels.pop()
+    (found,) = checks.runtime(place(tmp_path))
+    assert found.ok
+    wheels.pop()
+    assert list(checks.runtime(place(tmp_path))) == []

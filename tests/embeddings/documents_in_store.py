@@ -10,11 +10,13 @@ import numpy as np
 from qdrant_client import models
 
 from embedfleet.contracts.documents import Chunk, ChunkOptions, Document, qdrant_collection
+from embedfleet.contracts.errors import DependencyDown
 from embedfleet.contracts.jobs import GenerateEmbeddings
 from embedfleet.contracts.states import DocumentState, TaskState
-from embedfleet.embeddings.engine import Lane
+from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.generation import Counts, GenerationWriter
 from embedfleet.runtime.ledger.records import Claim, Task
+from embedfleet.runtime.settings import EngineSettings
 from embedfleet.runtime.worker.runs import Run, Stopped
 from embedfleet.vectors import VectorStore
 from embedfleet.vectors.points import equals
@@ -30,16 +32,19 @@ def vector_of(ids: Sequence[int]) -> np.ndarray:
 
 
 class Bytes:
-    """A tokenizer: the bytes of a text."""
+    """A tokenizer: the bytes of a text, at most 256 of them."""
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [list(text.encode()) for text in texts]
+    pad_id = 0
+
+    def encode_chunks(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        rows = [list(text.encode()) for text in texts]
+        return [row[:256] for row in rows], sum(len(row) > 256 for row in rows)
 
 
 class KnownEncoder:
     """An encoder that counts its rows."""
 
-    dim, max_tokens, model_key = DIM, 256, "known"
+    dim, max_tokens, model_key, device = DIM, 256, "known", "cpu"
 
     def __init__(self) -> None:
         self.precision = "fp32"
@@ -51,6 +56,10 @@ class KnownEncoder:
 
     def memory(self) -> int:
         return 0
+
+
+def engine_of(encoder: KnownEncoder, store: VectorStore) -> Engine:
+    return Engine.start(encoder, Bytes(), store, EngineSettings(max_batch_tokens=512))
 
 
 def chunks_of(texts: Sequence[str], first: int = 0) -> list[Chunk]:
@@ -69,8 +78,8 @@ class StoredDocument:
         hold: how the store is called; a test may put a failure there.
     """
 
-    def __init__(self, store: VectorStore, lane: Lane, collection: str = "") -> None:
-        self.store, self.lane = store, lane
+    def __init__(self, engine: Engine, collection: str = "") -> None:
+        self.engine, self.store = engine, engine.store
         self.generation = self.live_generation = 0
         self.metadata: dict[str, Any] = {}
         self.id, self.collection = str(uuid.uuid4()), collection or uuid.uuid4().hex
@@ -127,27 +136,37 @@ class StoredDocument:
         return Run(Claim(task, document), threading.Event(), soft_limit=60)
 
     def write(self, chunks: Sequence[Chunk], fence: int = 1) -> Counts:
-        writer = GenerationWriter(self.run(fence), self.hold, self.store, self.lane, Bytes())
+        writer = GenerationWriter(self.run(fence), self.hold, self.engine)
         return writer.write(chunks)
 
     def write_until_stopped(self, chunks: Sequence[Chunk], calls: int) -> bool:
         """Write as a worker does that dies at a call to the store; say whether it came that far."""
         left = calls
 
-        def stop(run: Run, call: Callable[[], object]) -> None:
+        def spend() -> bool:
             nonlocal left
-            if not left:
-                raise Stopped
             left -= 1
+            return left >= 0
+
+        def stop(run: Run, call: Callable[[], object]) -> None:
+            if not spend():
+                raise Stopped
             call()
 
+        class Dying:
+            def upsert(dying, *points: Any) -> None:
+                if not spend():
+                    raise DependencyDown("Qdrant", "q", "the worker is dying")
+                self.store.upsert(*points)
+
         usual, self.hold = self.hold, stop
+        self.engine.upserts._store = Dying()
         try:
             self.write(chunks)
         except Stopped:
             return True
         finally:
-            self.hold = usual
+            self.hold, self.engine.upserts._store = usual, self.store
         return False
 
     def flip(self) -> None:

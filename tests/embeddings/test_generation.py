@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
-from documents_in_store import DIM, KnownEncoder, StoredDocument, chunks_of
+from documents_in_store import DIM, KnownEncoder, StoredDocument, chunks_of, engine_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from embedfleet.contracts.errors import DependencyDown, VectorStoreError
 from embedfleet.embeddings import generation
-from embedfleet.embeddings.engine import Lane
+from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.generation import Counts
 from embedfleet.runtime.settings import VectorSettings
 from embedfleet.runtime.worker.runs import Run
@@ -32,15 +32,15 @@ def encoder() -> KnownEncoder:
 
 
 @pytest.fixture(scope="module")
-def lane(encoder: KnownEncoder) -> Iterator[Lane]:
-    lane = Lane(encoder, max_batch_tokens=512, pad_id=0)
-    yield lane
-    lane.close()
+def engine(encoder: KnownEncoder, store: VectorStore) -> Iterator[Engine]:
+    engine = engine_of(encoder, store)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture
-def document(store: VectorStore, lane: Lane) -> StoredDocument:
-    return StoredDocument(store, lane)
+def document(engine: Engine) -> StoredDocument:
+    return StoredDocument(engine)
 
 
 @pytest.fixture
@@ -78,10 +78,10 @@ def test_a_first_upload_asks_the_store_nothing_more(document: StoredDocument) ->
 
     document.hold = count
     document.upload(TEXTS[:10])
-    assert len(calls) == 2  # ensure_collection, upsert
+    assert len(calls) == 1  # ensure_collection; the writers store
     calls.clear()
     document.upload(TEXTS[:10])
-    assert len(calls) == 3  # and the look-up
+    assert len(calls) == 2  # and the look-up
 
 
 def test_another_precision_reuses_nothing(document: StoredDocument, encoder: KnownEncoder) -> None:
@@ -201,12 +201,11 @@ def uploads(draw: some.DrawFn) -> list[tuple[list[tuple[str, int, int]], int, in
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=some.integers(0, 20), story=uploads())
 def test_a_document_ends_with_exactly_its_current_chunks(
-    store: VectorStore,
-    lane: Lane,
+    engine: Engine,
     first: int,
     story: list[tuple[list[tuple[str, int, int]], int, int, bool]],
 ) -> None:
-    document = StoredDocument(store, lane, collection="edited")  # a new one each would take most of the time
+    document = StoredDocument(engine, collection="edited")  # a new one each would take most of the time
     live = TEXTS[:first]
     document.upload(live)
     for steps, size, calls, is_revoked in story:

@@ -1,4 +1,4 @@
-"""The tiny model, the real one, and a stand-in hub."""
+"""The tiny models, the real one, and a stand-in hub."""
 
 import json
 import shutil
@@ -17,16 +17,22 @@ HERE = Path(__file__).parent
 TINY = HERE / "tiny"
 
 
+def tiny_model(name: str) -> tuple[ModelFiles, Golden]:
+    """Return a random model of 16 dimensions, and what sentence-transformers gives for it."""
+    golden = json.loads((HERE / "tiny_golden.json").read_text("utf-8"))[f"test/{name}"]
+    return inspect(HERE / name, f"test/{name}"), golden_of(golden)
+
+
 @pytest.fixture(scope="session")
 def tiny_files() -> ModelFiles:
     """A random BERT of 16 dimensions."""
-    return inspect(TINY, "test/tiny")
+    return tiny_model("tiny")[0]
 
 
 @pytest.fixture(scope="session")
 def tiny_golden() -> Golden:
     """What sentence-transformers gives for the tiny model."""
-    return golden_of(json.loads((HERE / "tiny_golden.json").read_text("utf-8"))["test/tiny"])
+    return tiny_model("tiny")[1]
 
 
 @pytest.fixture

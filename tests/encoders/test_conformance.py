@@ -1,6 +1,5 @@
-"""What every backend must do; each runs the tiny model, ONNX the real one too."""
+"""What every runtime must do, with every family of models; ONNX Runtime with the real one too."""
 
-import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -8,11 +7,13 @@ import numpy as np
 import pytest
 
 from embedfleet.contracts.errors import EmbeddingError
-from embedfleet.encoders.base import Encoder, build, pad
+from embedfleet.encoders.base import pad
+from embedfleet.encoders.encoder import ModelEncoder
 from embedfleet.encoders.files import ModelFiles
-from embedfleet.encoders.golden import Golden, cosines, read_golden
+from embedfleet.encoders.golden import MIN_COSINE, Golden, cosines, read_golden
 from embedfleet.encoders.tokenizer import TextTokenizer
-from embedfleet.runtime.settings import EngineSettings
+from tests.encoders.conftest import tiny_model
+from tests.encoders.runtimes import CHOICES, made
 
 TEXTS = [
     "Cà phê Việt Nam được trồng nhiều ở Tây Nguyên.",
@@ -20,38 +21,60 @@ TEXTS = [
     "the pump was not primed " * 9,
     "水泵 👩‍🚀",
 ]
+# What a reduced precision may cost; the real model loses a twentieth of that.
+LEAST = {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.999}
+# Torch on a GPU has no seam to run it without one.
+RUNS = [
+    f"{name}, {family}"
+    for family in ("tiny", "tiny_mpnet", "tiny_xlmr")
+    for name, choice in CHOICES.items()
+    if not (choice.provider == "torch" and choice.device == "cuda")
+]
+
+
+ON_REAL = ("cpu fp32 on cpu", "openvino bf16 on cpu", "cuda fp16 on cuda")
+# OpenVINO rounds MPNet's buckets of distances; torch doesn't, and loses what such wide random weights lose.
+STOPPED_BY_THE_GATE = {"openvino bf16 on cpu, tiny_mpnet", "torch bf16 on cpu, tiny_mpnet"}
 
 
 class Case(NamedTuple):
-    """One backend with one model."""
+    """One runtime with one model."""
 
-    encoder: Encoder
+    name: str
+    encoder: ModelEncoder
     tokenizer: TextTokenizer
     golden: Golden
 
+    @property
+    def least(self) -> float:
+        """Lowest cosine of two vectors that should be one."""
+        return LEAST[self.encoder.precision]
 
-@pytest.fixture(
-    scope="module",
-    params=["onnx-tiny", "torch-tiny", pytest.param("onnx-real", marks=pytest.mark.slow)],
-)
-def case(request: pytest.FixtureRequest, tiny_golden: Golden) -> Case:
-    backend, model = request.param.split("-")
-    if backend == "torch" and importlib.util.find_spec("sentence_transformers") is None:
-        pytest.skip("the extra `torch` is not installed")
-    files: ModelFiles = request.getfixturevalue(f"{model}_files")
-    golden = tiny_golden if model == "tiny" else read_golden(files.model_id)
-    assert golden is not None
-    encoder = build(files, EngineSettings(backend=backend, device="cpu", threads=2))
-    return Case(encoder, TextTokenizer(files), golden)
+
+def slow(name: str) -> object:
+    return pytest.param(f"{name}, real", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[*RUNS, *map(slow, ON_REAL)])
+def case(request: pytest.FixtureRequest) -> Case:
+    name, _, model = request.param.partition(", ")
+    if model == "real":
+        files: ModelFiles = request.getfixturevalue("real_files")
+        golden = read_golden(files.model_id)
+        assert golden is not None
+    else:
+        files, golden = tiny_model(model)
+    return Case(request.param, made(files, CHOICES[name]), TextTokenizer(files), golden)
 
 
 def one(case: Case, row: list[int]) -> np.ndarray:
     return case.encoder.encode(*pad([row], case.tokenizer.pad_id))[0]
 
 
-def test_says_what_it_is(case: Case, request: pytest.FixtureRequest) -> None:
-    assert case.encoder.precision == "fp32"
-    assert case.encoder.device == "cpu"
+def test_says_what_it_is(case: Case) -> None:
+    choice = case.encoder.choice
+    said = (case.encoder.provider, case.encoder.device, case.encoder.precision)
+    assert said == (choice.provider, choice.device, choice.precision)
     assert case.encoder.max_tokens == case.tokenizer.max_tokens
     assert case.encoder.model_key.count(":") == 2
     assert case.encoder.memory() > 10_000_000
@@ -86,7 +109,7 @@ def test_neighbours_in_the_batch_change_nothing(case: Case) -> None:
     rows = case.tokenizer.encode(TEXTS)
     together = case.encoder.encode(*pad(rows, case.tokenizer.pad_id))
     alone = np.stack([one(case, row) for row in rows])
-    assert (together * alone).sum(axis=1).min() >= 0.99999
+    assert (together * alone).sum(axis=1).min() >= case.least
 
 
 def test_padding_and_what_fills_it_change_nothing(case: Case) -> None:
@@ -94,14 +117,14 @@ def test_padding_and_what_fills_it_change_nothing(case: Case) -> None:
     filled = np.full((1, case.encoder.max_tokens), 7, dtype=np.int64)
     filled[0, : len(row)] = row
     padded = case.encoder.encode(filled, np.array([len(row)], dtype=np.int32))[0]
-    assert padded @ one(case, row) >= 0.99999
+    assert padded @ one(case, row) >= case.least
 
 
 def test_rows_keep_their_order(case: Case) -> None:
     rows = case.tokenizer.encode(TEXTS)
     forward = case.encoder.encode(*pad(rows, case.tokenizer.pad_id))
     backward = case.encoder.encode(*pad(rows[::-1], case.tokenizer.pad_id))[::-1]
-    np.testing.assert_allclose(forward, backward, atol=1e-5)
+    assert (forward * backward).sum(axis=1).min() >= case.least
 
 
 def test_threads_don_t_mix_their_batches(case: Case) -> None:
@@ -109,13 +132,23 @@ def test_threads_don_t_mix_their_batches(case: Case) -> None:
     expected = [one(case, row) for row in rows]
     with ThreadPoolExecutor(4) as pool:
         got = list(pool.map(lambda row: one(case, row), rows))
-    assert (np.stack(got) * np.stack(expected)).sum(axis=1).min() >= 0.99999
+    assert (np.stack(got) * np.stack(expected)).sum(axis=1).min() >= case.least
 
 
 def test_cosine_to_sentence_transformers(case: Case) -> None:
     found = cosines(case.encoder, case.tokenizer, case.golden)
     assert len(found) == len(case.golden.texts) >= 40
-    assert found.min() >= 0.9999
+    if case.name in STOPPED_BY_THE_GATE:
+        assert found.min() < MIN_COSINE
+    else:
+        assert found.min() >= min(case.least, 0.9999)
+
+
+def test_giving_memory_back_changes_nothing(case: Case) -> None:
+    batch = pad(case.tokenizer.encode(TEXTS), case.tokenizer.pad_id)
+    before = case.encoder.encode(*batch)
+    case.encoder.give_back()
+    np.testing.assert_array_equal(case.encoder.encode(*batch), before)
 
 
 @pytest.mark.parametrize(

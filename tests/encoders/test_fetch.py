@@ -16,7 +16,7 @@ from embedfleet.encoders import models
 from embedfleet.encoders.fetch import PARTIAL, WORK, fetch
 from embedfleet.encoders.manifest import MANIFEST, file_sha256
 from embedfleet.encoders.models import cached, locate, verify
-from embedfleet.encoders.registry import MODEL_FILES, KnownModel, Pin
+from embedfleet.encoders.registry import MODEL_FILES, ONNX_DATA_FILE, KnownModel, Pin
 from embedfleet.encoders.sources.hub import HubRefused, HubUnavailable
 from embedfleet.runtime.settings import ModelSettings
 from tests.encoders.conftest import TINY
@@ -24,6 +24,7 @@ from tests.encoders.stand_in_hub import COMMIT, MODEL_ID, Faults, StandInHub
 
 GRAPH = "onnx/model.onnx"
 DEADLINE = 30
+TINY_FILES = [name for name in MODEL_FILES["onnx"] if name != ONNX_DATA_FILE]
 
 
 @pytest.fixture
@@ -73,10 +74,18 @@ def test_gets_what_the_backend_needs(settings: ModelSettings) -> None:
     assert files.revision == COMMIT
     assert files.weights is None
     names = {path.relative_to(files.folder).as_posix() for path in files.folder.rglob("*") if path.is_file()}
-    assert names == {MANIFEST, *MODEL_FILES["onnx"]}
+    assert names == {MANIFEST, *TINY_FILES}
     assert leftovers(settings) == {COMMIT}
     assert any(GRAPH in line for line in lines)
-    assert verify(files) == len(MODEL_FILES["onnx"])
+    assert verify(files) == len(TINY_FILES)
+
+
+def test_weights_beside_the_graph_come_too(settings: ModelSettings, hub: StandInHub, tiny_copy: Path) -> None:
+    (tiny_copy / ONNX_DATA_FILE).write_bytes(b"weights")
+    hub.folder = tiny_copy
+    files = fetch(settings, print)
+    assert (files.folder / ONNX_DATA_FILE).read_bytes() == b"weights"
+    assert verify(files) == len(TINY_FILES) + 1
 
 
 def test_both_backends_live_side_by_side(settings: ModelSettings) -> None:
@@ -149,8 +158,7 @@ def test_a_failed_fetch_keeps_the_model_of_before(settings: ModelSettings, hub: 
 def test_pins_are_held_against_a_hub_that_lies_consistently(
     settings: ModelSettings, hub: StandInHub, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [name for name in MODEL_FILES["onnx"] if (TINY / name).is_file()]
-    pins = {name: Pin((TINY / name).stat().st_size, file_sha256(TINY / name)) for name in names}
+    pins = {name: Pin((TINY / name).stat().st_size, file_sha256(TINY / name)) for name in TINY_FILES}
     monkeypatch.setattr(models, "KNOWN", {MODEL_ID: KnownModel(COMMIT, pins)})
     verify(fetch(settings, print))
     hub.folder = tiny_copy

@@ -116,3 +116,47 @@ def test_a_changed_byte_shows_only_in_the_hash(tiny_copy: Path) -> None:
     graph.unlink()
     with pytest.raises(ConfigurationError, match=r"onnx/model\.onnx is missing"):
         check(tiny_copy, hashes=False)
+
+
+def test_positions_that_begin_after_the_padding_id_are_fewer(tiny_copy: Path) -> None:
+    put(tiny_copy, "sentence_bert_config.json", {"max_seq_length": 128})
+    change(tiny_copy, "config.json", model_type="xlm-roberta", pad_token_id=1)
+    with pytest.raises(ConfigurationError, match="128 tokens, but the model has 126 positions"):
+        inspect(tiny_copy, "test/tiny")
+    put(tiny_copy, "sentence_bert_config.json", {"max_seq_length": 126})
+    assert inspect(tiny_copy, "test/tiny").max_tokens == 126
+
+
+def test_a_tokenizer_without_a_limit_has_the_model_s(tiny_copy: Path) -> None:
+    put(tiny_copy, "sentence_bert_config.json", {})
+    change(tiny_copy, "tokenizer_config.json", model_max_length=10**30)
+    assert inspect(tiny_copy, "test/tiny").max_tokens == 128
+    change(tiny_copy, "config.json", model_type="mpnet", pad_token_id=1)
+    assert inspect(tiny_copy, "test/tiny").max_tokens == 126
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        ({"prompts": {"query": "q: ", "document": "", "passage": "p: "}}, ("q: ", "p: ")),
+        ({"prompts": {"query": "q: ", "document": "d: ", "passage": "p: "}}, ("q: ", "d: ")),
+        ({"prompts": {"corpus": "c: "}}, ("", "c: ")),
+        ({"prompts": {"any": "a: "}, "default_prompt_name": "any"}, ("a: ", "a: ")),
+        ({"prompts": {"any": "a: "}, "default_prompt_name": None}, ("", "")),
+        ({"prompts": {"query": "", "document": ""}}, ("query: ", "passage: ")),
+        ({}, ("query: ", "passage: ")),
+    ],
+)
+def test_prompts_are_the_files_else_the_card_s(
+    tiny_copy: Path, saved: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    put(tiny_copy, "config_sentence_transformers.json", saved)
+    files = inspect(tiny_copy, "intfloat/e5-small-v2")
+    assert (files.query_prefix, files.passage_prefix) == expected
+
+
+def test_a_model_that_nobody_knows_has_no_prefix(tiny_copy: Path) -> None:
+    (tiny_copy / "config_sentence_transformers.json").unlink()
+    files = inspect(tiny_copy, "test/tiny")
+    assert (files.query_prefix, files.passage_prefix) == ("", "")
+    assert inspect(tiny_copy, "BAAI/bge-small-en-v1.5").query_prefix.startswith("Represent this sentence")

@@ -1,23 +1,25 @@
-"""What is special to ONNX Runtime: devices, damaged graphs, memory errors."""
+"""ONNX Runtime on the CPU, and what it makes of damaged graphs."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
-from embedfleet.encoders import base, golden, onnx
-from embedfleet.encoders.base import OUT_OF_MEMORY, build, load, pad
+from embedfleet.encoders import golden
+from embedfleet.encoders.backends import onnx
+from embedfleet.encoders.backends.choice import Choice
+from embedfleet.encoders.base import load, pad
+from embedfleet.encoders.encoder import make
 from embedfleet.encoders.files import ModelFiles, inspect
-from embedfleet.encoders.golden import Golden, gate
+from embedfleet.encoders.golden import Golden, gate_export
 from embedfleet.encoders.manifest import write_manifest
 from embedfleet.runtime.settings import EngineSettings, ModelSettings
 from tests.encoders.conftest import TINY
+from tests.encoders.runtimes import BF16, PLAIN, has_openvino, made
 
 LOAD = f"""
 from embedfleet.encoders.base import load
@@ -25,7 +27,6 @@ from embedfleet.runtime.settings import EngineSettings, ModelSettings
 load(ModelSettings(model_path={str(TINY)!r}), EngineSettings())
 """
 CPU = EngineSettings(device="cpu", threads=1)
-WITHOUT_GPU = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
 
 
 def test_pad_makes_a_rectangle() -> None:
@@ -37,8 +38,10 @@ def test_pad_makes_a_rectangle() -> None:
 
 
 def test_load_takes_what_the_settings_name(tiny_copy: Path) -> None:
-    encoder = load(ModelSettings(model_path=tiny_copy), EngineSettings(threads=1))
-    assert (encoder.dim, encoder.device) == (16, "cpu" if WITHOUT_GPU else "cuda")
+    encoder = load(
+        ModelSettings(model_path=tiny_copy), EngineSettings(threads=1, device="cpu", precision="fp32")
+    )
+    assert (encoder.dim, encoder.provider, encoder.device, encoder.precision) == (16, "cpu", "cpu", "fp32")
 
 
 def test_load_refuses_a_graph_that_changed_since_it_was_fetched(tiny_copy: Path) -> None:
@@ -47,32 +50,22 @@ def test_load_refuses_a_graph_that_changed_since_it_was_fetched(tiny_copy: Path)
     content = bytearray(graph.read_bytes())
     content[len(content) // 2] ^= 1
     graph.write_bytes(content)
-    with pytest.raises(ConfigurationError, match="another sha256"):
+    with pytest.raises(ConfigurationError, match=r"onnx/model\.onnx has another sha256"):
         load(ModelSettings(model_path=tiny_copy), CPU)
 
 
-@pytest.mark.skipif(not WITHOUT_GPU, reason="this onnxruntime has a CUDA provider")
-def test_cuda_without_its_provider_refuses(tiny_files: ModelFiles) -> None:
-    with pytest.raises(ConfigurationError, match="onnxruntime-gpu") as error:
-        build(tiny_files, EngineSettings(device="cuda"))
-    assert error.value.code == "no_gpu"
-
-
-def test_cuda_that_falls_back_to_the_cpu_refuses(
-    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What the GPU wheel does on a machine without a driver: the provider is listed and doesn't start.
-    monkeypatch.setattr(onnx, "_providers", lambda engine: [onnx.CPU])
-    with pytest.raises(ConfigurationError, match="driver"):
-        build(tiny_files, EngineSettings(device="cuda"))
+def test_load_refuses_a_model_without_its_tokenizer(tiny_copy: Path) -> None:
+    (tiny_copy / "tokenizer.json").unlink()
+    with pytest.raises(ConfigurationError, match=r"tokenizer\.json is missing"):
+        load(ModelSettings(model_path=tiny_copy), CPU)
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", None])
 def test_a_broken_graph_is_a_configuration_error(tiny_copy: Path, content: bytes | None) -> None:
     graph = tiny_copy / "onnx/model.onnx"
     graph.write_bytes(graph.read_bytes()[:-500] if content is None else content)
-    with pytest.raises(ConfigurationError) as error:
-        build(inspect(tiny_copy, "test/tiny"), CPU)
+    with pytest.raises(ConfigurationError, match=r"can't load model\.onnx") as error:
+        make(inspect(tiny_copy, "test/tiny"), PLAIN, 1)
     assert error.value.code == "model_damaged"
 
 
@@ -84,21 +77,63 @@ def test_a_graph_of_another_model_is_refused_at_the_first_batch(tiny_copy: Path)
         text = (tiny_copy / name).read_text("utf-8")
         assert old in text
         (tiny_copy / name).write_text(text.replace(old, new), "utf-8")
-    encoder = build(inspect(tiny_copy, "test/tiny"), CPU)
+    encoder = make(inspect(tiny_copy, "test/tiny"), PLAIN, 1)
     with pytest.raises(EmbeddingError, match="not the export of this model"):
         encoder.encode(*pad([[2, 3]], 0))
 
 
-def test_memory_that_runs_out_has_a_code_of_its_own(tiny_files: ModelFiles) -> None:
-    class Full:
-        def run(self, *_: Any) -> None:
-            raise RuntimeError("bfc_arena.cc: Failed to allocate memory for requested buffer of size 42")
+@pytest.mark.parametrize("choice", [PLAIN, BF16], ids=str)
+@pytest.mark.parametrize("location", ["../secret.bin", "/", "gone.bin", "link.bin"])
+def test_weights_outside_the_model_s_folder_are_refused(
+    tiny_copy: Path, choice: Choice, location: str
+) -> None:
+    if choice is BF16 and not has_openvino():
+        pytest.skip("this onnxruntime has no OpenVINO provider")
+    secret = tiny_copy / "secret.bin"
+    secret.write_bytes(bytes(4096))
+    (tiny_copy / "onnx" / "link.bin").symlink_to(secret)
+    graph = tiny_copy / "onnx" / "model.onnx"
+    graph.write_bytes(with_external_weights(str(secret) if location == "/" else location))
+    with pytest.raises(ConfigurationError, match=r"can't load model\.onnx") as error:
+        make(inspect(tiny_copy, "test/tiny"), choice, 1)
+    assert error.value.code == "model_damaged"
 
-    encoder = onnx.OnnxEncoder(tiny_files, CPU)
-    encoder._session = Full()
-    with pytest.raises(EmbeddingError) as error:
-        encoder.encode(*pad([[2, 3]], 0))
-    assert error.value.code == OUT_OF_MEMORY
+
+def test_weights_beside_the_graph_are_read(tiny_copy: Path) -> None:
+    (tiny_copy / "onnx" / "model.onnx_data").write_bytes(bytes(4096))
+    (tiny_copy / "onnx" / "model.onnx").write_bytes(with_external_weights("model.onnx_data"))
+    make(inspect(tiny_copy, "test/tiny"), PLAIN, 1)
+
+
+def with_external_weights(location: str) -> bytes:
+    """Return a graph of one addition whose weights are in another file."""
+    format = pytest.importorskip("onnx", reason="the dev group is not installed")
+    weights = format.TensorProto(name="w", data_type=format.TensorProto.FLOAT, dims=[1024])
+    weights.data_location = format.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=location)
+    ends = [
+        format.helper.make_tensor_value_info(name, format.TensorProto.FLOAT, [1024]) for name in ("x", "y")
+    ]
+    node = format.helper.make_node("Add", ["x", "w"], ["y"])
+    graph = format.helper.make_graph([node], "added", ends[:1], ends[1:], [weights])
+    model = format.helper.make_model(graph, opset_imports=[format.helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def test_openvino_computes_in_bf16(tiny_files: ModelFiles) -> None:
+    batch = pad([[2, 9, 30, 31, 3]], 0)
+    reduced = made(tiny_files, BF16).encode(*batch)
+    difference = np.abs(reduced - made(tiny_files, PLAIN).encode(*batch)).max()
+    assert 1e-4 < difference < 0.05
+
+
+def test_a_provider_that_is_not_in_its_session_is_refused(
+    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make(tiny_files, PLAIN, 1)._runtime._session  # type: ignore[attr-defined]
+    monkeypatch.setattr(onnx, "open_session", lambda *arguments: session)
+    with pytest.raises(ConfigurationError, match="could not start its provider OpenVINO"):
+        make(tiny_files, BF16, 1)
 
 
 def test_the_runtime_sends_and_keeps_nothing_about_the_user(tmp_path: Path) -> None:
@@ -107,29 +142,23 @@ def test_the_runtime_sends_and_keeps_nothing_about_the_user(tmp_path: Path) -> N
     assert list(tmp_path.rglob("*")) == []
 
 
-@pytest.mark.parametrize("broken", [0.0, np.nan, np.inf])
-def test_vectors_without_a_direction_are_refused(broken: float) -> None:
-    with pytest.raises(EmbeddingError, match="no direction"):
-        base.normalised(np.full((2, 4), broken, np.float32))
-
-
-def test_the_gate_lets_the_right_model_pass(
+def test_the_gate_of_an_export_lets_the_right_model_pass(
     tiny_files: ModelFiles, tiny_golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(golden, "read_golden", lambda model_id: tiny_golden)
-    assert gate(tiny_files) >= 0.9999
+    assert gate_export(tiny_files) >= 0.9999
 
 
-def test_the_gate_stops_wrong_pooling(
+def test_the_gate_of_an_export_stops_wrong_pooling(
     tiny_copy: Path, tiny_golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(golden, "read_golden", lambda model_id: tiny_golden)
     config = tiny_copy / "1_Pooling/config.json"
     config.write_text(config.read_text("utf-8").replace('"mean"', '"cls"'), "utf-8")
     with pytest.raises(ConfigurationError, match="other vectors"):
-        gate(inspect(tiny_copy, "test/tiny"))
+        gate_export(inspect(tiny_copy, "test/tiny"))
 
 
-def test_the_gate_stops_what_it_knows_no_vectors_of(tiny_files: ModelFiles) -> None:
+def test_the_gate_of_an_export_stops_what_it_knows_no_vectors_of(tiny_files: ModelFiles) -> None:
     with pytest.raises(ConfigurationError, match="no golden vectors"):
-        gate(tiny_files)
+        gate_export(tiny_files)

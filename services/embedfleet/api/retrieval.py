@@ -4,9 +4,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
+from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.search import Hit
-from embedfleet.encoders.base import Encoder, Vectors, build, pad
-from embedfleet.encoders.models import locate, verify
+from embedfleet.encoders.base import Encoder, Vectors, load, pad
+from embedfleet.encoders.models import locate
 from embedfleet.encoders.tokenizer import TextTokenizer
 from embedfleet.runtime.settings import EngineSettings, ModelSettings
 from embedfleet.vectors import Generation, ScoredChunk
@@ -31,15 +34,15 @@ class QueryEncoder:
 
     @classmethod
     def load(cls, model: ModelSettings, engine: EngineSettings) -> Self:
-        """Load the model for ONNX Runtime on the CPU, whatever the workers use.
+        """Load the model for ONNX Runtime in fp32 on the CPU, whatever the workers use.
 
         Raises:
             ConfigurationError: the model is missing or damaged.
         """
-        files = locate(model, "onnx")
-        verify(files)
-        on_cpu = engine.model_copy(update={"backend": "onnx", "device": "cpu"})
-        return cls(TextTokenizer(files), build(files, on_cpu), files.model_key)
+        # A query is one short row: reduced precision would gain nothing there.
+        on_cpu = engine.model_copy(update={"backend": "onnx", "device": "cpu", "precision": "fp32"})
+        encoder = load(model, on_cpu)
+        return cls(TextTokenizer(locate(model, "onnx")), encoder, encoder.model_key)
 
     def encode(self, query: str) -> Vectors:
         """Return the query's vector: float32 ``[dim]``, of length 1.
@@ -49,6 +52,8 @@ class QueryEncoder:
         """
         ids, lengths = pad([self.tokenizer.encode_query(query)], self.tokenizer.pad_id)
         vector: Vectors = self.encoder.encode(ids, lengths)[0]
+        if not np.isfinite(vector).all():
+            raise EmbeddingError("the model gave this query a vector that has no direction")
         return vector
 
 

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from embedfleet.cli.client import may_use_proxy
 from embedfleet.contracts.errors import FleetError
+from embedfleet.encoders.backends.machine import runtime_wheels, wheels_problem
 from embedfleet.encoders.models import locate, verify
 from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.runtime.settings import (
@@ -78,6 +80,7 @@ def examine(place: Place) -> Iterator[Finding]:
         broker,
         qdrant,
         model,
+        runtime,
         disk,
         blobs,
     )
@@ -181,6 +184,14 @@ def model(place: Place) -> Iterator[Finding]:
         return
     checked = f"{count} files verified" if count else "a folder of your own, nothing to compare with"
     yield Finding("model", f"{files.model_id}: {checked}")
+
+
+def runtime(place: Place) -> Iterator[Finding]:
+    """ONNX Runtime: never two of its wheels; a machine of clients has none."""
+    wheels = runtime_wheels()
+    if wheels:
+        found = ", ".join(f"{name} {metadata.version(name)}" for name in wheels)
+        yield Finding("runtime", found, wheels_problem())
 
 
 def disk(place: Place) -> Iterator[Finding]:

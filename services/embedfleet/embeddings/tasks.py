@@ -1,6 +1,6 @@
 """The embedding worker: ``celery -A embedfleet.embeddings.tasks worker --queues=embeddings``.
 
-Its threads read chunk files and store vectors; one lane encodes for all of them.
+Its threads read chunk files and tokenise; one lane encodes for all of them, and writers store the vectors.
 
 =========================================  ===========================================================
 the worker dies after                      what the next run does
@@ -19,7 +19,7 @@ from celery import signals
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Queue
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
-from embedfleet.embeddings.engine import Lane
+from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.generation import PATIENCE_SECONDS, Counts, GenerationWriter
 from embedfleet.encoders import base, models
 from embedfleet.encoders.tokenizer import TextTokenizer
@@ -34,19 +34,16 @@ from embedfleet.vectors import VectorStore
 
 _blobs = Blobs(load(BlobSettings).blob_url)
 _store = VectorStore(load(VectorSettings))
-_lane: Lane
-_tokenizer: TextTokenizer
+_engine: Engine
 
 
 def _start(worker: Worker, concurrency: int) -> None:
-    global _lane, _tokenizer
-    model, engine = load(ModelSettings), load(EngineSettings)
-    encoder = base.load(model, engine)
-    files = models.locate(model)
-    _tokenizer = TextTokenizer(files)
-    _lane = Lane(encoder, engine.max_batch_tokens, _tokenizer.pad_id)
+    global _engine
+    model, settings = load(ModelSettings), load(EngineSettings)
+    encoder = base.load(model, settings)
+    _engine = Engine.start(encoder, TextTokenizer(models.locate(model)), _store, settings)
     # A thread that is inside the runtime when the interpreter ends aborts the process.
-    signals.worker_shutdown.connect(lambda **_: _lane.close(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: _engine.close(), weak=False)
 
 
 _worker = compose(Queue.EMBEDDINGS, _start, _blobs, dependencies=[_store.ping, _blobs.check])
@@ -59,16 +56,16 @@ def generate_embeddings_task(self: Any, /, **message: Any) -> None:
 
 
 def _embed(run: Run) -> None:
-    document = run.document
-    if document.model_key != _lane.encoder.model_key:
+    document, encoder = run.document, _engine.lane.encoder
+    if document.model_key != encoder.model_key:
         raise EmbeddingError(
-            f"the upload names the model {document.model_key}, this worker runs {_lane.encoder.model_key}; "
+            f"the upload names the model {document.model_key}, this worker runs {encoder.model_key}; "
             "give api and workers the same FLEET_MODEL_ID",
             code="model_mismatch",
         )
     run.enter("read", PATIENCE_SECONDS)
     chunks = chunkfiles.unpack(_worker.hold(run, lambda: _blobs.get(run.task.chunk_file)))
-    writer = GenerationWriter(run, _worker.hold, _store, _lane, _tokenizer)
+    writer = GenerationWriter(run, _worker.hold, _engine)
     try:
         result = _result(run, writer.write(chunks))
         _worker.end(run, lambda: _worker.ledger.embedded(run.claim, result))

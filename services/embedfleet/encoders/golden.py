@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from embedfleet.contracts.errors import ConfigurationError
-from embedfleet.encoders.base import Encoder, Vectors, build, pad
+from embedfleet.encoders.backends.choice import PLAIN
+from embedfleet.encoders.base import Encoder, Vectors, pad
+from embedfleet.encoders.encoder import ModelEncoder, make
 from embedfleet.encoders.files import ModelFiles
+from embedfleet.encoders.registry import KNOWN
 from embedfleet.encoders.tokenizer import TextTokenizer
-from embedfleet.runtime.settings import EngineSettings
 
-MIN_COSINE = 0.9999
+MIN_COSINE = 0.999
+MIN_EXPORT_COSINE = 0.9999
 BATCH_ROWS = 8
 
 
@@ -41,38 +44,84 @@ def read_golden(model_id: str) -> Golden | None:
 
 def golden_of(entry: dict[str, Any]) -> Golden:
     """Return the golden set that one entry of a golden file holds."""
-    texts = [item if isinstance(item, str) else item["repeat"] * item["times"] for item in entry["texts"]]
+    texts = _texts(entry)
     numbers = np.frombuffer(base64.b64decode(entry["vectors"]), dtype="<f4").astype(np.float32)
     return Golden(texts, numbers.reshape(len(texts), -1))
 
 
 def cosines(encoder: Encoder, tokenizer: TextTokenizer, golden: Golden) -> Vectors:
     """Return float32[n]: the cosine of each text's vector to its golden one."""
-    rows = tokenizer.encode(golden.texts)
-    batches = [
-        encoder.encode(*pad(rows[first : first + BATCH_ROWS], tokenizer.pad_id))
-        for first in range(0, len(rows), BATCH_ROWS)
-    ]
-    return np.asarray(np.sum(np.concatenate(batches) * golden.vectors, axis=1), dtype=np.float32)
+    vectors = _encode(encoder, tokenizer, golden.texts)
+    return np.asarray(np.sum(vectors * golden.vectors, axis=1), dtype=np.float32)
 
 
-def gate(files: ModelFiles) -> float:
-    """Return the lowest cosine of a model's ONNX graph to its golden vectors.
+def gate(encoder: ModelEncoder, files: ModelFiles) -> str:
+    """Hold an encoder against the model's golden vectors; return what was found, in words.
+
+    A model without golden vectors is held against itself in fp32 on the CPU, loaded for that moment.
 
     Raises:
-        ConfigurationError: it is below `MIN_COSINE`, or the model has no golden vectors.
+        ConfigurationError: a cosine is below `MIN_COSINE` or not a number; the code is `gate_failed`.
+        EmbeddingError: the runtime failed on a batch.
+    """
+    tokenizer = TextTokenizer(files)
+    golden, source = _golden_for(files), "the golden vectors"
+    if golden is None:
+        plain = PLAIN[encoder.choice.backend]
+        if encoder.choice == plain:
+            return "no golden vectors of this model"
+        golden, source = _reference(make(files, plain, 0), tokenizer), "fp32 on the CPU"
+    lowest = float(cosines(encoder, tokenizer, golden).min())
+    if not lowest >= MIN_COSINE:
+        raise ConfigurationError(
+            f"the vectors of {encoder.choice} are wrong: cosine {lowest:.6f} to {source}, {MIN_COSINE} is "
+            "needed; set FLEET_PRECISION=fp32, or get the model anew with `embedfleet models fetch --force`",
+            code="gate_failed",
+        )
+    return f"cosine to {source} ≥ {lowest:.5f}"
+
+
+def gate_export(files: ModelFiles) -> float:
+    """Return the lowest cosine of a model's ONNX graph, in fp32 on the CPU, to its golden vectors.
+
+    Raises:
+        ConfigurationError: it is below `MIN_EXPORT_COSINE`, or the model has no golden vectors.
     """
     golden = read_golden(files.model_id)
     if golden is None:
         raise ConfigurationError(
             f"there are no golden vectors of {files.model_id} to hold an export against", code="model_export"
         )
-    encoder = build(files, EngineSettings(device="cpu", backend="onnx"))
-    lowest = float(cosines(encoder, TextTokenizer(files), golden).min())
-    if not lowest >= MIN_COSINE:
+    lowest = float(cosines(make(files, PLAIN["onnx"], 0), TextTokenizer(files), golden).min())
+    if not lowest >= MIN_EXPORT_COSINE:
         raise ConfigurationError(
-            f"the exported graph gives other vectors than the model (cosine {lowest:.6f} < {MIN_COSINE}); "
-            "it was thrown away",
+            "the exported graph gives other vectors than the model "
+            f"(cosine {lowest:.6f} < {MIN_EXPORT_COSINE}); it was thrown away",
             code="model_export",
         )
     return lowest
+
+
+def _golden_for(files: ModelFiles) -> Golden | None:
+    """Return the golden vectors of exactly these files: those of another revision are others."""
+    known = KNOWN.get(files.model_id)
+    return read_golden(files.model_id) if known and known.revision == files.revision else None
+
+
+def _reference(encoder: Encoder, tokenizer: TextTokenizer) -> Golden:
+    """Return what an encoder gives for the texts of any golden set."""
+    path = resources.files("embedfleet.encoders") / "golden.json"
+    texts = _texts(next(iter(json.loads(path.read_text(encoding="utf-8")).values())))
+    return Golden(texts, _encode(encoder, tokenizer, texts))
+
+
+def _texts(entry: dict[str, Any]) -> list[str]:
+    return [item if isinstance(item, str) else item["repeat"] * item["times"] for item in entry["texts"]]
+
+
+def _encode(encoder: Encoder, tokenizer: TextTokenizer, texts: list[str]) -> Vectors:
+    rows = tokenizer.encode(texts)
+    starts = range(0, len(rows), BATCH_ROWS)
+    return np.concatenate(
+        [encoder.encode(*pad(rows[at : at + BATCH_ROWS], tokenizer.pad_id)) for at in starts]
+    )

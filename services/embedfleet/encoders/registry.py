@@ -7,6 +7,8 @@ from typing import Literal
 Backend = Literal["onnx", "torch"]
 
 ONNX_FILE = "onnx/model.onnx"
+# The weights of a graph that is too large for one file, or was saved so.
+ONNX_DATA_FILE = "onnx/model.onnx_data"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILES = ("config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 TOKENIZER_FILE = "tokenizer.json"
@@ -18,10 +20,21 @@ TORCH_TOKENIZER_FILES = ("special_tokens_map.json", VOCABULARY_FILE)
 TEXT_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, PROMPTS_FILE)
 
 MODEL_FILES: Mapping[Backend, tuple[str, ...]] = {
-    "onnx": (*CONFIG_FILES, *TEXT_FILES, ONNX_FILE),
+    "onnx": (*CONFIG_FILES, *TEXT_FILES, ONNX_FILE, ONNX_DATA_FILE),
     "torch": (*CONFIG_FILES, *TEXT_FILES, *TORCH_TOKENIZER_FILES, WEIGHTS_FILE),
 }
-OPTIONAL_FILES = frozenset({PROMPTS_FILE, TOKENIZER_CONFIG_FILE, *TORCH_TOKENIZER_FILES})
+OPTIONAL_FILES = frozenset({PROMPTS_FILE, TOKENIZER_CONFIG_FILE, ONNX_DATA_FILE, *TORCH_TOKENIZER_FILES})
+
+
+# What a model was trained with and says on its card only; where its files name prompts, those hold.
+_E5 = ("query: ", "passage: ")
+_BGE = ("Represent this sentence for searching relevant passages: ", "")
+PREFIXES: Mapping[str, tuple[str, str]] = {
+    **{f"intfloat/e5-{size}-v2": _E5 for size in ("small", "base", "large")},
+    **{f"intfloat/multilingual-e5-{size}": _E5 for size in ("small", "base", "large")},
+    **{f"BAAI/bge-{size}-en-v1.5": _BGE for size in ("small", "base", "large")},
+}
+"""Model → what is put before a query, and before a chunk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders.files import ModelFiles
@@ -33,6 +33,12 @@ class TextTokenizer:
         """Return each chunk's ids, special tokens included, at most `max_tokens` of them."""
         return self._ids([self._files.passage_prefix + text for text in texts])
 
+    def encode_chunks(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """Return as `encode` does, and how many of the texts lost their end."""
+        encodings = self._encodings([self._files.passage_prefix + text for text in texts])
+        cut = sum(len(each) == self.max_tokens and bool(each.overflowing) for each in encodings)
+        return [each.ids for each in encodings], cut
+
     def encode_query(self, text: str) -> list[int]:
         """Return a query's ids: like a chunk's, but with the model's prefix for queries."""
         return self._ids([self._files.query_prefix + text])[0]
@@ -43,8 +49,10 @@ class TextTokenizer:
         return list(encoding.offsets)
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        encodings = self._cutting.encode_batch_fast([scrub(text) for text in texts])
-        return [encoding.ids for encoding in encodings]
+        return [encoding.ids for encoding in self._encodings(texts)]
+
+    def _encodings(self, texts: list[str]) -> list[Encoding]:
+        return self._cutting.encode_batch_fast([scrub(text) for text in texts])
 
     @cached_property
     def _cutting(self) -> Tokenizer:

@@ -9,7 +9,14 @@ import httpx
 
 from embedfleet.encoders.files import MAX_JSON_BYTES
 from embedfleet.encoders.manifest import READ_BYTES
-from embedfleet.encoders.registry import ONNX_FILE, TOKENIZER_FILE, VOCABULARY_FILE, WEIGHTS_FILE, Pin
+from embedfleet.encoders.registry import (
+    ONNX_DATA_FILE,
+    ONNX_FILE,
+    TOKENIZER_FILE,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+    Pin,
+)
 
 MAX_SMALL_BYTES = 64_000_000
 MAX_LARGE_BYTES = 4_000_000_000
@@ -75,6 +82,6 @@ def of_answer(first: httpx.Response, last: httpx.Response) -> Expected:
 
 def limit(name: str) -> int:
     """Return the most bytes that a file of the hub may have."""
-    if name in (ONNX_FILE, WEIGHTS_FILE):
+    if name in (ONNX_FILE, ONNX_DATA_FILE, WEIGHTS_FILE):
         return MAX_LARGE_BYTES
     return MAX_SMALL_BYTES if name in (TOKENIZER_FILE, VOCABULARY_FILE) else MAX_JSON_BYTES

@@ -155,11 +155,28 @@ class EngineSettings(Settings):
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", alias="FLEET_DEVICE", description="`cuda` refuses to start without a usable GPU."
     )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        alias="FLEET_PRECISION",
+        description="`auto`: fp16 on a GPU, bf16 on a CPU with AMX-bf16, else fp32; another refuses to start"
+        " where it can't be had.",
+    )
     backend: Literal["onnx", "torch"] = Field(
         "onnx", alias="FLEET_BACKEND", description="Runtime of the encoder; `torch` needs the extra `torch`."
     )
     max_batch_tokens: int = Field(
-        4096, ge=1, alias="FLEET_MAX_BATCH_TOKENS", description="Token budget of a batch, padding included."
+        0,
+        ge=0,
+        alias="FLEET_MAX_BATCH_TOKENS",
+        description="Most tokens of a batch, padding included; 0: 8192 on a CPU, 131072 on a GPU. What is"
+        " fastest and what fits into memory is found below it.",
+    )
+    memory_limit: int = Field(
+        0,
+        ge=0,
+        alias="FLEET_MEMORY_LIMIT",
+        description="Most bytes that an embedding worker on a CPU may hold, its model included; 0: what the"
+        " container or the machine allows.",
     )
     chunks_per_task: int = Field(
         256, ge=1, le=4096, alias="FLEET_CHUNKS_PER_TASK", description="Chunks in one embedding task."

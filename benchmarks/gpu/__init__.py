@@ -1,0 +1,1 @@
+"""What the first owner of a GPU runs. `make gpu-check`."""

@@ -1,0 +1,127 @@
+"""Check and measure the GPU paths; exit 1 when a check fails. Without a GPU it says so and exits 0."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import machine, table
+from benchmarks.bench.corpus import cycled
+from benchmarks.bench.process import Contestant, Unavailable
+from benchmarks.bench.publish import RESULTS
+from benchmarks.bench.rounds import Plan
+from benchmarks.bench.setup import FULL, Setup
+from benchmarks.engine.compare import Outcome, describe, side_by_side
+from benchmarks.engine.contestants import Entry
+from benchmarks.gpu.detect import NoGpu, gpus
+
+CHECKS = ("provider", "gate", "memory_fit", "out_of_memory")
+BACKENDS = ("onnx", "torch")
+REFERENCE = "sentence-transformers fp16"
+CHUNKS = 4096
+PLAN = Plan(wanted=5, most=9, seconds=600.0)
+
+
+def main() -> int:
+    """Check, measure, print, keep the record; return the exit code."""
+    try:
+        names = gpus()
+    except NoGpu as why:
+        print(f"gpu-check: no GPU on this machine: {why}; nothing to check")
+        return 0
+    size = float(os.environ.get("SIZE", FULL))
+    with tempfile.TemporaryDirectory(prefix="embedfleet-gpu-") as folder:
+        setup = Setup(Path(folder), size, lambda line: print(line, file=sys.stderr, flush=True))
+        checked = {backend: _checks(setup, backend) for backend in BACKENDS}
+        outcome = side_by_side(
+            setup, _entries(setup), cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64)), PLAN
+        )
+        source = setup.corpus.source
+    record = {
+        "date": time.strftime("%Y-%m-%d"),
+        "gpus": names,
+        "machine": machine.describe(),
+        "corpus": source,
+        "checks": checked,
+        "engine": _engine(outcome),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "gpu.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    print(table.columns(table.ENGINE_HEAD, list(table.engine_rows(record["engine"]))), end="\n\n")
+    print(f"for the README: {readme_line(record)}")
+    found = failed(record)
+    print(f"gpu-check FAILED: {'; '.join(found)}" if found else "gpu-check ok")
+    return int(bool(found))
+
+
+def failed(record: Mapping[str, Any]) -> list[str]:
+    """Return what did not hold: a check, or a backend that could not be measured."""
+    checks = [
+        f"{backend} {name}: {seen['failed']}"
+        for backend, found in record["checks"].items()
+        for name, seen in found.items()
+        if "failed" in seen
+    ]
+    return checks + [f"{name}: {why}" for name, why in record["engine"]["absent"].items()]
+
+
+def readme_line(record: Mapping[str, Any]) -> str:
+    """Return the row for the README's table of GPUs."""
+    rows = record["engine"]["rows"]
+    speeds = ", ".join(
+        f"{name} {row['chunks_a_second']:,.0f} chunks/s ({table.number(row['x'])}x)"
+        for name, row in rows.items()
+    )
+    gates = ", ".join(
+        f"{backend} {found['gate']['cos_min']:.5f}"
+        for backend, found in record["checks"].items()
+        if "cos_min" in found.get("gate", {})
+    )
+    return f"| {record['gpus'][0]} | {speeds} | {gates or 'no gate passed'} | {record['date']} |"
+
+
+def _checks(setup: Setup, backend: str) -> dict[str, dict[str, Any]]:
+    entry = _ours(setup, backend)
+    name = f"{backend} checks"
+    try:
+        with Contestant(name, entry.python, "benchmarks.gpu.child", entry.env, setup.log(name)) as child:
+            return {check: _said(setup, backend, check, child.ask(check=check)) for check in CHECKS}
+    except Unavailable as why:
+        return {"start": _said(setup, backend, "start", {"failed": str(why)})}
+
+
+def _said(setup: Setup, backend: str, check: str, seen: dict[str, Any]) -> dict[str, Any]:
+    setup.say(f"{backend} {check}: {json.dumps(seen)}")
+    return seen
+
+
+def _ours(setup: Setup, backend: str) -> Entry:
+    env = {"FLEET_DEVICE": "cuda", "FLEET_BACKEND": backend, "FLEET_PRECISION": "fp16"}
+    return Entry(f"ours, {backend} fp16", "benchmarks.engine.ours", setup.own_environment, env, "fp16")
+
+
+def _entries(setup: Setup) -> list[Entry]:
+    env = {
+        "BENCH_MODEL": str(setup.weights.folder),
+        "BENCH_DEVICE": "cuda",
+        "BENCH_DTYPE": "float16",
+        "BENCH_THREADS": str(machine.threads()),
+    }
+    reference = Entry(REFERENCE, "benchmarks.engine.sentence", setup.own_environment, env, is_required=True)
+    return [reference, *(_ours(setup, backend) for backend in BACKENDS)]
+
+
+def _engine(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "rows": outcome.rows(),
+        "absent": outcome.taking_part.absent,
+        "rounds": [describe(one) for one in outcome.rounds],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""One backend on the GPU in a process of its own: carries out the checks by name."""
+
+from benchmarks.engine.serving import own_stdout, serve
+
+ANSWERS = own_stdout()
+
+import os  # noqa: E402 — libraries may print while they are imported
+from collections.abc import Callable, Mapping  # noqa: E402
+from typing import Any  # noqa: E402
+
+from benchmarks.gpu import checks  # noqa: E402
+from embedfleet.contracts.errors import FleetError  # noqa: E402
+from embedfleet.embeddings.memory import Device  # noqa: E402
+from embedfleet.embeddings.memory.nvml import NvmlDevice  # noqa: E402
+from embedfleet.embeddings.memory.torch import TorchDevice  # noqa: E402
+from embedfleet.encoders import base, models  # noqa: E402
+from embedfleet.encoders.golden import read_golden  # noqa: E402
+from embedfleet.encoders.tokenizer import TextTokenizer  # noqa: E402
+from embedfleet.runtime.settings import EngineSettings, ModelSettings  # noqa: E402
+
+CAP_TOKENS = 65_536
+
+
+def main() -> None:
+    """Serve."""
+    model, engine = ModelSettings(), EngineSettings()
+    encoder = base.load(model, engine)
+    files = models.locate(model, engine.backend)
+    device: Device = TorchDevice() if engine.backend == "torch" else NvmlDevice(_visible())
+    give_back: Callable[[], object] = getattr(encoder, "give_back", lambda: None)
+    golden = read_golden(files.model_id)
+    known: Mapping[str, Callable[[], dict[str, Any]]] = {
+        "provider": lambda: checks.provider(encoder),
+        "memory_fit": lambda: checks.memory_fit(encoder, device, CAP_TOKENS, give_back),
+        "out_of_memory": lambda: checks.out_of_memory(encoder),
+    }
+    if golden is not None:
+        known = {"gate": lambda: checks.gate(encoder, TextTokenizer(files), golden), **known}
+    serve(ANSWERS, {"precision": encoder.precision}, lambda order: _run(known, order["check"]))
+
+
+def _run(known: Mapping[str, Callable[[], dict[str, Any]]], name: str) -> dict[str, Any]:
+    if name not in known:
+        return {"failed": "the model has no golden vectors"}
+    try:
+        return known[name]()
+    except (checks.CheckFailed, FleetError) as error:
+        return {"failed": str(error)}
+
+
+def _visible() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+if __name__ == "__main__":
+    main()

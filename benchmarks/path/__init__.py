@@ -1,0 +1,1 @@
+"""The whole path, upload to searchable, against the plain design."""

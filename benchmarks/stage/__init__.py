@@ -1,0 +1,1 @@
+"""The embedding stage with everything that a cluster has, against the bare engine."""

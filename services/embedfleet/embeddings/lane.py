@@ -1,0 +1,209 @@
+"""One lane a device: many tasks submit rows, one thread encodes them in batches across the tasks.
+
+No timer while busy: as a batch computes, the next one gathers. The lane owns the encoder; a task owns its
+submissions and may leave at any time, which costs nobody else anything.
+
+=====================================  ===============================================================
+a batch                                then
+=====================================  ===============================================================
+gives a vector with NaN or infinity    that row fails, the others are delivered
+runs out of memory                     its rows are tried again at once, in smaller batches
+fails otherwise                        its rows are tried again one by one, so that only the bad ones fail
+doesn't fit into memory with one row   the lane waits for the device's neighbours; after a minute that
+                                       row fails
+=====================================  ===============================================================
+"""
+
+import logging
+import threading
+import time
+from array import array
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.embeddings import metrics
+from embedfleet.embeddings.batching import WINDOW_ROWS, next_batch
+from embedfleet.embeddings.sizing import Sizing
+from embedfleet.embeddings.submissions import Row, RowQueue, Submission, Vectors
+from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, pad
+
+WINDOWS_WAITING = 2
+MEMORY_CHECK_SECONDS = 0.1
+MEMORY_PATIENCE_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class Lane:
+    """Encodes what waits, batch after batch, on a thread of its own.
+
+    Args:
+        encoder: used by this lane alone.
+        sizing: how many rows a batch may have.
+        pad_id: fills rows up.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, encoder: Encoder, sizing: Sizing, pad_id: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.encoder = encoder
+        self._sizing = sizing
+        self._pad_id = pad_id
+        self._clock = clock
+        longest = 4 * (encoder.max_tokens + encoder.dim)
+        self._queue = RowQueue(WINDOWS_WAITING * WINDOW_ROWS * longest, clock=clock)
+        self._busy_since: float | None = None
+        self._refused_since: float | None = None
+        self._busy, self._padding = metrics.RecentShare(clock), metrics.RecentShare(clock)
+        metrics.QUEUE_ROWS.set_function(lambda: len(self._queue))
+        metrics.BUSY.set_function(self._busy.of_time)
+        metrics.PADDING.set_function(self._padding.value)
+        self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self,
+        owner: str,
+        rows: Sequence[Sequence[int]],
+        numbers: Sequence[int] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Submission:
+        """Queue rows of token ids, special tokens included, each ≤ the encoder's `max_tokens` long.
+
+        Args:
+            owner: whose rows they are; owners take turns, the rows of one keep their order.
+            rows: one list of ids a text.
+            numbers: what each row is called in an error; 0, 1, … unless given.
+            check: called a few times a second while there is no room; what it raises ends the submit.
+
+        Raises:
+            EmbeddingError: the lane is closed.
+            Exception: whatever `check` raises; then nothing was queued.
+        """
+        vectors = np.empty((len(rows), self.encoder.dim), dtype=np.float32)
+        packed = [array("i", row) for row in rows]
+        submission = Submission(owner, packed, numbers or range(len(rows)), vectors)
+        if rows:
+            self._queue.put(submission, check)
+        else:
+            submission.future.set_result(vectors)
+        return submission
+
+    def cancel(self, submission: Submission) -> None:
+        """Take back the rows that still wait; nothing happens when it has ended."""
+        if submission.future.cancel():
+            self._queue.withdraw(submission)
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the batch in hand has been computing."""
+        since = self._busy_since
+        return 0.0 if since is None else self._clock() - since
+
+    def close(self) -> None:
+        """Stop after the batch in hand; what waits is not encoded."""
+        self._queue.close()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while batch := self._queue.take(self._choose):
+            metrics.WAIT_SECONDS.observe(max(map(self._queue.age, batch)))
+            parts = [batch]
+            while parts and not self._queue.is_closed:
+                if part := [row for row in parts.pop() if row.is_wanted]:
+                    parts += self._process(part)
+
+    def _choose(self, lengths: list[int]) -> list[int]:
+        try:
+            return next_batch(lengths, self._sizing.max_rows, self._sizing.overhead)
+        except EmbeddingError:  # the device can't be read: raised again where that fails this row alone
+            return [0]
+
+    def _process(self, part: list[Row]) -> list[list[Row]]:
+        """Encode rows and deliver their vectors; return those that are to be tried again, last ones first."""
+        try:
+            longest = max(len(row.tokens) for row in part)
+            most = self._sizing.max_rows(longest)
+            if not most:
+                return self._wait_for_memory(part, longest)
+            self._refused_since = None
+            if most < len(part):
+                return _pieces(part, most)
+            vectors = self._encode(part, longest)
+        except Exception as error:
+            return self._recover(part, error)
+        self._deliver(part, vectors)
+        return []
+
+    def _encode(self, part: list[Row], longest: int) -> Vectors:
+        ids, lengths = pad([row.tokens for row in part], self._pad_id)
+        self._busy_since = began = self._clock()
+        try:
+            vectors = self.encoder.encode(ids, lengths)
+        finally:
+            self._busy_since = None
+            seconds = self._clock() - began
+            self._busy.add(seconds, seconds)
+        self._count(part, int(lengths.sum()), ids.size, seconds)
+        self._sizing.passed(len(part), longest, int(lengths.sum()), seconds)
+        return vectors
+
+    def _count(self, part: list[Row], tokens: int, padded: int, seconds: float) -> None:
+        metrics.BATCH_ROWS.observe(len(part))
+        metrics.BATCH_DOCUMENTS.observe(len({row.submission.owner for row in part}))
+        metrics.BATCH_TOKENS.observe(padded)
+        metrics.TOKENS.inc(tokens)
+        metrics.ENCODE_SECONDS.observe(seconds)
+        self._padding.add(padded - tokens, padded)
+
+    def _deliver(self, part: list[Row], vectors: Vectors) -> None:
+        usable: list[bool] = np.isfinite(vectors.sum(axis=1)).tolist()
+        for row, vector, is_usable in zip(part, vectors, usable, strict=True):
+            if is_usable:
+                row.submission.deliver(row.position, vector)
+            else:
+                self._fail(row, EmbeddingError("the model returned a vector with NaN or infinity in it"))
+
+    def _recover(self, part: list[Row], error: Exception) -> list[list[Row]]:
+        longest = max(len(row.tokens) for row in part)
+        if isinstance(error, EmbeddingError) and error.code == OUT_OF_MEMORY:
+            _log.warning("%d rows of up to %d tokens ran out of memory", len(part), longest)
+            try:
+                most = self._sizing.ran_out(len(part), longest)
+            except Exception as its_last:
+                error = its_last
+            else:
+                return _pieces(part, most or len(part))
+        else:
+            _log.error("a batch of %d rows failed", len(part), exc_info=error)
+        if len(part) > 1:
+            return _pieces(part, 1)
+        self._fail(part[0], error)
+        return []
+
+    def _wait_for_memory(self, part: list[Row], longest: int) -> list[list[Row]]:
+        """Wait a little for the device's neighbours; in the end give up one row that needs too much."""
+        now = self._clock()
+        self._refused_since = now if self._refused_since is None else self._refused_since
+        if now - self._refused_since < MEMORY_PATIENCE_SECONDS:
+            self._queue.rest(MEMORY_CHECK_SECONDS)
+            return [part]
+        self._fail(max(part, key=lambda row: len(row.tokens)), self._sizing.refusal(longest))
+        return [part]
+
+    def _fail(self, row: Row, error: Exception) -> None:
+        """End the submission of a row, and forget its other rows."""
+        number = row.submission.numbers[row.position]
+        code = error.code if isinstance(error, EmbeddingError) else None
+        named = EmbeddingError(f"chunk {number}: {error}", code=code)
+        named.__cause__ = error
+        row.fail(named)
+        self._queue.withdraw(row.submission)
+
+
+def _pieces(part: list[Row], rows: int) -> list[list[Row]]:
+    """Return the rows in pieces of so many, the last piece first."""
+    return [part[at : at + rows] for at in range(0, len(part), rows)][::-1]

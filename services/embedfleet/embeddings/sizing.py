@@ -1,0 +1,160 @@
+"""How large the lane's batches are: memory budget, tuner, and the device behind them.
+
+The one place that knows how an encoder is measured and asked to give memory back.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.embeddings import metrics
+from embedfleet.embeddings.memory import BUDGETS, Device, MemoryBudget, ThroughputTuner
+from embedfleet.embeddings.memory.cpu import CpuDevice
+from embedfleet.embeddings.memory.nvml import NvmlDevice
+from embedfleet.embeddings.memory.probing import measure, shapes
+from embedfleet.embeddings.memory.torch import TorchDevice
+from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder
+from embedfleet.runtime.settings import EngineSettings
+
+# What a batch costs besides its tokens, as so many tokens. CPU: a row of 8 tokens takes 1.5 ms in OpenVINO
+# bf16, where 38 tokens a ms are encoded, and our own part about as much. GPU: not measured; some 4 ms of
+# launches at 250 tokens a ms.
+OVERHEAD_TOKENS = {"cpu": 128, "cuda": 1024}
+MOST_TOKENS = {"cpu": max(BUDGETS), "cuda": 131_072}
+
+
+class Sizing:
+    """Says how many rows a batch may have, and learns from each; called on the lane's thread alone.
+
+    Args:
+        budget: the memory budget.
+        max_tokens: the model's longest row.
+        tuner: chooses the cap on tokens; None: the budget's cap stays as it is.
+        give_back: makes the runtime give its idle memory back, between batches; None: it can't.
+        overhead: see `next_batch`.
+    """
+
+    def __init__(
+        self,
+        budget: MemoryBudget,
+        max_tokens: int,
+        tuner: ThroughputTuner | None = None,
+        give_back: Callable[[], object] | None = None,
+        overhead: int = OVERHEAD_TOKENS["cpu"],
+    ) -> None:
+        self.overhead = overhead
+        self._budget = budget
+        self._tuner = tuner
+        self._give_back = give_back
+        self._max_tokens = max_tokens
+        self._settle()
+
+    def max_rows(self, length: int) -> int:
+        """Return as `MemoryBudget.max_rows` does."""
+        return self._budget.max_rows(length)
+
+    def refusal(self, length: int) -> EmbeddingError:
+        """Return the error of one row that doesn't fit even alone."""
+        return self._budget.refusal(length)
+
+    def passed(self, rows: int, longest: int, tokens: int, seconds: float) -> None:
+        """Learn that a batch has passed.
+
+        Args:
+            rows: its rows.
+            longest: its padded length.
+            tokens: its tokens without padding.
+            seconds: its time in the encoder.
+        """
+        self._budget.passed(rows, longest)
+        if self._tuner:
+            self._tuner.record(rows * longest, tokens, seconds)
+        if self._budget.gives_back(rows, longest):
+            self._release()
+        self._settle()
+
+    def ran_out(self, rows: int, longest: int) -> int:
+        """Learn that a batch ran out of memory; return as `MemoryBudget.ran_out` does.
+
+        Raises:
+            EmbeddingError: a single row that should fit failed for the third time.
+        """
+        metrics.OOMS.inc()
+        splits = self._budget.splits
+        try:
+            return self._budget.ran_out(rows, longest)
+        finally:
+            metrics.SPLITS.inc(self._budget.splits - splits)
+            self._release()
+            self._settle()
+
+    def _release(self) -> None:
+        if self._give_back:
+            self._give_back()
+            self._budget.gave_back()
+
+    def _settle(self) -> None:
+        """Set what holds for the next batch, and show it."""
+        if self._tuner:
+            self._budget.cap_tokens = self._tuner.choice
+        metrics.TOKEN_BUDGET.set(self._budget.budget_tokens(self._max_tokens))
+
+
+def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
+    """Probe an encoder that is loaded, and return how its batches are sized.
+
+    It encodes four small batches, 5,120 tokens in all on a CPU.
+
+    Raises:
+        ConfigurationError: the device's memory can't be read, or not even one longest row fits into it.
+        EmbeddingError: the encoder failed on a probe.
+    """
+    cap = settings.max_batch_tokens or MOST_TOKENS[encoder.device]
+    made: list[MemoryBudget] = []
+    device = _device(encoder, settings, lambda: made[0].kept if made else 0)
+    give_back: Callable[[], object] | None = getattr(encoder, "give_back", None)
+
+    def run(rows: int, length: int) -> None:
+        encoder.encode(np.zeros((rows, length), np.int64), np.full(rows, length, np.int32))
+
+    model = measure(run, give_back or (lambda: None), device, shapes(encoder.max_tokens, cap))
+    budget = MemoryBudget(model, device, time.monotonic, cap)
+    made.append(budget)
+    _refuse_too_little(budget, device, encoder.max_tokens)
+    _show(encoder, settings, device)
+    tuner = ThroughputTuner(most=cap) if encoder.device == "cpu" else None
+    return Sizing(budget, encoder.max_tokens, tuner, give_back, OVERHEAD_TOKENS[encoder.device])
+
+
+def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int]) -> Device:
+    if encoder.device == "cpu":
+        return CpuDevice(settings.memory_limit or None)
+    if settings.backend == "torch":
+        return TorchDevice()
+    return NvmlDevice(os.environ.get("CUDA_VISIBLE_DEVICES"), kept)
+
+
+def _refuse_too_little(budget: MemoryBudget, device: Device, max_tokens: int) -> None:
+    if not budget.max_rows(max_tokens):
+        needed, left = budget.model.bytes(1, max_tokens), budget.available
+        raise ConfigurationError(
+            f"with the model loaded {left / 1e6:,.0f} MB of {device.total() / 1e6:,.0f} MB are left, and one "
+            f"chunk of {max_tokens} tokens needs {needed / 1e6:,.0f} MB; raise FLEET_MEMORY_LIMIT or the "
+            "container's limit, end what else uses the device, or choose a smaller model (FLEET_MODEL_ID)",
+            code=OUT_OF_MEMORY,
+        )
+
+
+def _show(encoder: Encoder, settings: EngineSettings, device: Device) -> None:
+    provider = getattr(encoder, "provider", settings.backend)
+    metrics.MODEL_INFO.labels(encoder.model_key, encoder.device, provider, encoder.precision).set(1)
+    readings = {
+        "total": device.total,
+        "free": device.free,
+        "used": lambda: device.total() - device.free(),
+    }
+    for kind, ask in readings.items():
+        metrics.DEVICE_MEMORY.labels(kind).set_function(metrics.reading(ask))

@@ -1,0 +1,253 @@
+"""Rows on their way into the lane: what a task submits, and the queue that holds what waits.
+
+The queue is bounded by bytes. A submit that finds it full waits its turn: the owner with the fewest bytes in
+it comes first, and an owner with none is let in at once, so that a small document never waits for the room
+that a big one has taken. What is over the bound then is at most one submission a thread.
+"""
+
+import threading
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice, zip_longest
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.embeddings.batching import WINDOW_ROWS
+
+Answer = TypeVar("Answer")
+Vectors = NDArray[np.float32]
+
+CHECK_SECONDS = 0.2
+THIN_ROWS = 16
+GATHER_SECONDS = 0.005
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """Rows of one task; its vectors come as a future, in the rows' order.
+
+    Attributes:
+        owner: whose rows they are; owners take turns, the rows of one keep their order.
+        rows: token ids, special tokens included, int32.
+        numbers: what a row is called in an error: its chunk's index.
+        vectors: float32[rows, dim], complete when the future is.
+        future: gives `vectors`, or the EmbeddingError of the first row that failed.
+        missing: rows that have no vector yet.
+        since: when it was submitted, by the queue's clock.
+    """
+
+    owner: str
+    rows: Sequence["array[int]"]
+    numbers: Sequence[int]
+    vectors: Vectors
+    future: "Future[Vectors]" = field(default_factory=Future)
+    missing: int = field(init=False)
+    since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.rows)
+
+    @property
+    def bytes(self) -> int:
+        """Return what it holds while it waits."""
+        return sum(map(len, self.rows)) * 4 + self.vectors.nbytes
+
+    def deliver(self, position: int, vector: Vectors) -> None:
+        """Take a row's vector; only the lane's thread does."""
+        self.vectors[position] = vector
+        self.missing -= 1
+        if self.missing == 0:
+            with suppress(InvalidStateError):  # its task has left
+                self.future.set_result(self.vectors)
+
+    def fail(self, error: EmbeddingError) -> None:
+        """End it with an error, unless it has ended."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One row of a submission."""
+
+    submission: Submission
+    position: int
+
+    @property
+    def tokens(self) -> "array[int]":
+        """Return its ids."""
+        return self.submission.rows[self.position]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return not self.submission.future.done()
+
+    def fail(self, error: EmbeddingError) -> None:
+        """End its submission with an error."""
+        self.submission.fail(error)
+
+
+class RowQueue:
+    """Rows that wait, by owner, each owner's in order.
+
+    Args:
+        most_bytes: bound on what waits, see `Submission.bytes`.
+        window: how many rows are looked at for a batch.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        most_bytes: int,
+        window: int = WINDOW_ROWS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most_bytes = most_bytes
+        self._window_rows = window
+        self._clock = clock
+        self._waiting: dict[str, dict[Row, None]] = {}  # owners in turn
+        self._bytes: dict[str, int] = {}
+        self._entering: dict[object, str] = {}  # who waits for room, in order of arrival
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)  # the lane waits for rows
+        self._left = threading.Condition(self._lock)  # tasks wait for room
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Return how many rows wait."""
+        return sum(map(len, list(self._waiting.values())))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._closed
+
+    def put(self, submission: Submission, check: Callable[[], None]) -> None:
+        """Let a submission's rows wait; while there is no room, wait and call `check` several times a second.
+
+        Raises:
+            EmbeddingError: the queue is closed; the code is `draining`.
+            Exception: whatever `check` raises; then nothing was put.
+        """
+        with self._lock:
+            if not self._has_room(submission):
+                self._enter(submission, check)
+            if self._closed:
+                raise EmbeddingError("the lane is closed", code="draining")
+            submission.since = self._clock()
+            mine = self._waiting.setdefault(submission.owner, {})
+            mine.update((Row(submission, position), None) for position in range(len(submission.rows)))
+            self._bytes[submission.owner] = self._bytes.get(submission.owner, 0) + submission.bytes
+            self._arrived.notify()
+
+    def take(self, choose: Callable[[list[int]], list[int]]) -> list[Row] | None:
+        """Return the rows of the next batch, or None when the queue is closed; waits until rows are there.
+
+        Args:
+            choose: given the lengths of the rows in the window, returns which are taken.
+        """
+        with self._lock:
+            while not (self._waiting or self._closed):
+                self._arrived.wait_for(lambda: self._closed or bool(self._waiting))
+                # Idle until now: give the tasks that are just being claimed a moment to join.
+                self._arrived.wait_for(lambda: self._closed or len(self) >= THIN_ROWS, GATHER_SECONDS)
+            if self._closed:
+                return None
+            window = self._window()
+            batch = [window[at] for at in choose([len(row.tokens) for row in window])]
+            for row in batch:
+                self._remove(row)
+            if self._waiting:  # the next batch is built around another owner
+                first = next(iter(self._waiting))
+                self._waiting[first] = self._waiting.pop(first)
+            self._left.notify_all()
+            return batch
+
+    def withdraw(self, submission: Submission) -> None:
+        """Forget the rows of a submission that has ended."""
+        with self._lock:
+            for row in [
+                row for row in self._waiting.get(submission.owner, ()) if row.submission is submission
+            ]:
+                self._remove(row)
+            self._left.notify_all()
+
+    def rest(self, seconds: float) -> None:
+        """Wait, but not for longer than until the queue is closed."""
+        with self._lock:
+            self._arrived.wait_for(lambda: self._closed, seconds)
+
+    def age(self, row: Row) -> float:
+        """Return for how many seconds a row has waited."""
+        return self._clock() - row.submission.since
+
+    def close(self) -> None:
+        """Give nothing out and take nothing any more."""
+        with self._lock:
+            self._closed = True
+            self._arrived.notify_all()
+            self._left.notify_all()
+
+    def _enter(self, submission: Submission, check: Callable[[], None]) -> None:
+        """Wait, with the lock, until it is this submission's turn and there is room."""
+        ticket = object()
+        self._entering[ticket] = submission.owner
+
+        def may_enter() -> bool:
+            return self._closed or (self._is_next(ticket) and self._has_room(submission))
+
+        try:
+            while not self._left.wait_for(may_enter, CHECK_SECONDS):
+                # Without the lock: a check may take long, and the lane must not wait for it.
+                self._lock.release()
+                try:
+                    check()
+                finally:
+                    self._lock.acquire()
+        finally:
+            del self._entering[ticket]
+            self._left.notify_all()  # whose turn it is now
+
+    def _has_room(self, submission: Submission) -> bool:
+        mine = self._bytes.get(submission.owner, 0)
+        return not mine or sum(self._bytes.values()) + submission.bytes <= self._most_bytes
+
+    def _is_next(self, ticket: object) -> bool:
+        return ticket == min(self._entering, key=lambda one: self._bytes.get(self._entering[one], 0))
+
+    def _window(self) -> list[Row]:
+        """Return the rows that may be chosen: the owners' next rows in turn, so that none starves."""
+        turns = chain.from_iterable(zip_longest(*self._waiting.values()))
+        return list(islice((row for row in turns if row is not None), self._window_rows))
+
+    def _remove(self, row: Row) -> None:
+        owner, submission = row.submission.owner, row.submission
+        rows = self._waiting[owner]
+        del rows[row]
+        self._bytes[owner] -= 4 * len(row.tokens) + submission.vectors.nbytes // len(submission.rows)
+        if not rows:
+            del self._waiting[owner], self._bytes[owner]
+
+
+def result_of(future: "Future[Answer]", check: Callable[[], None]) -> Answer:
+    """Return a future's result; calls `check` a few times a second while it is not there.
+
+    Raises:
+        Exception: whatever `check` raises, or the future holds.
+    """
+    while True:
+        try:
+            return future.result(timeout=CHECK_SECONDS)
+        except FutureTimeout:
+            if future.done():
+                raise
+        check()

@@ -1,0 +1,123 @@
+"""What this machine has for an encoder: CPU features, the NVIDIA driver, which onnxruntime."""
+
+import ctypes
+import importlib
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from embedfleet.encoders.backends.choice import Machine
+from embedfleet.encoders.registry import Backend
+
+RUNTIME_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+DRIVER = "libcuda.so.1"
+# cuInit's answers that a user can do something about; CUDA Driver API, enum CUresult.
+_NO_DEVICE = 100
+_DRIVER_MISMATCH = (803, 804)
+
+
+def look(backend: Backend) -> Machine:
+    """Return what a backend finds here; imports its runtime."""
+    no_cuda = _onnx_without_cuda() if backend == "onnx" else _torch_without_cuda()
+    return Machine(
+        no_cuda=no_cuda or driver_problem(),
+        has_openvino=backend == "onnx" and "OpenVINOExecutionProvider" in _onnx_providers(),
+        cpu_flags=cpu_flags(),
+    )
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Return the features of the first CPU; empty where Linux doesn't tell."""
+    try:
+        lines = cpuinfo.read_text("ascii", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split()[2:])
+
+
+def runtime_wheels() -> list[str]:
+    """Return the installed distributions that bring the module `onnxruntime`: more than one is a mistake."""
+    found = []
+    for name in RUNTIME_WHEELS:
+        try:
+            found.append(metadata.distribution(name).metadata["Name"])
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def wheels_problem() -> str:
+    """Return what is wrong with the installed onnxruntime wheels, and what to do; or an empty string."""
+    wheels = runtime_wheels()
+    if len(wheels) < 2:
+        return ""
+    return (
+        f"{' and '.join(wheels)} are installed at once and overwrite each other's files: "
+        f"`pip uninstall {' '.join(wheels)}`, then install one extra again (local, embeddings-cpu or "
+        "embeddings-gpu)"
+    )
+
+
+def driver_problem() -> str:
+    """Return why the NVIDIA driver gives no GPU, and what to do; or an empty string.
+
+    Asks the driver itself (`cuInit`), which makes no context and takes no GPU memory.
+    """
+    try:
+        driver: Any = ctypes.CDLL(DRIVER)
+    except OSError:
+        return (
+            f"the NVIDIA driver is missing ({DRIVER} can't be loaded): install it; a container needs the "
+            "NVIDIA container runtime too"
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hint = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
+    status = int(driver.cuInit(0))
+    if status in _DRIVER_MISMATCH:
+        return f"the NVIDIA driver and its libraries are of two versions (cuInit: {status}): reboot or update"
+    if status not in (0, _NO_DEVICE):
+        return f"the NVIDIA driver does not start (cuInit: {status}): see `nvidia-smi`"
+    count = ctypes.c_int(0)
+    if status == _NO_DEVICE or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return f"the NVIDIA driver shows no GPU{hint}: see `nvidia-smi`"
+    return ""
+
+
+def device_bytes() -> int:
+    """Return the memory of the first visible GPU in bytes; 0 where the driver doesn't tell."""
+    try:
+        driver: Any = ctypes.CDLL(DRIVER)
+    except OSError:
+        return 0
+    device, total = ctypes.c_int(0), ctypes.c_size_t(0)
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        or driver.cuDeviceTotalMem_v2(ctypes.byref(total), device)
+    )
+    return 0 if failed else total.value
+
+
+def _onnx_providers() -> list[str]:
+    return list(importlib.import_module("onnxruntime").get_available_providers())
+
+
+def _onnx_without_cuda() -> str:
+    if "CUDAExecutionProvider" in _onnx_providers():
+        return ""
+    return wheels_problem() or (
+        "this onnxruntime has no CUDA provider: install the extra `embeddings-gpu` (onnxruntime-gpu) in "
+        f"place of {', '.join(runtime_wheels()) or 'onnxruntime'}, never beside it"
+    )
+
+
+def _torch_without_cuda() -> str:
+    # Through the backend's module: without torch it says which extra to install.
+    torch: Any = importlib.import_module("embedfleet.encoders.backends.torch").torch
+    if torch.version.cuda is None:
+        return "this torch is a CPU build: install one with CUDA"
+    problem = driver_problem()
+    if problem or torch.cuda.is_available():
+        return problem
+    return f"torch for CUDA {torch.version.cuda} can't use the GPU: update the driver, or take an older torch"

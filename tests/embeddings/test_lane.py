@@ -1,0 +1,243 @@
+from collections.abc import Iterator
+
+import pytest
+from lanes import BAD, INFINITE, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of
+from prometheus_client import REGISTRY
+
+from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.embeddings import lane as lane_module
+from embedfleet.embeddings.lane import Lane
+from embedfleet.embeddings.memory import MemoryModel
+from embedfleet.embeddings.submissions import Submission
+
+
+@pytest.fixture
+def encoder() -> Gated:
+    return Gated()
+
+
+@pytest.fixture
+def lane(encoder: Gated) -> Iterator[Lane]:
+    lane = lane_of(encoder)
+    yield lane
+    encoder.open()
+    lane.close()
+
+
+def firsts(submission: Submission) -> list[float]:
+    return submission.future.result(timeout=WAIT_SECONDS)[:, 0].tolist()
+
+
+def metric(name: str) -> float:
+    value = REGISTRY.get_sample_value(name)
+    assert value is not None, name
+    return value
+
+
+def test_tasks_that_wait_share_a_batch_and_each_gets_its_own_vectors(lane: Lane, encoder: Gated) -> None:
+    busy(lane, encoder)
+    first, second = lane.submit("t1", [[1], [2]]), lane.submit("t2", [[3]])
+    encoder.open()
+    assert firsts(first) == [1, 2]
+    assert firsts(second) == [3]
+    assert list(map(sorted, encoder.batches)) == [[0], [1, 2, 3]]
+
+
+def test_no_rows_are_no_vectors(lane: Lane) -> None:
+    assert lane.submit("t3", []).future.result(timeout=0).shape == (0, 3)
+
+
+def test_a_cancelled_task_takes_only_its_rows_along(lane: Lane, encoder: Gated) -> None:
+    busy(lane, encoder)
+    leaving, staying = lane.submit("t4", [[1]]), lane.submit("t5", [[2]])
+    lane.cancel(leaving)
+    encoder.open()
+    assert firsts(staying) == [2]
+    assert encoder.batches == [[0], [2]]
+
+
+def test_a_task_that_leaves_an_idle_lane_at_once_does_not_end_it(lane: Lane, encoder: Gated) -> None:
+    encoder.open()
+    for number in range(50):
+        lane.cancel(lane.submit("t", [[number]]))
+    assert firsts(lane.submit("t", [[5]])) == [5]
+
+
+def test_a_failing_batch_fails_its_task_and_the_lane_goes_on(lane: Lane, encoder: Gated) -> None:
+    encoder.open()
+    with pytest.raises(EmbeddingError, match="chunk 9: this row breaks the encoder"):
+        lane.submit("t6", [[BAD]], numbers=[9]).future.result(timeout=WAIT_SECONDS)
+    assert firsts(lane.submit("t7", [[5]])) == [5]
+
+
+def test_a_bad_row_fails_its_own_task_and_not_its_neighbours(lane: Lane, encoder: Gated) -> None:
+    busy(lane, encoder)
+    good, bad = lane.submit("good", [[1], [2]]), lane.submit("bad", [[3], [BAD]])
+    encoder.open()
+    with pytest.raises(EmbeddingError, match="chunk 1: this row breaks the encoder"):
+        bad.future.result(timeout=WAIT_SECONDS)
+    assert firsts(good) == [1, 2]
+
+
+@pytest.mark.parametrize("bad", [NOT_A_NUMBER, INFINITE])
+def test_a_vector_that_is_none_fails_its_own_task_alone_and_nothing_is_encoded_twice(
+    lane: Lane, encoder: Gated, bad: int
+) -> None:
+    busy(lane, encoder)
+    good, ill = lane.submit("good", [[1], [2]]), lane.submit("ill", [[3], [bad]], numbers=[40, 41])
+    encoder.open()
+    with pytest.raises(EmbeddingError, match=r"chunk 41: .* NaN or infinity"):
+        ill.future.result(timeout=WAIT_SECONDS)
+    assert firsts(good) == [1, 2]
+    assert list(map(sorted, encoder.batches)) == [[0], [1, 2, 3, bad]]
+
+
+def test_a_failed_task_is_not_computed_any_further(lane: Lane, encoder: Gated) -> None:
+    busy(lane, encoder)
+    ill = lane.submit("ill", [[NOT_A_NUMBER] * 64, *[[1] * 64] * 5])
+    last = lane.submit("last", [[2] * 64])
+    encoder.open()
+    with pytest.raises(EmbeddingError):
+        ill.future.result(timeout=WAIT_SECONDS)
+    assert firsts(last) == [2]
+    assert firsts(lane.submit("later", [[3]])) == [3]
+    assert [batch[0] for batch in encoder.batches] == [0, NOT_A_NUMBER, 2, 3]
+
+
+def test_a_small_task_is_not_starved_by_a_big_one(lane: Lane, encoder: Gated) -> None:
+    busy(lane, encoder)
+    lane.submit("t8", [[7] * 16] * 400)
+    small = lane.submit("t9", [[8] * 2])
+    while 8 not in encoder.batches[-1]:
+        encoder.go.release()
+        assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    assert len(encoder.batches) <= 3
+    encoder.go.release()
+    assert firsts(small) == [8]
+
+
+def test_a_closed_lane_takes_nothing(encoder: Gated) -> None:
+    lane = lane_of(encoder)
+    lane.close()
+    with pytest.raises(EmbeddingError, match="closed"):
+        lane.submit("t10", [[1]])
+
+
+def test_rows_that_ran_out_of_memory_are_tried_again_at_once_in_halves() -> None:
+    room = Room(40)
+    encoder = Gated(room)
+    lane = lane_of(encoder, cap=64, room=room, model=MemoryModel(0, 0.5, 0))  # half of what it takes
+    ooms, splits = metric("fleet_oom_total"), metric("fleet_batch_splits_total")
+    busy(lane, encoder)
+    first = lane.submit("first", [[n] * 8 for n in range(1, 9)])
+    second = lane.submit("second", [[9] * 8])
+    encoder.open()
+    assert firsts(first) == list(range(1, 9))
+    assert firsts(second) == [9]
+    assert encoder.shapes[1] == (8, 8)
+    again = [row for batch in encoder.batches[2:-1] for row in batch]
+    assert sorted(again) == sorted(encoder.batches[1])  # before the row that it had left
+    assert max(rows for rows, _ in encoder.shapes[2:]) <= 4
+    assert metric("fleet_oom_total") == ooms + 1
+    assert metric("fleet_batch_splits_total") == splits + 1
+    assert encoder.given_back >= 1
+    lane.close()
+
+
+def test_a_batch_has_no_more_rows_than_memory_allows() -> None:
+    room = Room(100)
+    encoder = Gated(room)
+    lane = lane_of(encoder, cap=4096, room=room)
+    busy(lane, encoder)
+    ten = lane.submit("ten", [[n] * 20 for n in range(1, 11)])
+    encoder.open()
+    assert firsts(ten) == list(range(1, 11))
+    assert encoder.shapes[1:] == [(4, 20), (4, 20), (2, 20)]  # 85 of 100 bytes are for a batch
+    lane.close()
+
+
+def test_a_row_that_never_fits_fails_alone_with_the_sizes_in_its_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane_module, "MEMORY_PATIENCE_SECONDS", 0.0)
+    room = Room(100)
+    encoder = Gated(room)
+    lane = lane_of(encoder, cap=4096, room=room)
+    busy(lane, encoder)
+    large, small = lane.submit("large", [[1] * 200], numbers=[3]), lane.submit("small", [[2] * 50])
+    encoder.open()
+    with pytest.raises(EmbeddingError, match="chunk 3: a chunk of 200 tokens does not fit") as caught:
+        large.future.result(timeout=WAIT_SECONDS)
+    assert caught.value.code == "out_of_memory"
+    assert firsts(small) == [2]
+    assert (1, 200) not in encoder.shapes
+    lane.close()
+
+
+def test_while_nothing_fits_the_lane_waits_for_its_neighbours() -> None:
+    room = Room(10)
+    encoder = Gated(room)
+    lane = lane_of(encoder, cap=4096, room=room)
+    busy(lane, encoder)
+    row = lane.submit("row", [[4] * 50])
+    encoder.open()
+    with pytest.raises(TimeoutError):
+        row.future.result(timeout=3 * lane_module.MEMORY_CHECK_SECONDS)
+    assert lane.busy_seconds == 0
+    room.size = 100
+    assert firsts(row) == [4]
+    assert encoder.shapes == [(1, 1), (1, 50)]
+    lane.close()
+
+
+def test_a_single_row_that_should_fit_fails_after_three_tries_and_alone() -> None:
+    room = Room(30)
+    encoder = Gated(room)
+    lane = lane_of(encoder, cap=64, room=room, model=MemoryModel(0, 0.5, 0))
+    busy(lane, encoder)
+    doomed, fine = lane.submit("doomed", [[5] * 40]), lane.submit("fine", [[6] * 4])
+    encoder.open()
+    with pytest.raises(EmbeddingError) as caught:
+        doomed.future.result(timeout=WAIT_SECONDS)
+    assert caught.value.code == "out_of_memory"
+    assert firsts(fine) == [6]
+    assert encoder.shapes.count((1, 40)) == 3
+    lane.close()
+
+
+def test_a_device_that_no_longer_answers_fails_rows_and_not_the_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(100)
+    encoder = Gated(room)
+    now = [0.0]
+    lane = lane_of(encoder, room=room, clock=lambda: now[0])
+    busy(lane, encoder)
+
+    def dead() -> int:
+        raise EmbeddingError("the GPU no longer answers: restart the worker")
+
+    encoder.open()
+    monkeypatch.setattr(room, "free", dead)
+    now[0] = 1.0
+    with pytest.raises(EmbeddingError, match="no longer answers"):
+        lane.submit("row", [[4]]).future.result(timeout=WAIT_SECONDS)
+    monkeypatch.undo()
+    assert firsts(lane.submit("row", [[4]])) == [4]
+    lane.close()
+
+
+def test_what_the_lane_does_is_counted(lane: Lane, encoder: Gated) -> None:
+    before = {name: metric(name) for name in ("fleet_tokens_total", "fleet_batch_tokens_sum")}
+    waits = metric("fleet_lane_wait_seconds_count")
+    busy(lane, encoder)
+    rows = lane.submit("t", [[1] * 10, [2] * 8])
+    assert metric("fleet_submit_queue_rows") == 2
+    encoder.open()
+    assert firsts(rows) == [1, 2]
+    assert firsts(lane.submit("u", [[3]])) == [3]  # the batch before is counted by now
+    assert metric("fleet_tokens_total") == before["fleet_tokens_total"] + 1 + 18 + 1
+    assert metric("fleet_batch_tokens_sum") == before["fleet_batch_tokens_sum"] + 1 + 20 + 1
+    assert metric("fleet_lane_wait_seconds_count") == waits + 3
+    assert metric("fleet_padding_ratio") == pytest.approx(2 / 22, rel=0.1)
+    assert 0 < metric("fleet_lane_busy_ratio") <= 1
+    assert metric("fleet_token_budget") == 256  # one row over the cap of 64 is always allowed
+    assert metric("fleet_submit_queue_rows") == 0

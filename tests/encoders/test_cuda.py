@@ -1,0 +1,156 @@
+"""ONNX Runtime on a GPU, as far as a machine without one can show it: graph, buffers, options, refusals."""
+
+import ctypes
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.encoders.base import pad
+from embedfleet.encoders.encoder import ModelEncoder
+from embedfleet.encoders.files import ModelFiles
+from tests.encoders.runtimes import GPU_FP16, GPU_FP32, without_gpu
+
+onnx = pytest.importorskip("onnx", reason="the dev group is not installed")
+pytest.importorskip("sympy", reason="the dev group is not installed")
+
+from embedfleet.encoders.backends import cuda, graph  # noqa: E402 — they need what was just looked for
+
+
+class Session:
+    """A session that keeps what it was given."""
+
+    def __init__(self, providers: list[str], inner: Any = None) -> None:
+        self.providers, self.inner = providers, inner
+        self.options: list[Any] = []
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        self.options.append(options)
+        self.inner.run_with_iobinding(binding, options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_the_graph_is_fused_reduced_and_pooled(tiny_files: ModelFiles, precision: Any) -> None:
+    assert tiny_files.onnx is not None
+    model = onnx.load_model_from_string(graph.derive(tiny_files.onnx, precision, "mean", 16))
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("Attention") == kinds.count("BiasGelu") == 2
+    assert kinds.count("SkipLayerNormalization") == 4
+    (output,) = model.graph.output
+    assert (output.name, output.type.tensor_type.elem_type) == (graph.VECTORS, onnx.TensorProto.FLOAT)
+    assert {one.name for one in model.graph.input} == {"input_ids", "attention_mask", "token_type_ids"}
+    assert {one.type.tensor_type.elem_type for one in model.graph.input} == {onnx.TensorProto.INT64}
+    weights = {one.data_type for one in model.graph.initializer} - {
+        onnx.TensorProto.INT64,
+        onnx.TensorProto.INT32,
+    }
+    assert weights == {onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.FLOAT}
+
+
+def test_buffers_keep_their_place_until_a_batch_is_larger(tiny_files: ModelFiles) -> None:
+    runtime = without_gpu(tiny_files, GPU_FP32)
+
+    def places() -> dict[str, int]:
+        return {name: buffer._value.data_ptr() for name, buffer in runtime._inputs.items()}
+
+    encoder = ModelEncoder(tiny_files, GPU_FP32, runtime)
+    before = places()
+    for rows in (1, 100, 7):
+        encoder.encode(*pad([[2, 9, 3]] * rows, 0))
+    assert places() == before
+    assert set(before) == {"input_ids", "attention_mask", "token_type_ids"}
+    encoder.encode(*pad([[2, 9, 3]] * 1000, 0))
+    assert {buffer._host.size for buffer in runtime._inputs.values()} == {32768}
+    assert runtime._vectors._host.size == 16384
+
+
+def test_a_smaller_batch_after_a_larger_one_sees_nothing_of_it(tiny_files: ModelFiles) -> None:
+    encoder = ModelEncoder(tiny_files, GPU_FP32, without_gpu(tiny_files, GPU_FP32))
+    rows = [[2, 9, 30, 31, 3], [2, 12, 3]]
+    alone = encoder.encode(*pad(rows, 0))
+    encoder.encode(*pad([[2, *range(5, 60), 3]] * 50, 0))
+    np.testing.assert_array_equal(encoder.encode(*pad(rows, 0)), alone)
+
+
+def test_memory_is_given_back_by_a_run_that_asks_for_it(tiny_files: ModelFiles) -> None:
+    runtime = without_gpu(tiny_files, GPU_FP16)
+    runtime._session = session = Session([], runtime._session)
+    encoder = ModelEncoder(tiny_files, GPU_FP16, runtime)
+    encoder.encode(*pad([[2, 9, 3]], 0))
+    encoder.give_back()
+    plain, asked = session.options
+    assert plain is None
+    assert asked.get_run_config_entry("memory.enable_memory_arena_shrinkage") == "cpu:0"
+
+
+def test_the_arena_grows_by_what_is_asked_and_leaves_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "device_bytes", lambda: 16_000_000_000)
+    assert cuda.gpu_options() == {
+        "device_id": "0",
+        "arena_extend_strategy": "kSameAsRequested",
+        "gpu_mem_limit": "14400000000",
+    }
+    monkeypatch.setattr(cuda, "device_bytes", lambda: 0)
+    assert "gpu_mem_limit" not in cuda.gpu_options()
+
+
+def opening(monkeypatch: pytest.MonkeyPatch, session: Session) -> list[Any]:
+    asked: list[Any] = []
+
+    def open_session(*arguments: Any) -> Session:
+        asked.append(arguments)
+        return session
+
+    monkeypatch.setattr(cuda, "open_session", open_session)
+    monkeypatch.setattr(cuda, "device_bytes", lambda: 0)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append("libraries"))
+    return asked
+
+
+def test_the_session_is_opened_on_the_gpu_after_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = opening(monkeypatch, session := Session([cuda.CUDA, "CPUExecutionProvider"]))
+    assert cuda.on_gpu(b"graph", Path("/model"), 3) == (session, "cuda")
+    assert asked == ["libraries", (b"graph", (cuda.CUDA, cuda.gpu_options()), Path("/model"), 3)]
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (OSError("libcudnn.so.9: cannot open shared object file"), r"libcudnn\.so\.9: cannot open"),
+        (None, "its log says why"),
+    ],
+)
+def test_a_session_that_fell_back_to_the_cpu_refuses_and_names_the_library(
+    monkeypatch: pytest.MonkeyPatch, failure: OSError | None, words: str
+) -> None:
+    opening(monkeypatch, Session(["CPUExecutionProvider"]))
+
+    def library(name: str, mode: int) -> Any:
+        assert mode == ctypes.RTLD_GLOBAL
+        if failure and name.endswith("_cuda.so"):
+            raise failure
+        return SimpleNamespace()
+
+    monkeypatch.setattr(cuda.ctypes, "CDLL", library)
+    with pytest.raises(ConfigurationError, match=words) as error:
+        cuda.on_gpu(b"graph", Path("/model"), 1)
+    assert error.value.code == "no_gpu"
+
+
+def test_a_graph_that_can_t_be_fused_is_a_configuration_error(tiny_copy: Path) -> None:
+    from embedfleet.encoders.files import inspect
+
+    (tiny_copy / "onnx/model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ConfigurationError, match="graph for the GPU") as error:
+        without_gpu(inspect(tiny_copy, "test/tiny"), GPU_FP16)
+    assert error.value.code == "model_damaged"

@@ -1,0 +1,75 @@
+"""What the encoder does around every runtime: memory errors, rows without a direction, widths."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.encoders.base import OUT_OF_MEMORY, pad
+from embedfleet.encoders.encoder import ModelEncoder
+from embedfleet.encoders.files import ModelFiles
+from tests.encoders.runtimes import PLAIN
+
+
+class Runtime:
+    """A runtime that does what a test says."""
+
+    multiple = 8
+
+    def __init__(self, does: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.does = does
+        self.widths: list[int] = []
+
+    def run(self, token_ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        assert token_ids.shape == mask.shape
+        self.widths.append(token_ids.shape[1])
+        return self.does(token_ids)
+
+    def memory(self) -> int:
+        return 1
+
+    def give_back(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("bfc_arena.cc: Failed to allocate memory for requested buffer of size 42", OUT_OF_MEMORY),
+        ("no kernel image is available", EmbeddingError.default_code),
+    ],
+)
+def test_memory_that_runs_out_has_a_code_of_its_own(tiny_files: ModelFiles, words: str, code: str) -> None:
+    def fails(_: np.ndarray) -> np.ndarray:
+        raise RuntimeError(words)
+
+    with pytest.raises(EmbeddingError) as error:
+        ModelEncoder(tiny_files, PLAIN, Runtime(fails)).encode(*pad([[2, 3]], 0))
+    assert error.value.code == code
+    assert words in error.value.detail
+
+
+@pytest.mark.parametrize("broken", [0.0, np.nan, np.inf, -np.inf])
+def test_a_row_without_a_direction_is_nan_and_its_neighbours_are_not(
+    tiny_files: ModelFiles, broken: float
+) -> None:
+    def second_breaks(ids: np.ndarray) -> np.ndarray:
+        vectors = np.full((len(ids), 16), 2.0, np.float32)
+        vectors[1, : 16 if broken == 0 else 1] = broken
+        return vectors
+
+    vectors = ModelEncoder(tiny_files, PLAIN, Runtime(second_breaks)).encode(*pad([[2, 3]] * 3, 0))
+    assert np.isnan(vectors[1]).all()
+    np.testing.assert_allclose(vectors[[0, 2]], 0.25)
+
+
+def test_batches_are_widened_to_the_runtime_s_multiple_but_never_past_the_limit(
+    tiny_files: ModelFiles,
+) -> None:
+    runtime = Runtime(lambda ids: np.ones((len(ids), 16), np.float32))
+    encoder = ModelEncoder(replace(tiny_files, max_tokens=20), PLAIN, runtime)
+    for width in (1, 8, 9, 16, 17, 20):
+        encoder.encode(*pad([[2] * width], 0))
+    assert runtime.widths == [8, 8, 16, 16, 20, 20]

@@ -1,0 +1,163 @@
+"""What the machine is asked: CPU features, the NVIDIA driver by its own words, the installed wheels."""
+
+import ctypes
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embedfleet.encoders.backends import machine
+
+
+class Driver:
+    """NVIDIA's driver with these answers."""
+
+    def __init__(self, init: int = 0, count: int = 1, total: int = 16 << 30) -> None:
+        self.init, self.count, self.total = init, count, total
+
+    def cuInit(self, flags: int) -> int:
+        return self.init
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = self.count
+        return 0
+
+    def cuDeviceGet(self, device: Any, ordinal: int) -> int:
+        return 0 if ordinal < self.count else 101
+
+    def cuDeviceTotalMem_v2(self, total: Any, device: Any) -> int:
+        total._obj.value = self.total
+        return 0
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Callable[[Driver | None], None]:
+    def install(found: Driver | None) -> None:
+        def library(name: str) -> Driver:
+            assert name == "libcuda.so.1"
+            if found is None:
+                raise OSError("libcuda.so.1: cannot open shared object file")
+            return found
+
+        monkeypatch.setattr(ctypes, "CDLL", library)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, "driver is missing"),
+        (Driver(init=100), "shows no GPU"),
+        (Driver(count=0), "shows no GPU"),
+        (Driver(init=803), "two versions"),
+        (Driver(init=999), "does not start (cuInit: 999)"),
+    ],
+)
+def test_what_the_driver_lacks_is_told_apart(
+    driver: Callable[[Driver | None], None], found: Driver | None, words: str
+) -> None:
+    driver(found)
+    assert words in machine.driver_problem()
+
+
+def test_a_driver_with_a_gpu_is_no_problem(driver: Callable[[Driver | None], None]) -> None:
+    driver(Driver())
+    assert machine.driver_problem() == ""
+    assert machine.device_bytes() == 16 << 30
+
+
+def test_a_gpu_that_is_hidden_is_told(
+    driver: Callable[[Driver | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver(Driver(init=100))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES is ''" in machine.driver_problem()
+
+
+@pytest.mark.parametrize("found", [None, Driver(init=100), Driver(count=0)])
+def test_without_a_gpu_its_memory_is_unknown(
+    driver: Callable[[Driver | None], None], found: Driver | None
+) -> None:
+    driver(found)
+    assert machine.device_bytes() == 0
+
+
+def test_the_cpu_s_features(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\nbugs\t\t:\n", "ascii")
+    assert machine.cpu_flags(tmp_path / "cpuinfo") == {"fpu", "avx2", "amx_bf16"}
+    assert machine.cpu_flags(tmp_path / "none") == frozenset()
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd\n", "ascii")
+    assert machine.cpu_flags(tmp_path / "arm") == frozenset()
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    def distribution(name: str) -> Any:
+        if name not in names:
+            raise metadata.PackageNotFoundError(name)
+        return SimpleNamespace(metadata={"Name": name})
+
+    monkeypatch.setattr(metadata, "distribution", distribution)
+
+
+def providers(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(machine, "_onnx_providers", lambda: list(names))
+
+
+def test_two_wheels_of_one_module_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "onnxruntime-openvino")
+    assert machine.wheels_problem() == ""
+    installed(monkeypatch, "onnxruntime", "onnxruntime-openvino")
+    assert "`pip uninstall onnxruntime onnxruntime-openvino`" in machine.wheels_problem()
+
+
+def test_a_wheel_without_cuda_is_told_before_the_driver(
+    driver: Callable[[Driver | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver(None)
+    providers(monkeypatch, "CPUExecutionProvider")
+    installed(monkeypatch, "onnxruntime")
+    assert "`embeddings-gpu`" in machine.look("onnx").no_cuda
+    installed(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    assert "overwrite each other" in machine.look("onnx").no_cuda
+    providers(monkeypatch, "CUDAExecutionProvider", "CPUExecutionProvider")
+    assert "driver is missing" in machine.look("onnx").no_cuda
+    driver(Driver())
+    assert machine.look("onnx").no_cuda == ""
+
+
+@pytest.mark.parametrize(
+    ("cuda", "found", "usable", "words"),
+    [
+        (None, Driver(), True, "CPU build"),
+        ("13.0", None, False, "driver is missing"),
+        ("13.0", Driver(), False, "torch for CUDA 13.0 can't use the GPU"),
+        ("13.0", Driver(), True, ""),
+    ],
+)
+def test_what_torch_lacks_is_told_apart(
+    driver: Callable[[Driver | None], None],
+    monkeypatch: pytest.MonkeyPatch,
+    cuda: str | None,
+    found: Driver | None,
+    usable: bool,
+    words: str,
+) -> None:
+    driver(found)
+    torch = SimpleNamespace(
+        version=SimpleNamespace(cuda=cuda), cuda=SimpleNamespace(is_available=lambda: usable)
+    )
+    monkeypatch.setattr(machine.importlib, "import_module", lambda name: SimpleNamespace(torch=torch))
+    problem = machine.look("torch").no_cuda
+    assert words in problem
+    assert bool(problem) == bool(words)
+
+
+def test_openvino_is_found_by_its_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    providers(monkeypatch, "OpenVINOExecutionProvider", "CPUExecutionProvider")
+    assert machine.look("onnx").has_openvino
+    providers(monkeypatch, "CPUExecutionProvider")
+    assert not machine.look("onnx").has_openvino
