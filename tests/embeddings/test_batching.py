@@ -92,8 +92,8 @@ def test_a_row_waits_for_no_more_batches_than_rows_were_before_it_whatever_comes
 
 @pytest.mark.parametrize("budget", [512, 1024, 2048, 4096, 8192])
 def test_padding_with_512_rows_waiting_is_below_4_and_11_percent(budget: int) -> None:
-    # Lengths as in two real corpora: chunks of 1,000 characters in ten languages, and short documents, many of
-    # them of 6 to 60 tokens.
+    # Lengths as in two real corpora: chunks of 1,000 characters in ten languages, and short documents, of
+    # which many have 6 to 60 tokens.
     dice = random.Random(5)
     deciles = [6, 39, 78, 155, 231, 256, 256, 256, 256, 256, 256]
 
