@@ -122,6 +122,8 @@ class Upserts:
             count = _within(waiting)
             if rest := waiting[count:]:
                 self._waiting[name] = rest
+            if self._next() is not None:
+                self._changed.notify()  # it came while this thread was busy
             return waiting[:count]
 
     def _next(self) -> str | None:
