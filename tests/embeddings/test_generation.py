@@ -17,7 +17,7 @@ from embedfleet.embeddings import generation
 from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.generation import Counts
 from embedfleet.runtime.settings import VectorSettings
-from embedfleet.runtime.worker.runs import Run
+from embedfleet.runtime.worker.runs import Run, Stopped
 from embedfleet.vectors import VectorStore
 
 WAIT_SECONDS = 20
@@ -304,3 +304,52 @@ def test_what_the_lane_refuses_ends_the_task_and_leaves_nothing_behind(
     assert len(document.engine.lane._queue) == 0
     assert not document.engine.upserts._waiting
     assert document.store.count(document.name, document.id, generation=2) < len(TEXTS[3:])
+
+
+def test_a_run_that_stops_takes_back_its_rows_and_its_points(
+    document: StoredDocument, encoder: KnownEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, encode = threading.Event(), threading.Event(), encoder.encode
+
+    def gated(token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        begun.set()
+        assert go.wait(WAIT_SECONDS)
+        return encode(token_ids, lengths)
+
+    monkeypatch.setattr(encoder, "encode", gated)
+    document.begin()
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(document.write, chunks_of(TEXTS))
+        assert begun.wait(WAIT_SECONDS)
+        document.draining.set()
+        with pytest.raises(Stopped):
+            written.result(WAIT_SECONDS)
+    assert len(document.engine.lane._queue) == 0
+    go.set()
+    other = StoredDocument(document.engine, document.collection)
+    other.upload(TEXTS[:2])  # whatever was in hand is done by now
+    assert document.store.count(document.name, document.id) == 0
+
+
+def test_a_run_that_stops_does_not_end_before_a_request_with_its_points_has(
+    document: StoredDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, upsert = threading.Event(), threading.Event(), document.store.upsert
+
+    def gated(*points: object) -> None:
+        begun.set()
+        assert go.wait(WAIT_SECONDS)
+        upsert(*points)
+
+    monkeypatch.setattr(document.store, "upsert", gated)
+    document.begin()
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(document.write, chunks_of(TEXTS[:3]))
+        assert begun.wait(WAIT_SECONDS)
+        document.draining.set()
+        with pytest.raises(TimeoutError):
+            written.result(timeout=0.5)
+        go.set()
+        with pytest.raises(Stopped):
+            written.result(WAIT_SECONDS)
+    assert document.store.count(document.name, document.id) == 3

@@ -122,6 +122,29 @@ def test_what_is_withdrawn_makes_room(threads: ThreadPoolExecutor, queue: RowQue
     assert all(row.submission is not leaving for row in taken)
 
 
+def test_a_task_that_leaves_while_the_idle_lane_gathers_does_not_end_it(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathers = threading.Event()
+
+    class Watched(RowQueue):
+        def __len__(self) -> int:
+            gathers.set()
+            return super().__len__()
+
+    monkeypatch.setattr(submissions, "GATHER_SECONDS", 0.2)
+    queue = Watched(most_bytes=4 * ROW_BYTES)
+    taken = threads.submit(queue.take, all_of)
+    leaving, staying = submission("leaves"), submission("stays")
+    queue.put(leaving, never)
+    assert gathers.wait(WAIT_SECONDS)
+    queue.withdraw(leaving)
+    with pytest.raises(TimeoutError):
+        taken.result(timeout=0.4)
+    queue.put(staying, never)
+    assert [row.submission for row in taken.result(WAIT_SECONDS) or []] == [staying]
+
+
 def until(encoder: Gated, is_there: Callable[[], bool]) -> int:
     """Let batch after batch pass; return how many it took."""
     for count in range(1, 100):

@@ -87,11 +87,13 @@ def test_points_of_several_tasks_are_stored_by_one_request(upserts: Upserts, sto
     assert store.stored == {f"p{n}": ([float(n)], {"of": f"p{n}"}) for n in range(5)}
 
 
-def test_another_collection_waits_for_nobody(upserts: Upserts, store: GatedStore) -> None:
+def test_one_request_at_a_time_a_collection_and_another_one_waits_for_nobody(
+    upserts: Upserts, store: GatedStore
+) -> None:
     in_hand(upserts, store)
-    upserts.put(points("p1", name="d"))
+    put(upserts, points("p1"), points("p2", name="d"))
     assert store.started.acquire(timeout=WAIT_SECONDS)
-    assert store.requests == [["p0"], ["p1"]]
+    assert store.requests == [["p0"], ["p2"]]
 
 
 def test_a_request_is_bounded(upserts: Upserts, store: GatedStore, monkeypatch: pytest.MonkeyPatch) -> None:

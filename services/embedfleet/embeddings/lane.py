@@ -203,8 +203,8 @@ class Lane:
         code = error.code if isinstance(error, EmbeddingError) else None
         named = EmbeddingError(f"chunk {number}: {error}", code=code)
         named.__cause__ = error
-        row.fail(named)
         self._queue.withdraw(row.submission)
+        row.fail(named)
 
 
 def _pieces(part: list[Row], rows: int) -> list[list[Row]]:
