@@ -42,6 +42,7 @@ def test_the_effective_size_is_the_longest_chunk_when_the_model_cuts(wordpiece):
         (".docx", make_docx(paragraph(" "))),
         (".txt", b" \n\t\n"),
         (".md", b"---\n\n---\n"),
+        (".txt", "\u200b\u200e \u034f\n\n\u200b".encode()),  # nothing that the model sees
     ],
 )
 def test_a_file_without_text_has_its_own_code(wordpiece, extension, data):

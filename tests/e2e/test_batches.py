@@ -1,4 +1,4 @@
-"""Batches form across documents: 64 one-chunk tasks in flight make batches of 16 rows and more."""
+"""Batches form across documents: 64 one-chunk tasks in flight fill them."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ DOCUMENTS = 256
 IN_FLIGHT = 64
 
 
-def test_the_median_batch_of_a_real_worker_has_16_rows_or_more(
+def test_the_median_batch_of_a_real_worker_has_over_512_tokens_of_several_documents(
     empty_redis: RedisServer, qdrant_url: str, tmp_path: Path
 ) -> None:
     (probe_port,) = free_ports(1)
@@ -41,6 +41,9 @@ def test_the_median_batch_of_a_real_worker_has_16_rows_or_more(
         assert found, name
         return float(found.group(1))
 
-    batches, small = count("fleet_batch_rows_count"), count('fleet_batch_rows_bucket{le="15.0"}')
-    assert count("fleet_batch_rows_sum") == DOCUMENTS
-    assert small < batches / 2, f"{small} of {batches} batches have fewer than 16 rows"
+    batches, small = count("fleet_batch_rows_count"), count('fleet_batch_tokens_bucket{le="512.0"}')
+    assert count("fleet_batch_rows_sum") == count("fleet_batch_documents_sum") == DOCUMENTS
+    assert small < batches / 2, (
+        f"{small} of {batches} batches have at most 512 tokens"
+    )  # the first cap is 1024
+    assert count("fleet_tokens_total") > 100 * DOCUMENTS

@@ -76,12 +76,14 @@ class StoredDocument:
 
     Attributes:
         hold: how the store is called; a test may put a failure there.
+        draining: set, it stops the runs.
     """
 
     def __init__(self, engine: Engine, collection: str = "") -> None:
         self.engine, self.store = engine, engine.store
         self.generation = self.live_generation = 0
         self.metadata: dict[str, Any] = {}
+        self.draining = threading.Event()
         self.id, self.collection = str(uuid.uuid4()), collection or uuid.uuid4().hex
         self.name = qdrant_collection("default", self.collection)
         self.hold: Callable[[Run, Callable[[], object]], object] = lambda run, call: call()
@@ -133,7 +135,7 @@ class StoredDocument:
             completed_at=None,
             next_at=None,
         )
-        return Run(Claim(task, document), threading.Event(), soft_limit=60)
+        return Run(Claim(task, document), self.draining, soft_limit=60)
 
     def write(self, chunks: Sequence[Chunk], fence: int = 1) -> Counts:
         writer = GenerationWriter(self.run(fence), self.hold, self.engine)

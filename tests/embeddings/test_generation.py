@@ -1,22 +1,33 @@
 """However a document is edited, and wherever its worker dies: it ends with exactly its own points."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from documents_in_store import DIM, KnownEncoder, StoredDocument, chunks_of, engine_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from prometheus_client import REGISTRY
 
-from embedfleet.contracts.errors import DependencyDown, VectorStoreError
+from embedfleet.contracts.errors import DependencyDown, EmbeddingError, VectorStoreError
 from embedfleet.embeddings import generation
 from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.generation import Counts
 from embedfleet.runtime.settings import VectorSettings
-from embedfleet.runtime.worker.runs import Run
+from embedfleet.runtime.worker.runs import Run, Stopped
 from embedfleet.vectors import VectorStore
 
+WAIT_SECONDS = 20
 TEXTS = [f"sentence {n}" for n in range(60)]
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + WAIT_SECONDS
+    while not is_so():
+        assert time.monotonic() < ends_at
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +237,119 @@ def test_a_document_ends_with_exactly_its_current_chunks(
             document.flip()
             live = texts
         document.assert_holds(live)
+
+
+def test_a_point_that_is_refused_fails_its_own_task_and_not_those_that_share_its_request(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = StoredDocument(engine, "shared"), StoredDocument(engine, "shared")
+    good.upload(TEXTS[:1])
+    bad.upload(TEXTS[:1])
+    requests, both_wait, upsert = list[int](), threading.Barrier(3), engine.store.upsert
+
+    def watched(name: str, ids: list[str], vectors: np.ndarray, payloads: list[dict[str, object]]) -> None:
+        requests.append(len(ids))
+        if len(requests) == 1:
+            both_wait.wait(WAIT_SECONDS)
+            until(lambda: len(engine.upserts._waiting.get(name, ())) == 2)
+        upsert(name, ids, vectors, payloads)
+
+    def write(document: StoredDocument, texts: Sequence[str]) -> Counts:
+        both_wait.wait(WAIT_SECONDS)
+        return document.write(chunks_of(texts))
+
+    monkeypatch.setattr(engine.store, "upsert", watched)
+    good.begin()
+    bad.begin()
+    bad.metadata = {"title": "half \ud800 a surrogate"}
+    with ThreadPoolExecutor(3) as threads:
+        threads.submit(StoredDocument(engine, "shared").upload, TEXTS[:1])
+        written = threads.submit(write, good, TEXTS[1:5]), threads.submit(write, bad, TEXTS[5:9])
+        assert written[0].result(WAIT_SECONDS) == Counts(embedded=4, reused=0, skipped=0)
+        with pytest.raises(VectorStoreError, match="surrogate"):
+            written[1].result(WAIT_SECONDS)
+    assert requests == [1, 8, 4, 4]
+    good.flip()
+    good.assert_holds(TEXTS[1:5])
+
+
+def test_text_over_the_limit_is_counted_and_said_once_a_document(
+    document: StoredDocument, caplog: pytest.LogCaptureFixture
+) -> None:
+    def count() -> float:
+        return REGISTRY.get_sample_value("fleet_truncated_chunks_total") or 0
+
+    before = count()
+    texts = ["phở " * 100, "short", "x" * 257, "y" * 256]
+    document.upload(texts)
+    document.write(chunks_of(["z" * 300], first=4))
+    assert count() == before + 3
+    told = [record for record in caplog.records if "256 tokens" in record.getMessage()]
+    assert len(told) == 1
+
+
+def test_what_the_lane_refuses_ends_the_task_and_leaves_nothing_behind(
+    document: StoredDocument, encoder: KnownEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_one(token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        vectors = np.ones((len(lengths), DIM), np.float32)
+        vectors[lengths == len("sentence 40")] = np.nan
+        return vectors
+
+    document.upload(TEXTS[:3])
+    document.begin()
+    monkeypatch.setattr(encoder, "encode", break_one)
+    with pytest.raises(EmbeddingError, match=r"chunk \d+: .* NaN"):
+        document.write(chunks_of(TEXTS[3:]))
+    assert len(document.engine.lane._queue) == 0
+    assert not document.engine.upserts._waiting
+    assert document.store.count(document.name, document.id, generation=2) < len(TEXTS[3:])
+
+
+def test_a_run_that_stops_takes_back_its_rows_and_its_points(
+    document: StoredDocument, encoder: KnownEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, encode = threading.Event(), threading.Event(), encoder.encode
+
+    def gated(token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        begun.set()
+        assert go.wait(WAIT_SECONDS)
+        return encode(token_ids, lengths)
+
+    monkeypatch.setattr(encoder, "encode", gated)
+    document.begin()
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(document.write, chunks_of(TEXTS))
+        assert begun.wait(WAIT_SECONDS)
+        document.draining.set()
+        with pytest.raises(Stopped):
+            written.result(WAIT_SECONDS)
+    assert len(document.engine.lane._queue) == 0
+    go.set()
+    other = StoredDocument(document.engine, document.collection)
+    other.upload(TEXTS[:2])  # whatever was in hand is done by now
+    assert document.store.count(document.name, document.id) == 0
+
+
+def test_a_run_that_stops_does_not_end_before_a_request_with_its_points_has(
+    document: StoredDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, upsert = threading.Event(), threading.Event(), document.store.upsert
+
+    def gated(*points: object) -> None:
+        begun.set()
+        assert go.wait(WAIT_SECONDS)
+        upsert(*points)
+
+    monkeypatch.setattr(document.store, "upsert", gated)
+    document.begin()
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(document.write, chunks_of(TEXTS[:3]))
+        assert begun.wait(WAIT_SECONDS)
+        document.draining.set()
+        with pytest.raises(TimeoutError):
+            written.result(timeout=0.5)
+        go.set()
+        with pytest.raises(Stopped):
+            written.result(WAIT_SECONDS)
+    assert document.store.count(document.name, document.id) == 3

@@ -24,6 +24,12 @@ def test_cuts_at_the_model_s_own_limit(tokenizer: TextTokenizer) -> None:
     assert long[-1] == short[-1]
 
 
+def test_texts_that_lose_their_end_are_counted(tokenizer: TextTokenizer) -> None:
+    room = tokenizer.max_tokens - tokenizer.special_tokens
+    texts = ["the " * room, "the " * (room + 1), "the", "the " * 1000]
+    assert tokenizer.encode_chunks(texts) == (tokenizer.encode(texts), 2)
+
+
 @pytest.mark.slow
 def test_the_real_model_s_limit_is_256_whatever_its_tokenizer_says(real_files: ModelFiles) -> None:
     tokenizer = TextTokenizer(real_files)

@@ -2,7 +2,8 @@
 
 The text is tokenised once, with offsets; chunks are planned on those, then each is counted alone,
 because a cut can make more tokens than the whole text had there, and split again in that case.
-Every character that is not white space is in some chunk.
+Every character that is not white space is in some chunk, but for runs in which the model sees nothing
+(zero-width characters, marks of direction): a chunk of these would get a vector that means nothing.
 """
 
 from array import array
@@ -232,6 +233,8 @@ class Chunker:
     def _counted(self, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
         counts = self._meter.counts([self._text[start:end] for start, end in spans])
         for (start, end), tokens in zip(spans, counts, strict=True):
+            if tokens <= self._meter.special_tokens:
+                continue
             if tokens <= self._most(start, end):
                 yield start, end, tokens
             else:

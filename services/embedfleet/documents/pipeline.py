@@ -65,6 +65,8 @@ def process(
     room = min(MAX_REPEAT * limits.characters, MAX_REPEAT_OF_TEXT * len(text.text) + FREE_CHARACTERS)
     chunker = Chunker(text, options, tokenizer, max_tokens, room)
     chunks = list(chunker)
+    if not chunks:
+        raise _no_text()
     effective = chunker.longest if chunker.limited else options.chunk_size
     return Processed(chunks, parsed.pages, effective, parsed.pages_without_text)
 
@@ -87,7 +89,11 @@ def read(file: BinaryIO, extension: str, limits: Limits, progress: Progress) -> 
         ) from error
     text = clean(parsed.blocks)
     if not text.text:
-        raise DocumentProcessingError(
-            "The file has no text; a scan needs text recognition (OCR) first.", code="no_text"
-        )
+        raise _no_text()
     return parsed, text
+
+
+def _no_text() -> DocumentProcessingError:
+    return DocumentProcessingError(
+        "The file has no text; a scan needs text recognition (OCR) first.", code="no_text"
+    )

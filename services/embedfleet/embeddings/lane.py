@@ -15,6 +15,7 @@ doesn't fit into memory with one row   the lane waits for the device's neighbour
 """
 
 import logging
+import math
 import threading
 import time
 from array import array
@@ -99,8 +100,10 @@ class Lane:
 
     @property
     def busy_seconds(self) -> float:
-        """How long the batch in hand has been computing."""
+        """How long the batch in hand has been computing; for ever when the lane's thread has died."""
         since = self._busy_since
+        if not self._thread.is_alive():
+            return math.inf
         return 0.0 if since is None else self._clock() - since
 
     def close(self) -> None:
@@ -200,8 +203,8 @@ class Lane:
         code = error.code if isinstance(error, EmbeddingError) else None
         named = EmbeddingError(f"chunk {number}: {error}", code=code)
         named.__cause__ = error
-        row.fail(named)
         self._queue.withdraw(row.submission)
+        row.fail(named)
 
 
 def _pieces(part: list[Row], rows: int) -> list[list[Row]]:

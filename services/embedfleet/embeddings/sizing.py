@@ -120,7 +120,9 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     def run(rows: int, length: int) -> None:
         encoder.encode(np.zeros((rows, length), np.int64), np.full(rows, length, np.int32))
 
-    model = measure(run, give_back or (lambda: None), device, shapes(encoder.max_tokens, cap))
+    # A limit would hide what the probes take beyond it.
+    unlimited = CpuDevice() if encoder.device == "cpu" else device
+    model = measure(run, give_back or (lambda: None), unlimited, shapes(encoder.max_tokens, cap))
     budget = MemoryBudget(model, device, time.monotonic, cap)
     made.append(budget)
     _refuse_too_little(budget, device, encoder.max_tokens)
@@ -138,7 +140,7 @@ def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int])
 
 
 def _refuse_too_little(budget: MemoryBudget, device: Device, max_tokens: int) -> None:
-    if not budget.max_rows(max_tokens):
+    if not (budget.available and budget.max_rows(max_tokens)):
         needed, left = budget.model.bytes(1, max_tokens), budget.available
         raise ConfigurationError(
             f"with the model loaded {left / 1e6:,.0f} MB of {device.total() / 1e6:,.0f} MB are left, and one "

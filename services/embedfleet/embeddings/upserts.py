@@ -87,9 +87,13 @@ class Upserts:
 
     def put(self, points: Points) -> None:
         """Write these soon."""
+        name = points.collection
         with self._changed:
-            self._waiting.setdefault(points.collection, []).append(points)
-            self._changed.notify()
+            # Whoever writes there looks again when it is done: waking another one would be for nothing.
+            is_news = name not in self._waiting and name not in self._writing
+            self._waiting.setdefault(name, []).append(points)
+            if is_news:
+                self._changed.notify()
 
     def close(self) -> None:
         """Stop after the requests in hand; what waits is not written."""
@@ -106,7 +110,6 @@ class Upserts:
             finally:
                 with self._changed:
                     self._writing.discard(batch[0].collection)
-                    self._changed.notify()
 
     def _take(self) -> list[Points]:
         with self._changed:
@@ -119,6 +122,8 @@ class Upserts:
             count = _within(waiting)
             if rest := waiting[count:]:
                 self._waiting[name] = rest
+            if self._next() is not None:
+                self._changed.notify()  # it came while this thread was busy
             return waiting[:count]
 
     def _next(self) -> str | None:

@@ -174,7 +174,8 @@ class MemoryBudget:
     def _shrink(self, most: int) -> None:
         """Halve the share, and bring the limit down to `most` bytes."""
         whole = MARGIN * self.available
-        self._share = self._share / 2 if whole <= 0 else min(self._share / 2, most / whole)
+        # A byte more: rounding must not make the limit too low for what was said to fit.
+        self._share = self._share / 2 if whole <= 0 else min(self._share / 2, (most + 1) / whole)
 
 
 def _megabytes(count: int) -> str:

@@ -40,8 +40,12 @@ class CpuDevice:
         return max(0, min(left, default=_NO_LIMIT))
 
     def reserved(self) -> int:
-        """Return what this process holds beyond what it held when this was made: its allocator's arena."""
-        return max(0, self._resident() - self._at_rest)
+        """Return what this process holds beyond what it held when this was made: its allocator's arena.
+
+        What the arena holds beyond the limit is not for use again.
+        """
+        allowed = _NO_LIMIT if self._limit is None else max(0, self._limit - self._at_rest)
+        return min(allowed, max(0, self._resident() - self._at_rest))
 
     def _meminfo(self) -> dict[str, int]:
         """Return /proc/meminfo in bytes."""
