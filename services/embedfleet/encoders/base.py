@@ -23,6 +23,8 @@ class Encoder(Protocol):
 
     Attributes:
         max_tokens: longest row, special tokens included.
+        multiple: batches are padded to a multiple of this many tokens, but not beyond `max_tokens`: what a
+            batch costs goes by that width.
         dim: length of a vector.
         model_key: vectors with the same key are comparable (model, revision, pooling, prefix).
         precision: numbers that the model is computed in: `fp32`, `bf16` or `fp16`; apart from the key.
@@ -31,6 +33,7 @@ class Encoder(Protocol):
     """
 
     max_tokens: int
+    multiple: int
     dim: int
     model_key: str
     precision: str

@@ -47,6 +47,7 @@ class ModelEncoder:
 
     def __init__(self, files: ModelFiles, choice: Choice, runtime: Runtime) -> None:
         self.max_tokens = files.max_tokens
+        self.multiple = runtime.multiple
         self.dim = files.dim
         self.model_key = files.model_key
         self.choice = choice
@@ -83,8 +84,7 @@ class ModelEncoder:
     def _widened(self, token_ids: Ids) -> Ids:
         """Return the rows padded to the runtime's next multiple, or to the model's limit if that is less."""
         rows, width = token_ids.shape
-        multiple = self._runtime.multiple
-        wide = max(width, min(-(-width // multiple) * multiple, self.max_tokens))
+        wide = max(width, min(-(-width // self.multiple) * self.multiple, self.max_tokens))
         if wide == width:
             return token_ids
         ids = np.full((rows, wide), self._files.pad_id, dtype=np.int64)

@@ -1,7 +1,6 @@
 """ONNX Runtime on the CPU: its own provider in fp32, OpenVINO's in bf16. Pooling is ours, in float32."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import onnxruntime
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.choice import Choice
 from embedfleet.encoders.base import Ids, Vectors, process_memory
 from embedfleet.encoders.encoder import Mask
@@ -36,7 +36,7 @@ class OnnxRuntime:
     def __init__(self, files: ModelFiles, choice: Choice, threads: int) -> None:
         self._dim = files.dim
         self._pooling = files.pooling
-        count = threads or len(os.sched_getaffinity(0))
+        count = machine.threads(threads)
         provider = openvino(count) if choice.provider == "openvino" else (CPU, {})
         self._session = open_session(graph_of(files), provider, files.folder, count)
         if provider[0] not in self._session.get_providers():
