@@ -44,7 +44,7 @@ class Bytes:
 class KnownEncoder:
     """An encoder that counts its rows."""
 
-    dim, max_tokens, model_key, device = DIM, 256, "known", "cpu"
+    dim, max_tokens, multiple, model_key, provider, device = DIM, 256, 1, "known", "cpu", "cpu"
 
     def __init__(self) -> None:
         self.precision = "fp32"
@@ -53,6 +53,9 @@ class KnownEncoder:
     def encode(self, token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         self.rows += len(lengths)
         return np.stack([vector_of(row[:n].tolist()) for row, n in zip(token_ids, lengths, strict=True)])
+
+    def give_back(self) -> None:
+        """It keeps nothing."""
 
     def memory(self) -> int:
         return 0

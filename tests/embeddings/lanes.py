@@ -40,7 +40,8 @@ class Gated:
         shapes: (rows, width) of each.
     """
 
-    dim, max_tokens, model_key, precision, device = 3, 256, "test", "fp32", "cpu"
+    dim, max_tokens, multiple = 3, 256, 1
+    model_key, provider, precision, device = "test", "cpu", "fp32", "cpu"
 
     def __init__(self, room: Room | None = None) -> None:
         self.go = threading.Semaphore(0)
@@ -85,7 +86,7 @@ def sizing_of(
 ) -> Sizing:
     """Return a sizing on the budget that a worker has; without `room` only the cap binds."""
     budget = MemoryBudget(model or MemoryModel(0, 1, 0), room or Room(), clock, cap)
-    return Sizing(budget, encoder.max_tokens, give_back=encoder.give_back, overhead=10_000)
+    return Sizing(budget, encoder, overhead=10_000)
 
 
 def lane_of(encoder: Gated, cap: int = 64, room: Room | None = None, **options: object) -> Lane:

@@ -24,7 +24,7 @@ def test_a_start_costs_four_small_batches_on_a_cpu() -> None:
     encoder = Counting()
     measured(encoder, EngineSettings())
     assert len(encoder.shapes) == 4
-    assert sum(rows * length for rows, length in encoder.shapes) == 5120
+    assert sum(rows * length for rows, length in encoder.shapes) == 2560
 
 
 def test_what_runs_and_what_memory_there_is_is_shown() -> None:
@@ -72,14 +72,21 @@ def test_the_tuner_chooses_below_the_most_tokens(asked: int, most: int) -> None:
 
 
 def test_a_tuner_sets_the_cap_before_the_first_batch() -> None:
-    budget = MemoryBudget(MemoryModel(0, 1, 0), Room(), lambda: 0.0, cap_tokens=8192)
-    assert Sizing(budget, 256, ThroughputTuner(start=2048)).max_rows(256) == 8
+    budget = MemoryBudget(MemoryModel(0, 1, 0), Room(), lambda: 0.0, cap_tokens=4096)
+    assert Sizing(budget, Counting(), ThroughputTuner(start=2048)).max_rows(256) == 8
+
+
+def test_a_batch_is_as_wide_as_the_encoder_pads_it() -> None:
+    encoder = Counting()
+    encoder.multiple = 32
+    sizing = Sizing(MemoryBudget(MemoryModel(0, 1, 0), Room(), lambda: 0.0, cap_tokens=640), encoder)
+    assert [sizing.max_rows(length) for length in (1, 32, 33, 250)] == [20, 20, 10, 2]
 
 
 def test_memory_is_given_back_after_a_large_batch_and_after_a_failure() -> None:
     encoder = Counting()
     budget = MemoryBudget(MemoryModel(0, 1, 0), Room(1000), lambda: 0.0, cap_tokens=8192)
-    sizing = Sizing(budget, 256, give_back=encoder.give_back)
+    sizing = Sizing(budget, encoder)
     sizing.passed(1, 100, 100, 0.1)
     assert (encoder.given_back, budget.kept) == (0, 100)
     sizing.passed(8, 100, 800, 0.1)

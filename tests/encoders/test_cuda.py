@@ -94,13 +94,13 @@ def test_memory_is_given_back_by_a_run_that_asks_for_it(tiny_files: ModelFiles) 
 
 
 def test_the_arena_grows_by_what_is_asked_and_leaves_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "device_bytes", lambda: 16_000_000_000)
+    monkeypatch.setattr(cuda.machine, "device_bytes", lambda: 16_000_000_000)
     assert cuda.gpu_options() == {
         "device_id": "0",
         "arena_extend_strategy": "kSameAsRequested",
         "gpu_mem_limit": "14400000000",
     }
-    monkeypatch.setattr(cuda, "device_bytes", lambda: 0)
+    monkeypatch.setattr(cuda.machine, "device_bytes", lambda: 0)
     assert "gpu_mem_limit" not in cuda.gpu_options()
 
 
@@ -112,7 +112,7 @@ def opening(monkeypatch: pytest.MonkeyPatch, session: Session) -> list[Any]:
         return session
 
     monkeypatch.setattr(cuda, "open_session", open_session)
-    monkeypatch.setattr(cuda, "device_bytes", lambda: 0)
+    monkeypatch.setattr(cuda.machine, "device_bytes", lambda: 0)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append("libraries"))
     return asked
 

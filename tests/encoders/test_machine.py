@@ -161,3 +161,12 @@ def test_openvino_is_found_by_its_provider(monkeypatch: pytest.MonkeyPatch) -> N
     assert machine.look("onnx").has_openvino
     providers(monkeypatch, "CPUExecutionProvider")
     assert not machine.look("onnx").has_openvino
+
+
+def test_threads_are_those_that_are_wanted_else_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: {0, 3, 5})
+    assert machine.threads(7) == 7
+    assert machine.threads(0) == 3
+    monkeypatch.delattr(machine.os, "sched_getaffinity")
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
+    assert machine.threads(0) == 8

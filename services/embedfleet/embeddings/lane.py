@@ -150,7 +150,7 @@ class Lane:
             self._busy_since = None
             seconds = self._clock() - began
             self._busy.add(seconds, seconds)
-        self._count(part, int(lengths.sum()), ids.size, seconds)
+        self._count(part, int(lengths.sum()), len(part) * self._sizing.padded(longest), seconds)
         self._sizing.passed(len(part), longest, int(lengths.sum()), seconds)
         return vectors
 

@@ -16,7 +16,7 @@ from embedfleet.embeddings.memory.cpu import CpuDevice
 from embedfleet.embeddings.memory.nvml import NvmlDevice
 from embedfleet.embeddings.memory.probing import measure, shapes
 from embedfleet.embeddings.memory.torch import TorchDevice
-from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder
+from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, padded_width
 from embedfleet.runtime.settings import EngineSettings
 
 # What a batch costs besides its tokens, as so many tokens. CPU: a row of 8 tokens takes 1.5 ms in OpenVINO
@@ -31,48 +31,50 @@ class Sizing:
 
     Args:
         budget: the memory budget.
-        max_tokens: the model's longest row.
+        encoder: pads its batches, and gives its idle memory back between them.
         tuner: chooses the cap on tokens; None: the budget's cap stays as it is.
-        give_back: makes the runtime give its idle memory back, between batches; None: it can't.
         overhead: see `next_batch`.
     """
 
     def __init__(
         self,
         budget: MemoryBudget,
-        max_tokens: int,
+        encoder: Encoder,
         tuner: ThroughputTuner | None = None,
-        give_back: Callable[[], object] | None = None,
         overhead: int = OVERHEAD_TOKENS["cpu"],
     ) -> None:
         self.overhead = overhead
         self._budget = budget
+        self._encoder = encoder
         self._tuner = tuner
-        self._give_back = give_back
-        self._max_tokens = max_tokens
         self._settle()
+
+    def padded(self, length: int) -> int:
+        """Return the padded length of a batch whose longest row is this long."""
+        return padded_width(length, self._encoder.multiple, self._encoder.max_tokens)
 
     def max_rows(self, length: int) -> int:
         """Return as `MemoryBudget.max_rows` does."""
-        return self._budget.max_rows(length)
+        return self._budget.max_rows(self.padded(length))
 
     def refusal(self, length: int) -> EmbeddingError:
         """Return the error of one row that doesn't fit even alone."""
-        return self._budget.refusal(length)
+        return self._budget.refusal(self.padded(length))
 
     def passed(self, rows: int, longest: int, tokens: int, seconds: float) -> None:
         """Learn that a batch has passed.
 
         Args:
             rows: its rows.
-            longest: its padded length.
+            longest: tokens of its longest row.
             tokens: its tokens without padding.
             seconds: its time in the encoder.
         """
-        self._budget.passed(rows, longest)
+        width = self.padded(longest)
+        self._budget.passed(rows, width)
         if self._tuner:
-            self._tuner.record(rows * longest, tokens, seconds)
-        if self._budget.gives_back(rows, longest):
+            self._tuner.record(rows * width, tokens, seconds)
+        if self._budget.gives_back(rows, width):
             self._release()
         self._settle()
 
@@ -85,28 +87,27 @@ class Sizing:
         metrics.OOMS.inc()
         splits = self._budget.splits
         try:
-            return self._budget.ran_out(rows, longest)
+            return self._budget.ran_out(rows, self.padded(longest))
         finally:
             metrics.SPLITS.inc(self._budget.splits - splits)
             self._release()
             self._settle()
 
     def _release(self) -> None:
-        if self._give_back:
-            self._give_back()
-            self._budget.gave_back()
+        self._encoder.give_back()
+        self._budget.gave_back()
 
     def _settle(self) -> None:
         """Set what holds for the next batch, and show it."""
         if self._tuner:
             self._budget.cap_tokens = self._tuner.choice
-        metrics.TOKEN_BUDGET.set(self._budget.budget_tokens(self._max_tokens))
+        metrics.TOKEN_BUDGET.set(self._budget.budget_tokens(self._encoder.max_tokens))
 
 
 def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     """Probe an encoder that is loaded, and return how its batches are sized.
 
-    It encodes four small batches, 5,120 tokens in all on a CPU.
+    It encodes four small batches, 2,560 tokens in all on a CPU.
 
     Raises:
         ConfigurationError: the device's memory can't be read, or not even one longest row fits into it.
@@ -115,20 +116,19 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     cap = settings.max_batch_tokens or MOST_TOKENS[encoder.device]
     made: list[MemoryBudget] = []
     device = _device(encoder, settings, lambda: made[0].kept if made else 0)
-    give_back: Callable[[], object] | None = getattr(encoder, "give_back", None)
 
     def run(rows: int, length: int) -> None:
         encoder.encode(np.zeros((rows, length), np.int64), np.full(rows, length, np.int32))
 
     # A limit would hide what the probes take beyond it.
     unlimited = CpuDevice() if encoder.device == "cpu" else device
-    model = measure(run, give_back or (lambda: None), unlimited, shapes(encoder.max_tokens, cap))
+    model = measure(run, encoder.give_back, unlimited, shapes(encoder.max_tokens, cap))
     budget = MemoryBudget(model, device, time.monotonic, cap)
     made.append(budget)
     _refuse_too_little(budget, device, encoder.max_tokens)
-    _show(encoder, settings, device)
+    _show(encoder, device)
     tuner = ThroughputTuner(most=cap) if encoder.device == "cpu" else None
-    return Sizing(budget, encoder.max_tokens, tuner, give_back, OVERHEAD_TOKENS[encoder.device])
+    return Sizing(budget, encoder, tuner, OVERHEAD_TOKENS[encoder.device])
 
 
 def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int]) -> Device:
@@ -150,9 +150,9 @@ def _refuse_too_little(budget: MemoryBudget, device: Device, max_tokens: int) ->
         )
 
 
-def _show(encoder: Encoder, settings: EngineSettings, device: Device) -> None:
-    provider = getattr(encoder, "provider", settings.backend)
-    metrics.MODEL_INFO.labels(encoder.model_key, encoder.device, provider, encoder.precision).set(1)
+def _show(encoder: Encoder, device: Device) -> None:
+    labels = (encoder.model_key, encoder.device, encoder.provider, encoder.precision)
+    metrics.MODEL_INFO.labels(*labels).set(1)
     readings = {
         "total": device.total,
         "free": device.free,

@@ -1,6 +1,8 @@
 """What an encoder is, and how the configured one is made."""
 
+import ctypes
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +25,8 @@ class Encoder(Protocol):
 
     Attributes:
         max_tokens: longest row, special tokens included.
+        multiple: batches are padded to a multiple of this many tokens, but not beyond `max_tokens`: what a
+            batch costs goes by that width.
         dim: length of a vector.
         model_key: vectors with the same key are comparable (model, revision, pooling, prefix).
         precision: numbers that the model is computed in: `fp32`, `bf16` or `fp16`; apart from the key.
@@ -31,6 +35,7 @@ class Encoder(Protocol):
     """
 
     max_tokens: int
+    multiple: int
     dim: int
     model_key: str
     precision: str
@@ -82,6 +87,11 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Ids, Lengths]:
     return ids, lengths
 
 
+def padded_width(width: int, multiple: int, most: int) -> int:
+    """Return the width that a batch really has: the next multiple, but no more than the model's limit."""
+    return max(width, min(-(-width // multiple) * multiple, most))
+
+
 def load(model: ModelSettings, engine: EngineSettings) -> Encoder:
     """Make the configured encoder from files that are already here, verified by sha256.
 
@@ -125,6 +135,15 @@ def normalised(vectors: Vectors) -> Vectors:
     norms[~(np.isfinite(norms) & (norms > 0))] = np.nan
     with np.errstate(invalid="ignore"):
         return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def trim_heap() -> None:
+    """Give what the C library keeps of freed memory back to the system; nothing happens without glibc.
+
+    Measured with OpenVINO in bf16: 396 MB after the start, 336 MB after this.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def process_memory() -> int:

@@ -7,7 +7,15 @@ import numpy.typing as npt
 
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.encoders.backends.choice import Choice
-from embedfleet.encoders.base import OUT_OF_MEMORY, Ids, Lengths, Vectors, check_batch, normalised
+from embedfleet.encoders.base import (
+    OUT_OF_MEMORY,
+    Ids,
+    Lengths,
+    Vectors,
+    check_batch,
+    normalised,
+    padded_width,
+)
 from embedfleet.encoders.files import ModelFiles
 from embedfleet.encoders.out_of_memory import is_out_of_memory
 
@@ -47,6 +55,7 @@ class ModelEncoder:
 
     def __init__(self, files: ModelFiles, choice: Choice, runtime: Runtime) -> None:
         self.max_tokens = files.max_tokens
+        self.multiple = runtime.multiple
         self.dim = files.dim
         self.model_key = files.model_key
         self.choice = choice
@@ -83,8 +92,7 @@ class ModelEncoder:
     def _widened(self, token_ids: Ids) -> Ids:
         """Return the rows padded to the runtime's next multiple, or to the model's limit if that is less."""
         rows, width = token_ids.shape
-        multiple = self._runtime.multiple
-        wide = max(width, min(-(-width // multiple) * multiple, self.max_tokens))
+        wide = padded_width(width, self.multiple, self.max_tokens)
         if wide == width:
             return token_ids
         ids = np.full((rows, wide), self._files.pad_id, dtype=np.int64)

@@ -5,7 +5,6 @@ measured on a GPU.
 """
 
 import ctypes
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,9 @@ import numpy.typing as npt
 import onnxruntime
 
 from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.choice import Choice, Device
 from embedfleet.encoders.backends.graph import VECTORS, derive
-from embedfleet.encoders.backends.machine import device_bytes
 from embedfleet.encoders.backends.onnx import graph_of, open_session, shrinking
 from embedfleet.encoders.base import Ids, Vectors, process_memory
 from embedfleet.encoders.encoder import Mask
@@ -61,8 +60,7 @@ class CudaRuntime:
             raise damaged(
                 files.folder, f"{path.name} can't be made into a graph for the GPU ({error})"
             ) from error
-        count = threads or len(os.sched_getaffinity(0))
-        self._session, device = (opened or on_gpu)(graph, files.folder, count)
+        self._session, device = (opened or on_gpu)(graph, files.folder, machine.threads(threads))
         self._dim = files.dim
         self._shrink = shrinking(f"{'gpu' if device == 'cuda' else 'cpu'}:0")
         self._inputs = {one.name: _Buffer(np.int64, device) for one in self._session.get_inputs()}
@@ -155,7 +153,7 @@ def on_gpu(graph: bytes, folder: Path, threads: int) -> Opened:
 def gpu_options() -> dict[str, str]:
     """Return the CUDA provider's options."""
     options = {"device_id": "0", "arena_extend_strategy": "kSameAsRequested"}
-    total = device_bytes()
+    total = machine.device_bytes()
     return options | ({"gpu_mem_limit": str(int(ARENA_SHARE * total))} if total else {})
 
 

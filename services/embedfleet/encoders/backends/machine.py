@@ -36,6 +36,13 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(next((line for line in lines if line.startswith("flags")), "").split()[2:])
 
 
+def threads(wanted: int) -> int:
+    """Return a runtime's threads: as many as are wanted, or one a core that this process may use."""
+    if wanted:
+        return wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def runtime_wheels() -> list[str]:
     """Return the installed distributions that bring the module `onnxruntime`: more than one is a mistake."""
     found = []

@@ -1,7 +1,6 @@
 """ONNX Runtime on the CPU: its own provider in fp32, OpenVINO's in bf16. Pooling is ours, in float32."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import numpy as np
 import onnxruntime
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.choice import Choice
-from embedfleet.encoders.base import Ids, Vectors, process_memory
+from embedfleet.encoders.base import Ids, Vectors, process_memory, trim_heap
 from embedfleet.encoders.encoder import Mask
 from embedfleet.encoders.files import ModelFiles, Pooling
 from embedfleet.encoders.manifest import damaged
@@ -36,7 +36,7 @@ class OnnxRuntime:
     def __init__(self, files: ModelFiles, choice: Choice, threads: int) -> None:
         self._dim = files.dim
         self._pooling = files.pooling
-        count = threads or len(os.sched_getaffinity(0))
+        count = machine.threads(threads)
         provider = openvino(count) if choice.provider == "openvino" else (CPU, {})
         self._session = open_session(graph_of(files), provider, files.folder, count)
         if provider[0] not in self._session.get_providers():
@@ -60,6 +60,7 @@ class OnnxRuntime:
         """Shrink the arena, which only a run can do: the smallest there is."""
         one = np.zeros((1, 1), dtype=np.int64)
         self._run(one, one == 0, shrinking("cpu:0"))
+        trim_heap()  # OpenVINO's own memory is not in the arena
 
     def _run(self, token_ids: Ids, mask: Mask, options: Any) -> Vectors:
         feeds = {

@@ -168,7 +168,7 @@ class EngineSettings(Settings):
         0,
         ge=0,
         alias="FLEET_MAX_BATCH_TOKENS",
-        description="Most tokens of a batch, padding included; 0: 8192 on a CPU, 131072 on a GPU. What is"
+        description="Most tokens of a batch, padding included; 0: 4096 on a CPU, 131072 on a GPU. What is"
         " fastest and what fits into memory is found below it.",
     )
     memory_limit: int = Field(
