@@ -1,7 +1,7 @@
 """The ledger: the one truth about tasks and documents, in Redis.
 
 Celery's messages are wake-up calls; what may run, who runs it and what came of it is decided here,
-by compare-and-set edges in Lua (``script/ledger.lua``). A claim hands out a *fence*: a number that grows
+by compare-and-set edges in Lua (``script/``). A claim hands out a *fence*: a number that grows
 with every claim of the task. Every later write names its fence and is refused when another claim,
 a revocation or a newer generation has overtaken it.
 

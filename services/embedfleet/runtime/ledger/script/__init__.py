@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from embedfleet.contracts.states import DOCUMENT_EDGES, TASK_EDGES
 
-FILES = ("records.lua", "deletion.lua", "ledger.lua")
+FILES = ("records.lua", "deletion.lua", "intake.lua", "scan.lua", "mend.lua", "ledger.lua")
 
 _ERRORS = {
     "superseded_error": ("superseded", "a newer upload of this document took its place"),

@@ -1,4 +1,4 @@
--- Deletion: what is dead up to a generation, and stays dead; between records.lua and ledger.lua.
+-- Deletion: what is dead up to a generation, and stays dead.
 --
 -- deleted:<tenant>:<id>  hash  `generation`: this one and all before it are deleted, the next upload's is higher;
 --                              `quiet_at`: until then a writer of theirs may be at work. Expires by itself.
@@ -21,7 +21,7 @@ local function remove_document(key, document)
 end
 
 -- A generation above the floor is a newer upload: it lives on, and only what it shows until then goes.
-local function delete_through()
+function edges.delete()
   local key, grave = 'document:' .. a.tenant .. ':' .. a.document, deleted_key(a.tenant, a.document)
   local document, before = record(key), record(grave)
   local floor, quiet_at = a.generation, now + a.durable_after

@@ -1,4 +1,4 @@
--- The ledger's records and the moves that keep every index in step; ledger.lua follows as one script.
+-- The ledger's records and the moves that keep every index in step; the other files follow, as one script.
 -- TASK_EDGES and DOCUMENT_EDGES come from contracts/states.py, CONSTANTS from the settings: __init__.py puts them above.
 -- Keys are built here and not declared: Redis Cluster can't be a Celery broker, so it never runs this.
 --
@@ -20,6 +20,7 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local a = setmetatable(cjson.decode(ARGV[2]), {__index = CONSTANTS})
 local TOMBSTONE_SECONDS = 86400
 local changes = {}
+local edges = {}
 
 local function record(key)
   local flat, row = redis.call('HGETALL', key), {}
@@ -180,43 +181,4 @@ local function owned(id, fence)
   local row = record(task_key(id))
   if row and row.state == 'STARTED' and tonumber(row.fence) == fence then return row end
   return nil, row
-end
-
--- Brings every list in step with a task's row; one without a row leaves them all. `tenant`: whose lists, if it has none.
-local function mend_task()
-  local row = record(task_key(a.task_id))
-  local owner = {tenant = row and row.tenant or a.tenant}
-  for state in pairs(TASK_EDGES) do
-    if not row or row.state ~= state then redis.call('ZREM', index_key(owner, state), a.task_id) end
-  end
-  for _, queue in ipairs(a.queues) do
-    if not row or row.state ~= 'STARTED' then redis.call('ZREM', 'leases:' .. queue, a.task_id) end
-    local waits = row and row.queue == queue and not finished(row.state) and row.state ~= 'STARTED'
-    if not waits then redis.call('ZREM', 'waiting:' .. queue, a.task_id) end
-  end
-  if row and not finished(row.state) then
-    redis.call('ZADD', index_key(row, row.state), 'NX', now, a.task_id)
-    if not redis.call('ZSCORE', 'waiting:' .. row.queue, a.task_id) then
-      redis.call('ZADD', 'due', 'NX', now, a.task_id)
-    end
-  else
-    redis.call('ZREM', 'due', a.task_id)
-  end
-  return {}
-end
-
--- The same for a document; `collection`: whose list, if it has no row.
-local function mend_document()
-  local row = record('document:' .. a.tenant .. ':' .. a.document)
-  local all = 'index:documents:' .. a.tenant
-  local own = all .. ':' .. (row and row.collection or a.collection)
-  if row then
-    redis.call('ZADD', all, 'NX', row.created_at, a.document)
-    redis.call('ZADD', own, 'NX', row.created_at, a.document)
-  else
-    redis.call('ZREM', all, a.document)
-    redis.call('ZREM', own, a.document)
-    redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
-  end
-  return {}
 end
