@@ -7,7 +7,7 @@ to reason about:
 ====================================  =================================================================
 dies after                            what happens then
 ====================================  =================================================================
-the document ended (ledger)           it stays in `unsettled`; the next round settles it
+the document ended (ledger)           it stays in `to_settle`; the next round settles it
 the durable record is written         the same
 points of dead generations are gone   the same
 chunk files are gone                  the same
@@ -16,6 +16,7 @@ chunk files are gone                  the same
 
 What ended FAILED or REVOKED loses its manifest first: it must not run again after a loss of Redis.
 What turned READY is settled some seconds later: by then Redis has it on disk, too.
+What a writer without a claim may still have written to is settled once more, when none can be left.
 What was deleted has its own steps: `deletions`.
 """
 
@@ -39,7 +40,6 @@ from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.telemetry import process_name
 from embedfleet.vectors import VectorStore
 
-SETTLE_LIMIT = 200
 SETTLE_GRACE_SECONDS = 5.0
 PENDING_GRACE_SECONDS = 10.0
 ORPHAN_GRACE_SECONDS = 3600.0
@@ -100,7 +100,7 @@ class Janitor:
         are_all_taken_up = self._take_up_pending()
         if not is_rebuilt and are_all_taken_up:
             self._ledger.rebuilt()
-        self._each(self.settle, filter(_is_due, self._ledger.unsettled(SETTLE_LIMIT)))
+        self._settle_all()
         self._deletions.round()
         if time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
@@ -108,6 +108,7 @@ class Janitor:
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
+        began = self._ledger.now()
         if document.state is DocumentState.READY:
             self._blobs.put(record_key(document), document.model_dump_json().encode())
         else:
@@ -119,9 +120,14 @@ class Janitor:
             if generation.isdecimal() and int(generation) <= document.generation:
                 self._blobs.delete_folder(f"{folder}/{generation}")
         self._blobs.delete(pending_key(document.task_id))
-        if not self._ledger.settled(document):
+        if not self._ledger.settled(document, began):
             # Deleted since it was read, perhaps to the end: what was written above must not bring it back.
             self._deletions.remove_record(document.tenant, document.id, document.generation)
+
+    def _settle_all(self) -> None:
+        now = self._ledger.now()
+        for page in self._ledger.due_to_settle(now):
+            self._each(self.settle, [one for one in page if _is_due(one, now)])
 
     def _turn(self) -> None:
         while not self._stopping.is_set():
@@ -239,8 +245,6 @@ class Janitor:
             self._blobs.delete(key)
 
 
-def _is_due(document: Document) -> bool:
-    """Say whether a document may be settled; see the head of this file."""
-    if document.state is not DocumentState.READY:
-        return True
-    return time.time() - document.updated_at >= SETTLE_GRACE_SECONDS
+def _is_due(document: Document, now: float) -> bool:
+    """Say whether a document may be settled, by Redis' clock; see the head of this file."""
+    return document.state is not DocumentState.READY or now - document.updated_at >= SETTLE_GRACE_SECONDS

@@ -22,7 +22,7 @@ def ready(house: House) -> Document:
 
 def row_missing(house: House) -> Document:
     one = ready(house)
-    house.ledger._redis.delete(f"document:default:{one.id}", "unsettled")
+    house.ledger._redis.delete(f"document:default:{one.id}", "to_settle")
     for index in ("index:documents:default", "index:documents:default:notes"):
         house.ledger._redis.zrem(index, one.id)
     return one
@@ -190,7 +190,7 @@ def unsettled_stuck(house: House) -> Document:
 
 
 def unsettled_without_row(house: House) -> Document:
-    house.ledger._redis.sadd("unsettled", f"default:{document().id}")
+    house.ledger._redis.zadd("to_settle", {f"default:{document().id}": 1})
     return document()
 
 

@@ -59,7 +59,7 @@ def test_what_was_settled_late_for_an_older_end_is_settled_once_more(ledger: Led
         assert record
         ended.append(record)
     older, newer = ended
-    ledger.settled(newer)
+    ledger.settled(newer, ledger.now())
     assert ledger.unsettled(9) == []
-    ledger.settled(older)
+    ledger.settled(older, ledger.now())
     assert [document.generation for document in ledger.unsettled(9)] == [2]

@@ -66,6 +66,8 @@ class Ledger(LedgerViews):
             "high_water": settings.embeddings_high_water,
             "low_water": settings.embeddings_high_water // 2,
         }
+        # Work in hand is held this long at most without the ledger, and its claim is lost a lease before.
+        self._late_after = settings.lease_seconds + settings.hold_seconds
         self._quiet_after = {"durable_after": DURABLE_AFTER_SECONDS, "writers_stop": settings.lease_seconds}
         self._script = client.register_script(script_text(constants))
 
@@ -223,14 +225,25 @@ class Ledger(LedgerViews):
         answer = self._edge("scan", limit=SCAN_LIMIT, queues=[str(queue) for queue in Queue])
         return _jobs(answer), bool(answer["more"])
 
-    def settled(self, document: Document) -> bool:
-        """Take a document off the unsettled ones, unless it has moved on; False when it was deleted."""
+    def settled(self, document: Document, began: float) -> bool:
+        """Take a document off those that have to be settled, unless it has moved on.
+
+        Args:
+            document: its record as it was settled.
+            began: when the settling began, by Redis' clock. It is settled once more if writers of it or of
+                its older generations may have been at work then.
+
+        Returns:
+            False when it was deleted.
+        """
         answer = self._edge(
             "settled",
             tenant=document.tenant,
             document=document.id,
             generation=document.generation,
             state=document.state,
+            began=began,
+            late_after=self._late_after,
         )
         return not answer["deleted"]
 

@@ -1,7 +1,7 @@
 """What may be read of the ledger: tasks, documents, lists, pools. No view changes a state."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 from typing import Any
@@ -17,6 +17,9 @@ from embedfleet.runtime.ledger.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
 
 PROBE_MILLISECONDS = 1000
+SETTLE_PAGE = 200
+TO_SETTLE = "to_settle"
+SETTLE_AGAIN = "settle_again"
 
 
 class LedgerViews:
@@ -153,11 +156,38 @@ class LedgerViews:
     def unsettled(self, limit: int) -> list[Document]:
         """Return documents that ended and are not settled yet: durable record, blobs, old points."""
         with self._reachable():
-            members = self._redis.srandmember("unsettled", limit)
-            rows = [self._redis.hgetall(f"document:{member}") for member in members]
-        documents = [document_of(row) for row in rows if row]
+            members = self._redis.zrange(TO_SETTLE, 0, limit - 1)
+        return self._ended(members)
+
+    def due_to_settle(self, until: float) -> Iterator[list[Document]]:
+        """Yield in pages the documents that have to be settled, first or once more; each is met once.
+
+        Args:
+            until: seconds since the epoch by Redis' clock; what ends later is left out.
+        """
+        for key in (TO_SETTLE, SETTLE_AGAIN):
+            after = "-inf"
+            while True:
+                with self._reachable():
+                    page = self._redis.zrangebyscore(key, after, until, 0, SETTLE_PAGE, withscores=True)
+                if not page:
+                    break
+                after = f"({page[-1][1]!r}"
+                yield self._ended([member for member, _ in page])
+
+    def _ended(self, members: Sequence[str]) -> list[Document]:
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for member in members:
+                pipe.hgetall(f"document:{member}")
+            documents = [document_of(row) for row in pipe.execute() if row]
         # One that was uploaded again between the two reads is running, not ended.
         return [document for document in documents if document.state in TERMINAL_DOCUMENT_STATES]
+
+    def now(self) -> float:
+        """Return Redis' clock, seconds since the epoch: what the ledger is judged by."""
+        with self._reachable():
+            seconds, microseconds = self._redis.time()
+        return float(seconds) + float(microseconds) / 1e6
 
     def without_row(self, task_ids: Sequence[str]) -> list[str]:
         """Return those of these tasks that the ledger doesn't know (any more); one round trip."""

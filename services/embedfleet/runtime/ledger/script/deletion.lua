@@ -17,7 +17,7 @@ local function remove_document(key, document)
   redis.call('UNLINK', key, generation_key(row, 'generation'), generation_key(row, 'parts'))
   redis.call('ZREM', 'index:documents:' .. document.tenant, document.id)
   redis.call('ZREM', 'index:documents:' .. document.tenant .. ':' .. document.collection, document.id)
-  redis.call('SREM', 'unsettled', document.tenant .. ':' .. document.id)
+  forget_end(document.tenant .. ':' .. document.id)
 end
 
 -- A generation above the floor is a newer upload: it lives on, and only what it shows until then goes.

@@ -37,7 +37,7 @@ function edges.accept()
     redis.call('EXPIRE', task_key(old.task_id), a.expires)
     new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
     redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
-    redis.call('SREM', 'unsettled', new.tenant .. ':' .. new.id)
+    forget_end(new.tenant .. ':' .. new.id)
     if is_open(old) then carry_document(old, -1) end
     assert(DOCUMENT_EDGES[old.state]['QUEUED'])
   else

@@ -138,14 +138,24 @@ function edges.revoke()
   return {revoked = true}
 end
 
+-- A document is settled as soon as it has ended, and once more `late_after` its end: a writer that has lost its
+-- claim hears of it late, and may be killed before it takes back what it stored. The first generation that is
+-- READY has no such writer: what a late one stores are the same points. `began`: when the settling did.
 function edges.settled()
-  local document = record('document:' .. a.tenant .. ':' .. a.document)
-  if not document or (tonumber(document.generation) == a.generation and document.state == a.state) then
-    redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
+  local member = a.tenant .. ':' .. a.document
+  local document = record('document:' .. member)
+  if not document then
+    forget_end(member)
+  elseif tonumber(document.generation) == a.generation and document.state == a.state then
+    forget_end(member)
     redis.call('UNLINK', generation_key(a, 'generation'), generation_key(a, 'parts'))
+    local again_at = tonumber(document.updated_at) + a.late_after
+    if a.began < again_at and (a.state ~= 'READY' or a.generation > 1) then
+      redis.call('ZADD', 'settle_again', again_at, member)
+    end
   elseif not is_open(document) then
     -- What was written for the older end may stand in the place of the newer: it is settled once more.
-    redis.call('SADD', 'unsettled', a.tenant .. ':' .. a.document)
+    redis.call('ZADD', 'to_settle', now, member)
   end
   return {deleted = a.generation <= deleted_through(a.tenant, a.document)}
 end

@@ -34,7 +34,7 @@ function edges.mend_document()
   else
     redis.call('ZREM', all, a.document)
     redis.call('ZREM', own, a.document)
-    redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
+    forget_end(a.tenant .. ':' .. a.document)
   end
   return {}
 end

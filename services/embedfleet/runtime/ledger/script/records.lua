@@ -9,7 +9,8 @@
 -- waiting:<queue>                   zset   published and not claimed, by sequence number
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
--- unsettled                         set    documents that reached a terminal state, for the janitor
+-- to_settle                         zset   documents by when they ended, until the janitor has settled them
+-- settle_again                      zset   the same, by when they are settled once more: see settled
 -- load                              hash   what is under way, for admission: see carry
 -- scanned                           string lives while the janitor scans in time: see scan
 -- probe                             string written to ask whether Redis takes writes
@@ -118,13 +119,19 @@ local function is_open(document)
   return document.state ~= 'READY' and document.state ~= 'FAILED' and document.state ~= 'REVOKED'
 end
 
+-- Takes a document off the janitor's lists: it is in work again, or gone.
+local function forget_end(member)
+  redis.call('ZREM', 'to_settle', member)
+  redis.call('ZREM', 'settle_again', member)
+end
+
 local function move_document(row, state, fields)
   assert(DOCUMENT_EDGES[row.state][state], 'document ' .. row.state .. ' -> ' .. state)
   fields.state, fields.updated_at = state, now
   write('document:' .. row.tenant .. ':' .. row.id, row, fields)
   if not is_open(row) then
     carry_document(row, -1)
-    redis.call('SADD', 'unsettled', row.tenant .. ':' .. row.id)
+    redis.call('ZADD', 'to_settle', now, row.tenant .. ':' .. row.id)
     redis.call('EXPIRE', task_key(row.task_id), a.expires)
   end
 end
