@@ -12,6 +12,7 @@ from embedfleet.contracts.documents import Document, point_id
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Job
 from embedfleet.janitor import Janitor
+from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key, revoked_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger, views
@@ -152,7 +153,7 @@ def test_settling_twice_changes_nothing(house: House) -> None:
 def test_an_upload_whose_row_was_never_written_is_taken_up(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = upload(key="one.txt")
     house.blobs.put(pending_key(document.task_id), document.model_dump_json().encode())
     house.janitor.round()
@@ -164,7 +165,7 @@ def test_an_upload_whose_row_was_never_written_is_taken_up(
 def test_after_a_loss_of_redis_what_was_accepted_is_driven_again_and_what_was_ready_is_known(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = house.take(upload("t1", key="one.txt"))
     house.embed(document, points=3)
     house.janitor.round()
@@ -193,7 +194,7 @@ def test_a_document_that_runs_again_is_not_settled(house: House) -> None:
 def test_an_older_upload_never_takes_the_place_of_a_newer_one(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     refused = upload("t1", key="one.txt").model_copy(update={"uploaded_at": 1.0})
     house.blobs.put(pending_key("t1"), refused.model_dump_json().encode())
     newer = upload("t2", key="one.txt", content="two").model_copy(update={"uploaded_at": 2.0})
@@ -207,7 +208,7 @@ def test_an_older_upload_never_takes_the_place_of_a_newer_one(
 
 
 def test_one_damaged_manifest_holds_up_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     house.blobs.put(pending_key("aaaa"), b"{}")
     document = upload(key="one.txt")
     house.blobs.put(pending_key(document.task_id), document.model_dump_json().encode())
@@ -228,7 +229,7 @@ def test_after_a_total_loss_of_redis_what_was_ready_is_still_found(house: House)
 def test_points_of_a_lost_generation_do_not_mix_with_its_successor(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = house.take(upload("t1", key="one.txt"))
     house.embed(document, points=10, finish=False)
     house.published.clear()
@@ -248,7 +249,7 @@ def test_an_upload_that_nothing_names_is_swept_after_an_hour(house: House) -> No
     for key in ("uploads/default/nobody/young.txt", "uploads/default/nobody/old.txt"):
         house.blobs.put(key, b"x")
     for key in (kept.blob, "uploads/default/nobody/old.txt"):
-        past = time.time() - 2 * module.ORPHAN_GRACE_SECONDS
+        past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
         os.utime(house.blobs.path(key), (past, past))
     house.janitor.round()
     assert sorted(house.blobs.keys("uploads")) == sorted([kept.blob, "uploads/default/nobody/young.txt"])
@@ -257,7 +258,7 @@ def test_an_upload_that_nothing_names_is_swept_after_an_hour(house: House) -> No
 def test_a_manifest_whose_document_has_ended_is_settled(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = house.take(upload(key="one.txt"))
     house.embed(document, points=1)
     house.ledger._redis.delete("to_settle", "task:t1")  # its details expired while no janitor ran
@@ -303,7 +304,7 @@ def test_a_mark_that_cannot_be_read_is_put_aside(house: House) -> None:
 def test_the_manifest_of_a_second_upload_costs_the_first_one_no_points(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = house.take(upload("t1"))
     house.embed(document, points=3, finish=False)
     again = upload("t2")

@@ -32,6 +32,7 @@ from embedfleet.contracts.errors import DependencyDown
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 from embedfleet.deletions import Deletions
+from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
@@ -41,8 +42,6 @@ from embedfleet.runtime.telemetry import process_name
 from embedfleet.vectors import VectorStore
 
 SETTLE_GRACE_SECONDS = 5.0
-PENDING_GRACE_SECONDS = 10.0
-ORPHAN_GRACE_SECONDS = 3600.0
 SWEEP_SECONDS = 600.0
 SHORTEST_PAUSE_SECONDS = 1.0
 
@@ -191,7 +190,7 @@ class Janitor:
         """Find manifests whose upload isn't in the ledger, the oldest first; False when some must wait."""
         keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
-        due = [key for key in unknown if self._blobs.age(key) >= PENDING_GRACE_SECONDS]
+        due = [key for key in unknown if self._blobs.age(key) >= intake.PENDING_GRACE_SECONDS]
         manifests = [self._blobs.read(Document, key) for key in due]
         self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
         return len(due) == len(unknown)
@@ -223,10 +222,10 @@ class Janitor:
 
     def _sweep(self) -> None:
         """Remove files that nothing names, once they are an hour old."""
-        self._blobs.sweep_unfinished(time.time() - ORPHAN_GRACE_SECONDS)
+        self._blobs.sweep_unfinished(intake.ORPHAN_GRACE_SECONDS)
         for folder, step in (("uploads", self.sweep_upload), ("chunks", self._sweep_chunks)):
             keys = self._blobs.keys(folder)
-            self._each(step, [key for key in keys if self._blobs.age(key) >= ORPHAN_GRACE_SECONDS])
+            self._each(step, [key for key in keys if self._blobs.age(key) >= intake.ORPHAN_GRACE_SECONDS])
 
     def sweep_upload(self, key: str) -> None:
         """Remove an uploaded file, unless a record or a manifest names it."""

@@ -20,7 +20,6 @@ the ledger's row is written   the generation runs; a loss of Redis undoes it, `f
 ============================  =============================================================
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
@@ -34,6 +33,10 @@ from embedfleet.runtime.ledger.records import Acceptance
 from embedfleet.runtime.ledger.tombstones import Tombstones
 
 COPY_BYTES = 1 << 20
+# A manifest without a row that is younger than this may be an upload in the middle of `accept`.
+PENDING_GRACE_SECONDS = 10.0
+# The same for an uploaded file without a manifest: a large one takes long to be stored.
+ORPHAN_GRACE_SECONDS = 3600.0
 
 
 class Intake:
@@ -53,7 +56,8 @@ class Intake:
                 again becomes the same document.
         """
         try:
-            self._ledger.ping()
+            # Which of two uploads is the newer is judged by one clock, whichever api took them.
+            document = document.model_copy(update={"uploaded_at": self._ledger.time_of_write()})
         except DependencyDown:
             self._blobs.delete(document.blob)
             raise
@@ -100,15 +104,16 @@ class Intake:
             raise NotFound(f"the upload of {document.filename} is gone: upload it again", code="no_blob")
         # A file of its own: the janitor removes the upload of a generation that was overtaken.
         self._blobs.put(blob, _pieces(source))
-        fields = {"task_id": task_id, "blob": blob, "model_key": model_key, "uploaded_at": time.time()}
+        now = self._ledger.now()
+        fields = {"task_id": task_id, "blob": blob, "model_key": model_key, "uploaded_at": now}
         renewed = document.model_copy(update=fields)
         acceptance = self._ledger.accept(renewed, replaces=document.task_id)
         if acceptance.task_id != task_id:
             self._blobs.delete(blob)
             return False
         self._blobs.put(pending_key(task_id), renewed.model_dump_json().encode())
-        now = self._ledger.document(document.tenant, document.id)
-        if now is None or now.task_id != task_id:
+        row = self._ledger.document(document.tenant, document.id)
+        if row is None or row.task_id != task_id:
             self._blobs.delete(pending_key(task_id))  # deleted or overtaken meanwhile
         self._publish(acceptance.publish)
         return True

@@ -1,6 +1,5 @@
 """What may be read of the ledger: tasks, documents, lists, pools. No view changes a state."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import inf
@@ -37,8 +36,15 @@ class LedgerViews:
 
     def ping(self) -> None:
         """Raise `DependencyDown` unless Redis takes writes: a full or read-only one answers PING, too."""
-        with self._reachable():
-            self._redis.set("probe", 1, px=PROBE_MILLISECONDS)
+        self.time_of_write()
+
+    def time_of_write(self) -> float:
+        """Write to Redis; return its clock, seconds since the epoch. Raises as `ping` does."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.set("probe", 1, px=PROBE_MILLISECONDS)
+            pipe.time()
+            _, clock = pipe.execute()
+        return _seconds(clock)
 
     def require_safe_redis(self) -> None:
         """Raise `ConfigurationError` when this Redis would lose work without an error."""
@@ -59,7 +65,7 @@ class LedgerViews:
 
     def tasks(self, tenant: str, states: Sequence[TaskState], limit: int) -> tuple[list[Task], int]:
         """Return the newest tasks in these states, and how many there are in all."""
-        expired = time.time() - self._settings.result_expires
+        expired = self.now() - self._settings.result_expires
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             for state in states:
                 key = f"index:tasks:{tenant}:{state}"
@@ -132,11 +138,14 @@ class LedgerViews:
     def pool(self, queue: str) -> Pool:
         """Return how a pool is."""
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcount(f"workers:{queue}", time.time() - self._settings.lease_seconds, "+inf")
+            pipe.zrange(f"workers:{queue}", 0, -1, withscores=True)
+            pipe.time()
             pipe.get(f"parked:{queue}")
             pipe.hexists("load", "resume_at")
-            workers, parked, is_held = pipe.execute()
-        return Pool(int(workers), parked or "", queue == Queue.DOCUMENTS and bool(is_held))
+            workers, clock, parked, is_held = pipe.execute()
+        since = _seconds(clock) - self._settings.lease_seconds
+        alive = sum(beat >= since for _, beat in workers)
+        return Pool(alive, parked or "", queue == Queue.DOCUMENTS and bool(is_held))
 
     def queued(self, queue: str) -> int:
         """Return how many messages wait on a queue."""
@@ -149,9 +158,9 @@ class LedgerViews:
             for queue in Queue:
                 pipe.zrange(f"leases:{queue}", 0, 0, withscores=True)
             pipe.time()
-            *first, (seconds, microseconds) = pipe.execute()
+            *first, clock = pipe.execute()
         ends = [float(score) for pairs in first for _, score in pairs]
-        return max(min(ends, default=inf) - float(seconds) - float(microseconds) / 1e6, 0.0)
+        return max(min(ends, default=inf) - _seconds(clock), 0.0)
 
     def unsettled(self, limit: int) -> list[Document]:
         """Return documents that ended and are not settled yet: durable record, blobs, old points."""
@@ -186,8 +195,7 @@ class LedgerViews:
     def now(self) -> float:
         """Return Redis' clock, seconds since the epoch: what the ledger is judged by."""
         with self._reachable():
-            seconds, microseconds = self._redis.time()
-        return float(seconds) + float(microseconds) / 1e6
+            return _seconds(self._redis.time())
 
     def without_row(self, task_ids: Sequence[str]) -> list[str]:
         """Return those of these tasks that the ledger doesn't know (any more); one round trip."""
@@ -199,6 +207,11 @@ class LedgerViews:
 
     def _reachable(self) -> AbstractContextManager[None]:
         return reachable(self._address)
+
+
+def _seconds(clock: tuple[int, int]) -> float:
+    seconds, microseconds = clock
+    return seconds + microseconds / 1e6
 
 
 def _share(memory: dict[str, Any]) -> float:
