@@ -6,8 +6,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
+from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Job, ProcessDocument, Queue
 from embedfleet.contracts.states import (
@@ -17,7 +27,7 @@ from embedfleet.contracts.states import (
     TaskState,
 )
 from embedfleet.local.redis import RedisServer
-from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.audit import LedgerAudit
 from embedfleet.runtime.ledger.records import Claim, Part, Pulse
 from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
@@ -25,6 +35,11 @@ from tests.runtime.uploads import upload
 
 KEYS = ("a.txt", "b.txt")
 API_KEYS = ("office", "crawler")
+TASK_LISTS = [
+    "due",
+    *(f"{kind}:{queue}" for kind in ("waiting", "leases") for queue in Queue),
+    *(f"index:tasks:default:{state}" for state in TaskState),
+]
 # Reached by a document of two parts, so that claims are refused and let through again.
 HIGH_WATER = 7
 
@@ -41,8 +56,9 @@ class Edges(RuleBasedStateMachine):
     def start(self) -> None:
         self.redis: Any = connect(self.url)
         self.redis.flushall()
-        self.ledger = Ledger(self.redis, self.settings())
-        self.uploads = 0
+        self.ledger = LedgerAudit(self.redis, self.settings())
+        self.count = 0
+        self.taken: list[Document] = []
         self.tasks: dict[str, TaskState] = {}
         self.ended: set[tuple[str, int]] = set()
         self.live: dict[str, int] = {}
@@ -57,9 +73,42 @@ class Edges(RuleBasedStateMachine):
         uploaded_by=st.sampled_from(API_KEYS),
     )
     def accept(self, key: str, content: str, uploaded_by: str) -> Any:
-        self.uploads += 1
-        document = upload(f"t{self.uploads}", key=key, content=content)
-        acceptance = self.ledger.accept(document.model_copy(update={"uploaded_by": uploaded_by}))
+        self.count += 1
+        document = upload(f"t{self.count}", key=key, content=content)
+        self.taken.append(document.model_copy(update={"uploaded_by": uploaded_by}))
+        return self.accepted(self.taken[-1])
+
+    @precondition(lambda self: self.taken)
+    @rule(target=jobs, data=st.data())
+    def accept_again(self, data: st.DataObject) -> Any:
+        """The answer was lost, or the janitor finds the manifest: taken once, never in a newer's place."""
+        document = data.draw(st.sampled_from(self.taken))
+        before = self.ledger.document("default", document.id)
+        known = self.ledger.task("default", document.task_id)
+        jobs = self.accepted(document)
+        if known:
+            assert jobs == multiple()
+            assert self.ledger.document("default", document.id) == before
+        return jobs
+
+    @precondition(lambda self: self.taken)
+    @rule(target=jobs, data=st.data())
+    def renew(self, data: st.DataObject) -> Any:
+        """Taken though nothing changed, but only in the place of the generation that it is a renewal of."""
+        old = data.draw(st.sampled_from(self.taken))
+        renewed = old.model_copy(update={"task_id": f"{old.task_id}r"})
+        before = self.ledger.document("default", old.id)
+        acceptance = self.ledger.accept(renewed, replaces=old.task_id)
+        replaced = bool(before and before.task_id == old.task_id)
+        assert bool(acceptance.publish) == replaced
+        if not replaced:
+            assert self.ledger.document("default", old.id) == before
+        elif renewed not in self.taken:
+            self.taken.append(renewed)
+        return multiple(*acceptance.publish)
+
+    def accepted(self, document: Document) -> Any:
+        acceptance = self.ledger.accept(document)
         assert acceptance.unchanged == (acceptance.publish == [])
         return multiple(*acceptance.publish)
 
@@ -142,6 +191,37 @@ class Edges(RuleBasedStateMachine):
             self.ledger.delete("default", row.id, row.generation)
             self.live.pop(row.id, None)
 
+    @rule()
+    def settle(self) -> None:
+        for document in self.ledger.unsettled(9):
+            self.ledger.settled(document, self.ledger.now())
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), is_listed=st.booleans())
+    def mend_a_task(self, data: st.DataObject, is_listed: bool) -> None:
+        """Whatever list names a task wrongly, or doesn't: one edge brings all in step."""
+        task_id = data.draw(st.sampled_from(sorted(self.tasks)))
+        lists = data.draw(st.lists(st.sampled_from(TASK_LISTS), unique=True))
+        row = self.ledger.task("default", task_id)
+        assert row
+        watched = {"due", f"waiting:{row.job.queue}"} - ({"due"} if row.state is TaskState.STARTED else set())
+        for key in lists:
+            if row.state not in TERMINAL_TASK_STATES and key in watched:
+                self.redis.zrem(key, task_id)
+            elif is_listed and (key != "due" or row.state in TERMINAL_TASK_STATES):
+                self.redis.zadd(key, {task_id: 1}, nx=True)
+        self.ledger.mend_task(task_id, "default")
+
+    @rule(key=st.sampled_from(KEYS), is_listed=st.booleans())
+    def mend_a_document(self, key: str, is_listed: bool) -> None:
+        document = upload(key=key)
+        for index in ("index:documents:default", "index:documents:default:notes"):
+            if is_listed:
+                self.redis.zadd(index, {document.id: 1}, nx=True)
+            else:
+                self.redis.zrem(index, document.id)
+        self.ledger.mend_document("default", document.id, "notes")
+
     @rule(job=consumes(jobs))
     def lose_a_message(self, job: Job) -> None:
         pass
@@ -168,6 +248,12 @@ class Edges(RuleBasedStateMachine):
         assert {key for key in waiting if rows[key]["state"] == TaskState.STARTED} == set()
         leases = self.redis.zrange("leases:documents", 0, -1) + self.redis.zrange("leases:embeddings", 0, -1)
         assert set(leases) == {key for key, row in rows.items() if row["state"] == TaskState.STARTED}
+
+    @invariant()
+    def documents_are_listed(self) -> None:
+        rows = {key.rsplit(":", 1)[1] for key in self.redis.keys("document:default:*")}
+        for index in ("index:documents:default", "index:documents:default:notes"):
+            assert set(self.redis.zrange(index, 0, -1)) == rows
 
     @invariant()
     def documents_are_whole(self) -> None:
