@@ -27,8 +27,9 @@ from embedfleet.contracts.states import (
     TaskState,
 )
 from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.ledger import calls
 from embedfleet.runtime.ledger.audit import LedgerAudit
-from embedfleet.runtime.ledger.records import Claim, Part, Pulse
+from embedfleet.runtime.ledger.records import Claim, Part, Pulse, Task
 from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
 from tests.runtime.uploads import upload
@@ -44,6 +45,16 @@ TASK_LISTS = [
 HIGH_WATER = 7
 
 
+class Mortal(LedgerAudit):
+    """A ledger whose process dies after an edge, before it takes the steps that the edge has left."""
+
+    is_dying = False
+
+    def _go_on(self, answer: dict[str, Any]) -> None:
+        if not self.is_dying:
+            super()._go_on(answer)
+
+
 class Edges(RuleBasedStateMachine):
     """Actors that claim, beat, end, die, revoke and upload in any order; messages are lost or doubled."""
 
@@ -56,7 +67,7 @@ class Edges(RuleBasedStateMachine):
     def start(self) -> None:
         self.redis: Any = connect(self.url)
         self.redis.flushall()
-        self.ledger = LedgerAudit(self.redis, self.settings())
+        self.ledger = Mortal(self.redis, self.settings())
         self.count = 0
         self.taken: list[Document] = []
         self.tasks: dict[str, TaskState] = {}
@@ -125,13 +136,22 @@ class Edges(RuleBasedStateMachine):
         assert row
         assert bool(lost) == (row.state is not TaskState.STARTED or row.fence != held.fence)
 
-    @rule(target=jobs, held=claims, parts=st.integers(1, 3))
+    @rule(is_dying=st.booleans())
+    def die_in_the_middle(self, is_dying: bool) -> None:
+        self.ledger.is_dying = is_dying
+
+    @rule(target=jobs, held=claims, parts=st.integers(1, 6))
     def end_document_task(self, held: Claim, parts: int) -> Any:
         if held.task.job is not ProcessDocument:
             return multiple()
         pieces = [Part(f"{held.task.id}-{number}", number, 2, "f", 7 * number) for number in range(parts)]
         jobs = self.ledger.chunked(held, pieces, {})
         return multiple(*self.once(held, jobs, jobs or []))
+
+    @rule(held=claims)
+    def die_after_the_plan(self, held: Claim) -> None:
+        if held.task.job is ProcessDocument:
+            self.ledger._plan(held, [{"task_id": "never"}])
 
     @rule(held=claims)
     def end_embedding_task(self, held: Claim) -> None:
@@ -162,9 +182,11 @@ class Edges(RuleBasedStateMachine):
         for queue in Queue:
             for task_id in self.redis.zrange(f"waiting:{queue}", 0, -1):
                 self.redis.hset(f"task:{task_id}", "published_at", 1)
+        for step in self.redis.zrange("steps", 0, -1):
+            self.redis.zadd("steps", {step: 1})
         return multiple(*self.ledger.scan()[0])
 
-    @rule(target=jobs, job=jobs, parts=st.integers(1, 2))
+    @rule(target=jobs, job=jobs, parts=st.integers(1, 5))
     def run_through(self, job: Job, parts: int) -> Any:
         claimed = self.ledger.claim(job, "diligent")
         if not isinstance(claimed, Claim):
@@ -179,6 +201,25 @@ class Edges(RuleBasedStateMachine):
         self.die(held)
         claimed = self.ledger.claim(held.task.job(task_id=held.task.id), "successor")
         return claimed if isinstance(claimed, Claim) else multiple()
+
+    @rule(target=jobs)
+    def scan_until_all_steps_are_taken(self) -> Any:
+        jobs: list[Job] = []
+        for _ in range(100):
+            jobs += self.scan().values
+            if not self.redis.exists("steps"):
+                break
+        assert not self.redis.exists("steps")
+        assert not [key for key in self.redis.keys("plan:*") if key.count(":") == 1]
+        for document in self.ledger.documents("default", None, 100)[0]:
+            rows = [row for row in self.rows_of(document) if row.id != document.task_id]
+            if document.state is DocumentState.EMBEDDING:
+                assert sum(row.total for row in rows) == document.chunk_count
+        for row in self.ledger.tasks("default", list(TaskState), 1000)[0]:
+            document = self.ledger.document("default", row.document_id)
+            if not document or row.generation < document.generation:
+                assert row.state in TERMINAL_TASK_STATES, "it belongs to nothing, and waits for ever"
+        return multiple(*jobs)
 
     @rule(job=jobs)
     def revoke(self, job: Job) -> None:
@@ -269,9 +310,11 @@ class Edges(RuleBasedStateMachine):
                 parts = [state for key, state in tasks.items() if key.startswith(f"{document.task_id}-")]
                 assert parts
                 assert set(parts) == {TaskState.SUCCESS}
+                assert len(parts) * 2 == document.chunk_count
             elif document.state in (DocumentState.FAILED, DocumentState.REVOKED):
-                mine = [s for key, s in tasks.items() if key.split("-")[0] == document.task_id]
-                assert set(mine) <= TERMINAL_TASK_STATES
+                step = f"close:default:{document.id}:{document.generation}"
+                mine = {row.state for row in self.rows_of(document)}
+                assert mine <= TERMINAL_TASK_STATES or self.redis.zscore("steps", step)
 
     @invariant()
     def the_load_is_that_of_the_rows(self) -> None:
@@ -290,6 +333,18 @@ class Edges(RuleBasedStateMachine):
         assert {name: int(count) for name, count in load.items()} == +expected
         assert resume_at < expected["tokens"] or resume_at == -1, "nothing would ever end the hold"
 
+    @invariant()
+    def what_is_planned_will_be_made(self) -> None:
+        plans = {key.split(":")[1] for key in self.redis.keys("plan:*") if key.count(":") == 1}
+        steps = {step.split(":")[1] for step in self.redis.zrange("steps", 0, -1) if "spread:" in step}
+        assert plans == steps
+        for key in self.redis.keys("plan:*:*"):
+            assert self.redis.ttl(key) > 0, "the plan of a run that never ended stays for good"
+
+    def rows_of(self, document: Document) -> list[Task]:
+        rows, _ = self.ledger.tasks("default", list(TaskState), 1000)
+        return [row for row in rows if row.id.split("-")[0] == document.task_id]
+
     def once(self, held: Claim, answer: Any, publish: list[Job]) -> list[Job]:
         """Check that a task is ended by one fence only."""
         if answer is not None and (held.task.id, held.fence) not in self.ended:
@@ -303,7 +358,10 @@ class Edges(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_no_interleaving_breaks_the_ledger(redis_server: RedisServer) -> None:
+def test_no_interleaving_breaks_the_ledger(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "SLICE", 2)
     Edges.url = redis_server.url
     case = Edges.TestCase
     case.settings = settings(

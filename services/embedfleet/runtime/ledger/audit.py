@@ -118,12 +118,14 @@ class LedgerAudit(Ledger):
         return [name for name, there in zip(names, known, strict=True) if not there]
 
     def has_unfinished_task(self, document: Document) -> bool:
-        """Say whether any task of a document's newest generation has not ended."""
+        """Say whether any task of a document's newest generation has not ended, or has yet to come."""
         members = f"generation:{document.tenant}:{document.id}:{document.generation}"
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             for task_id in {document.task_id, *self._redis.smembers(members)}:
                 pipe.hget(f"task:{task_id}", "state")
-            return not {state for state in pipe.execute() if state} <= TERMINAL_TASK_STATES
+            pipe.exists(f"plan:{document.task_id}")
+            *states, is_planned = pipe.execute()
+        return bool(is_planned) or not {state for state in states if state} <= TERMINAL_TASK_STATES
 
     def task_lists(self) -> list[str]:
         """Return the keys of all lists that name unfinished tasks."""

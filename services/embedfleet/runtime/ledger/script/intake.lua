@@ -32,8 +32,8 @@ function edges.accept()
   local task = {name = a.name, queue = a.queue, tenant = new.tenant, document = new.id}
   if old then
     local before = {tenant = new.tenant, document = new.id, generation = old.generation}
-    revoke_others(before, a.superseded_error)
-    redis.call('UNLINK', generation_key(before, 'generation'), generation_key(before, 'parts'))
+    close_tasks(before, a.superseded_error)
+    redis.call('UNLINK', generation_key(before, 'parts'))
     redis.call('EXPIRE', task_key(old.task_id), a.expires)
     new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
     redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')

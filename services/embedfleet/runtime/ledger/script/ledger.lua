@@ -38,7 +38,7 @@ function edges.claim()
   if row.state == 'RETRY' and tonumber(row.next_at) > now then return {refused = 'early'} end
   local document = open_document(row)
   if not document then
-    move_task(a.task_id, row, 'REVOKED', {error = a.superseded_error})
+    close_task(a.task_id)
     return {refused = 'revoked'}
   end
   if row.owner ~= a.owner or row.state ~= 'STARTED' then
@@ -59,32 +59,31 @@ function edges.beat()
   redis.call('ZADD', 'workers:' .. a.queue, now, a.worker)
   redis.call('ZREMRANGEBYSCORE', 'workers:' .. a.queue, '-inf', now - 4 * a.lease)
   if a.parked then redis.call('SET', 'parked:' .. a.queue, a.parked, 'PX', math.ceil(a.lease * 1000)) end
-  for _, held in ipairs(a.leases) do
-    local row = owned(held.task_id, held.fence)
-    if row then
-      redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, held.task_id)
-      count_chunks(held.task_id, row, held.done)
-      write(task_key(held.task_id), row, {lease_until = now + a.lease, stage = held.stage, total = held.total})
+  for _, pulse in ipairs(a.leases) do
+    local row = held(pulse.task_id, pulse.fence)
+    if row and is_wanted(row) then
+      redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, pulse.task_id)
+      count_chunks(pulse.task_id, row, pulse.done)
+      write(task_key(pulse.task_id), row, {lease_until = now + a.lease, stage = pulse.stage, total = pulse.total})
     else
-      lost[#lost + 1] = {task_id = held.task_id, fence = held.fence}
+      lost[#lost + 1] = {task_id = pulse.task_id, fence = pulse.fence}
     end
   end
   return {lost = lost}
 end
 
--- The document task is done: its chunks are stored, its embedding tasks come into being.
+-- The document task is done: its chunks are stored, its embedding tasks come into being. `planned`: so many more
+-- than `parts` are in the run's plan.
 function edges.chunked()
-  local row, other = owned(a.task_id, a.fence)
-  if not row then return {lost = not (other and other.state == 'SUCCESS' and tonumber(other.fence) == a.fence)} end
-  local document = open_document(row)
-  if not document then return {lost = true} end
-  local publish = {}
-  for _, part in ipairs(a.parts) do
-    publish[#publish + 1] = new_task(part.task_id, {name = a.name, queue = a.queue, tenant = row.tenant,
-      document = row.document, generation = row.generation, parent = a.task_id, part = part.part, total = part.chunks,
-      chunk_file = part.chunk_file, tokens = part.tokens, stage = 'queued'})
+  local row, found = owned(a.task_id, a.fence)
+  if not row then
+    redis.call('UNLINK', 'plan:' .. a.task_id .. ':' .. a.fence)
+    return {lost = not (found and found.state == 'SUCCESS' and tonumber(found.fence) == a.fence)}
   end
-  move_document(document, 'EMBEDDING', {parts = #a.parts, chunk_count = a.chunk_count, chunks_done = 0, result = a.result})
+  if a.planned > 0 and not take_plan(a.task_id, a.fence, a.planned) then return {lost = true} end
+  local publish = {}
+  for _, part in ipairs(a.parts) do publish[#publish + 1] = new_part(row, a.task_id, part) end
+  move_document(found, 'EMBEDDING', {parts = #a.parts + a.planned, chunk_count = a.chunk_count, chunks_done = 0, result = a.result})
   move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = a.total, total = a.total})
   redis.call('PERSIST', task_key(a.task_id))  -- users ask for it until the document has ended
   return {publish = publish}
@@ -92,15 +91,13 @@ end
 
 -- An embedding task is done; the one that completes the set flips the document's live generation.
 function edges.embedded()
-  local row, other = owned(a.task_id, a.fence)
-  if not row then return {lost = not (other and other.state == 'SUCCESS' and tonumber(other.fence) == a.fence)} end
-  local document = open_document(row)
-  if not document then return {lost = true} end
+  local row, found = owned(a.task_id, a.fence)
+  if not row then return {lost = not (found and found.state == 'SUCCESS' and tonumber(found.fence) == a.fence)} end
   redis.call('HINCRBY', document_key(row), 'chunks_done', tonumber(row.total) - tonumber(row.done))
   move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = tonumber(row.total)})
   redis.call('SADD', generation_key(row, 'parts'), a.task_id)
-  if redis.call('SCARD', generation_key(row, 'parts')) < tonumber(document.parts) then return {ready = false} end
-  move_document(document, 'READY', {live_generation = row.generation, ready_at = now, chunks_done = document.chunk_count})
+  if redis.call('SCARD', generation_key(row, 'parts')) < tonumber(found.parts) then return {ready = false} end
+  move_document(found, 'READY', {live_generation = row.generation, ready_at = now, chunks_done = found.chunk_count})
   return {ready = true}
 end
 
@@ -134,7 +131,7 @@ function edges.revoke()
   local document = open_document(row)
   if not document then return {revoked = false} end
   move_document(document, 'REVOKED', {})
-  revoke_others(row, a.revoked_error)
+  close_tasks(row, a.revoked_error)
   return {revoked = true}
 end
 
@@ -148,7 +145,10 @@ function edges.settled()
     forget_end(member)
   elseif tonumber(document.generation) == a.generation and document.state == a.state then
     forget_end(member)
-    redis.call('UNLINK', generation_key(a, 'generation'), generation_key(a, 'parts'))
+    redis.call('UNLINK', generation_key(a, 'parts'))
+    if not redis.call('ZSCORE', 'steps', 'close:' .. member .. ':' .. a.generation) then
+      redis.call('UNLINK', generation_key(a, 'generation'))
+    end
     local again_at = tonumber(document.updated_at) + a.late_after
     if a.began < again_at and (a.state ~= 'READY' or a.generation > 1) then
       redis.call('ZADD', 'settle_again', again_at, member)
@@ -162,4 +162,5 @@ end
 
 local answer = edges[ARGV[1]]()
 answer.changes = changes
+answer.step = next_step
 return cjson.encode(answer)

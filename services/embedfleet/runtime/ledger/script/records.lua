@@ -5,6 +5,8 @@
 -- task:<id>                         hash   one unit of work                  index:tasks:<tenant>:<state>  zset by time
 -- document:<tenant>:<id>            hash   one document, newest generation   index:documents:<tenant>[:<collection>]  zset
 -- generation:<tenant>:<id>:<n>      set    its embedding tasks               parts:<tenant>:<id>:<n>  set of finished ones
+-- plan:<task>[:<fence>]             list   embedding tasks that don't exist yet: see generations.lua
+-- steps                             zset   what edges over many tasks have left to do, by when the janitor goes on
 -- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
 -- waiting:<queue>                   zset   published and not claimed, by sequence number
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
@@ -136,56 +138,21 @@ local function move_document(row, state, fields)
   end
 end
 
+local function deleted_key(tenant, id) return 'deleted:' .. tenant .. ':' .. id end
+
+local function deleted_through(tenant, id)
+  return tonumber(redis.call('HGET', deleted_key(tenant, id), 'generation') or 0)
+end
+
+-- Whether a task belongs to its document's newest generation and that one is not finished.
+local function is_wanted(row)
+  local found = redis.call('HMGET', document_key(row), 'generation', 'state')
+  return found[1] == row.generation and is_open({state = found[2]})
+end
+
 -- The document, if the task belongs to its newest generation and that one is not finished.
 local function open_document(row)
   local document = record(document_key(row))
   if not document or document.generation ~= row.generation then return nil end
   return is_open(document) and document or nil
-end
-
-local function count_chunks(id, row, done)
-  local before = tonumber(row.done)
-  if done == before then return end
-  write(task_key(id), row, {done = done})
-  if row.queue ~= 'embeddings' or not open_document(row) then return end
-  redis.call('HINCRBY', document_key(row), 'chunks_done', done - before)
-end
-
-local function revoke_others(row, error, except)
-  local ids = redis.call('SMEMBERS', generation_key(row, 'generation'))
-  ids[#ids + 1] = redis.call('HGET', document_key(row), 'task_id') or nil
-  for _, id in ipairs(ids) do
-    local other = record(task_key(id))
-    if id ~= except and other and not finished(other.state) then
-      move_task(id, other, 'REVOKED', {error = error})
-    end
-  end
-end
-
-local function fail_task(id, row, error)
-  move_task(id, row, 'FAILURE', {error = error})
-  local document = open_document(row)
-  if document then
-    move_document(document, 'FAILED', {error = error})
-    revoke_others(row, a.sibling_error, id)
-  end
-end
-
--- A lease that ran out is a death; at the cap the task is poison. Answers whether it may be tried again.
-local function bury(id, row)
-  local deaths = tonumber(row.deaths) + 1
-  if deaths >= a.max_deaths then
-    fail_task(id, row, a.poison_error)
-    return false
-  end
-  count_chunks(id, row, 0)
-  move_task(id, row, 'PENDING', {deaths = deaths, stage = 'queued'})
-  return true
-end
-
--- The task's row, if this fence still owns it.
-local function owned(id, fence)
-  local row = record(task_key(id))
-  if row and row.state == 'STARTED' and tonumber(row.fence) == fence then return row end
-  return nil, row
 end

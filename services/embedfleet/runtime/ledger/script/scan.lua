@@ -54,6 +54,14 @@ local function trim()
   return redis.call('ZCOUNT', 'trims', '-inf', now) > 0
 end
 
+-- Goes on with what was left of an edge; answers whether there is more.
+local function go_on(publish)
+  local name = redis.call('ZRANGEBYSCORE', 'steps', '-inf', now, 'LIMIT', 0, 1)[1]
+  if name then take_step(name, publish) end
+  next_step = nil
+  return name and redis.call('ZCOUNT', 'steps', '-inf', now) > 0
+end
+
 -- What the janitor finds: expired leases first, then due retries and lost wake-ups, ≤ `limit` each.
 -- When nobody has scanned for a while, Redis was away: leases that nobody could extend get time to be.
 function edges.scan()
@@ -74,5 +82,6 @@ function edges.scan()
   for _, id in ipairs(due) do examine(id, publish) end
   local more = #due == a.limit
   for _, queue in ipairs(a.queues) do more = wake_lost(queue, publish) or more end
+  more = go_on(publish) or more
   return {publish = publish, more = trim() or more}
 end
