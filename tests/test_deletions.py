@@ -69,7 +69,7 @@ def place(
     store = VectorStore(VectorSettings(url=qdrant_url))
     store.ensure_collection(COLLECTION, 2)
     ledger._quiet_after |= {"durable_after": 0, "writers_stop": 0}
-    ledger.rebuilt()
+    ledger.rebuilt(ledger.run_id())
     monkeypatch.setattr(janitor_module, "SETTLE_GRACE_SECONDS", -5)
     monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     for name in ("one", "two"):

@@ -1,7 +1,7 @@
 """How long Redis works on one call while a document of many embedding tasks goes through every edge.
 
-Counted is the processor time that Redis has used (`INFO cpu`, before and after each call, its own answer included):
-the time on the wall has what the machine's other processes took in it, 4 ms and more at a time.
+Counted is the processor time that Redis has used (`INFO cpu` before and after each call, one answer of it
+included): the time on the wall has what other processes took in it, 4 ms and more at a time.
 """
 
 from collections.abc import Callable

@@ -70,6 +70,10 @@ class Edges(RuleBasedStateMachine):
         self.ledger = Mortal(self.redis, self.settings())
         self.count = 0
         self.taken: list[Document] = []
+        self.durable: dict[str, Document] = {}
+        self.written: list[Document] = []
+        self.restored: set[tuple[str, int]] = set()
+        self.has_lost = self.has_snapshot = False
         self.tasks: dict[str, TaskState] = {}
         self.ended: set[tuple[str, int]] = set()
         self.live: dict[str, int] = {}
@@ -119,6 +123,8 @@ class Edges(RuleBasedStateMachine):
         return multiple(*acceptance.publish)
 
     def accepted(self, document: Document) -> Any:
+        if durable := self.durable.get(document.id):  # as `Intake` does
+            self.restore(durable)
         acceptance = self.ledger.accept(document)
         assert acceptance.unchanged == (acceptance.publish == [])
         return multiple(*acceptance.publish)
@@ -132,21 +138,26 @@ class Edges(RuleBasedStateMachine):
     def beat(self, held: Claim, done: int) -> None:
         pulse = Pulse(held.task.id, held.fence, "work", done, 2)
         lost = self.ledger.beat(held.task.job.queue, "w", [pulse])
+        assert bool(lost) != self.may_write(held)
+
+    def may_write(self, held: Claim) -> bool:
         row = self.ledger.task("default", held.task.id)
-        assert row
-        assert bool(lost) == (row.state is not TaskState.STARTED or row.fence != held.fence)
+        document = self.ledger.document("default", held.document.id)
+        if not row or not document or document.generation != row.generation:
+            return False
+        is_owned = row.state is TaskState.STARTED and row.fence == held.fence
+        return is_owned and document.state not in TERMINAL_DOCUMENT_STATES
 
-    @rule(is_dying=st.booleans())
-    def die_in_the_middle(self, is_dying: bool) -> None:
-        self.ledger.is_dying = is_dying
-
-    @rule(target=jobs, held=claims, parts=st.integers(1, 6))
-    def end_document_task(self, held: Claim, parts: int) -> Any:
+    @rule(target=jobs, held=claims, parts=st.integers(1, 6), dies=st.booleans())
+    def end_document_task(self, held: Claim, parts: int, dies: bool) -> Any:
+        self.ledger.is_dying = dies
         if held.task.job is not ProcessDocument:
             return multiple()
         pieces = [Part(f"{held.task.id}-{number}", number, 2, "f", 7 * number) for number in range(parts)]
+        may_write = self.may_write(held)
         jobs = self.ledger.chunked(held, pieces, {})
-        return multiple(*self.once(held, jobs, jobs or []))
+        self.check_end(held, jobs, may_write)
+        return multiple(*(jobs or []))
 
     @rule(held=claims)
     def die_after_the_plan(self, held: Claim) -> None:
@@ -156,14 +167,16 @@ class Edges(RuleBasedStateMachine):
     @rule(held=claims)
     def end_embedding_task(self, held: Claim) -> None:
         if held.task.job is GenerateEmbeddings:
-            self.once(held, self.ledger.embedded(held, {}), [])
+            may_write = self.may_write(held)
+            self.check_end(held, self.ledger.embedded(held, {}), may_write)
 
     @rule(target=jobs, held=claims)
     def hand_back(self, held: Claim) -> Any:
         return multiple(*self.ledger.hand_back(held))
 
-    @rule(held=claims, retryable=st.booleans())
-    def fail(self, held: Claim, retryable: bool) -> None:
+    @rule(held=claims, retryable=st.booleans(), dies=st.booleans())
+    def fail(self, held: Claim, retryable: bool, dies: bool) -> None:
+        self.ledger.is_dying = dies
         self.ledger.fail(held, EmbeddingError("no"), retryable=retryable)
 
     @rule(held=claims)
@@ -186,15 +199,15 @@ class Edges(RuleBasedStateMachine):
             self.redis.zadd("steps", {step: 1})
         return multiple(*self.ledger.scan()[0])
 
-    @rule(target=jobs, job=jobs, parts=st.integers(1, 5))
-    def run_through(self, job: Job, parts: int) -> Any:
+    @rule(target=jobs, job=jobs, parts=st.integers(1, 5), dies=st.booleans())
+    def run_through(self, job: Job, parts: int, dies: bool) -> Any:
         claimed = self.ledger.claim(job, "diligent")
         if not isinstance(claimed, Claim):
             return multiple()
         if isinstance(job, GenerateEmbeddings):
             self.end_embedding_task(claimed)
             return multiple()
-        return self.end_document_task(claimed, parts)
+        return self.end_document_task(claimed, parts, dies)
 
     @rule(target=claims, held=claims)
     def is_overtaken(self, held: Claim) -> Any:
@@ -221,21 +234,92 @@ class Edges(RuleBasedStateMachine):
                 assert row.state in TERMINAL_TASK_STATES, "it belongs to nothing, and waits for ever"
         return multiple(*jobs)
 
-    @rule(job=jobs)
-    def revoke(self, job: Job) -> None:
+    @rule(key=st.sampled_from(KEYS), parts=st.integers(1, 3))
+    def become_ready(self, key: str, parts: int) -> None:
+        """A document that waits for nothing goes all the way."""
+        document = self.ledger.document("default", upload(key=key).id)
+        if document and document.state is DocumentState.QUEUED:
+            self.run_through(ProcessDocument(task_id=document.task_id), parts, False)
+            for number in range(parts):
+                self.run_through(GenerateEmbeddings(task_id=f"{document.task_id}-{number}"), 1, False)
+
+    @rule(job=jobs, dies=st.booleans())
+    def revoke(self, job: Job, dies: bool) -> None:
+        self.ledger.is_dying = dies
         self.ledger.revoke("default", job.task_id)
 
-    @rule(document=st.sampled_from(KEYS))
-    def delete(self, document: str) -> None:
+    @rule(document=st.sampled_from(KEYS), dies=st.booleans())
+    def delete(self, document: str, dies: bool) -> None:
+        self.ledger.is_dying = dies
         row = self.ledger.document("default", upload(key=document).id)
         if row:
             self.ledger.delete("default", row.id, row.generation)
             self.live.pop(row.id, None)
+            self.durable.pop(row.id, None)
 
     @rule()
     def settle(self) -> None:
         for document in self.ledger.unsettled(9):
+            if document.state is DocumentState.READY:
+                self.durable[document.id] = document
+                self.written.append(document)
+            elif document.generation == self.durable.get(document.id, document).generation:
+                self.durable.pop(document.id, None)
             self.ledger.settled(document, self.ledger.now())
+
+    def restore(self, durable: Document) -> None:
+        before = self.ledger.document("default", durable.id)
+        is_restored = self.ledger.restore(durable)
+        assert not is_restored or durable in self.ledger_is_behind(durable, before)
+        after = self.ledger.document("default", durable.id)
+        if is_restored:
+            assert after == durable
+            self.restored.add((durable.id, durable.generation))
+        else:
+            assert after == before
+
+    def ledger_is_behind(self, durable: Document, row: Document | None) -> list[Document]:
+        """Tell in words of its own whether a durable record may replace a row."""
+        if not self.has_lost or (row and row.generation > durable.generation):
+            return []
+        if row and row.generation == durable.generation:
+            is_same = row.task_id == durable.task_id
+            return (
+                [durable] if is_same and row.state not in (DocumentState.READY, DocumentState.REVOKED) else []
+            )
+        return [durable]
+
+    @precondition(lambda self: self.written)
+    @rule(data=st.data())
+    def restore_beside_live_work(self, data: st.DataObject) -> None:
+        """However old a record is that somebody has read: it never takes the place of what is newer."""
+        known = [*self.durable.values()] if self.has_lost else self.written
+        if known:
+            self.restore(data.draw(st.sampled_from(known)))
+
+    @rule()
+    def snapshot(self) -> None:
+        self.redis.swapdb(0, 1)
+        self.redis.flushdb()
+        self.redis.swapdb(0, 1)
+        for key in self.redis.keys("*"):
+            self.redis.copy(key, key, destination_db=1)
+        self.has_snapshot = True
+
+    @precondition(lambda self: self.has_snapshot)
+    @rule()
+    def come_back_as_of_then(self) -> None:
+        """Redis is restored from a snapshot; the janitor compares all durable records with it."""
+        self.redis.flushdb()
+        self.redis.swapdb(0, 1)
+        self.has_snapshot, self.has_lost = False, True
+        self.tasks, self.ended, self.live = {}, set(), {}
+        for durable in self.durable.values():
+            self.restore(durable)
+            row = self.ledger.document("default", durable.id)
+            if row:
+                assert row.generation >= durable.generation
+                assert row.generation > durable.generation or row.state in TERMINAL_DOCUMENT_STATES
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data(), is_listed=st.booleans())
@@ -307,6 +391,8 @@ class Edges(RuleBasedStateMachine):
             if document.state is DocumentState.READY:
                 assert document.live_generation == document.generation
                 assert document.chunks_done == document.chunk_count
+                if (document.id, document.generation) in self.restored:
+                    continue
                 parts = [state for key, state in tasks.items() if key.startswith(f"{document.task_id}-")]
                 assert parts
                 assert set(parts) == {TaskState.SUCCESS}
@@ -345,12 +431,14 @@ class Edges(RuleBasedStateMachine):
         rows, _ = self.ledger.tasks("default", list(TaskState), 1000)
         return [row for row in rows if row.id.split("-")[0] == document.task_id]
 
-    def once(self, held: Claim, answer: Any, publish: list[Job]) -> list[Job]:
-        """Check that a task is ended by one fence only."""
+    def check_end(self, held: Claim, answer: Any, may_write: bool) -> None:
+        """Check that a task is ended by its owner, of a document that is open, once."""
+        row = self.ledger.task("default", held.task.id)
+        is_again = row and row.state is TaskState.SUCCESS and row.fence == held.fence
+        assert (answer is not None) == bool(may_write or is_again)
         if answer is not None and (held.task.id, held.fence) not in self.ended:
             assert held.task.id not in {task_id for task_id, _ in self.ended}
             self.ended.add((held.task.id, held.fence))
-        return publish
 
     def teardown(self) -> None:
         if hasattr(self, "redis"):

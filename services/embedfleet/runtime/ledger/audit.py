@@ -121,7 +121,7 @@ class LedgerAudit(Ledger):
         """Say whether any task of a document's newest generation has not ended, or has yet to come."""
         members = f"generation:{document.tenant}:{document.id}:{document.generation}"
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            for task_id in {document.task_id, *self._redis.smembers(members)}:
+            for task_id in {document.task_id, *self._redis.zrange(members, 0, -1)}:
                 pipe.hget(f"task:{task_id}", "state")
             pipe.exists(f"plan:{document.task_id}")
             *states, is_planned = pipe.execute()

@@ -30,6 +30,7 @@ from embedfleet.runtime.ledger.records import (
     document_of,
     task_of,
 )
+from embedfleet.runtime.ledger.views import REBUILT
 
 JITTER = 0.1
 BACKLOG = "backlog"
@@ -65,7 +66,7 @@ class Ledger(LedgerCalls):
         )
 
     def restore(self, document: Document) -> bool:
-        """Put back a record from its durable copy; False when one is here already."""
+        """Put back a record from its durable copy; False when what is here is newer, or it is deleted."""
         return bool(self._edge("restore", document=document_fields(document))["restored"])
 
     def claim(self, job: Job, owner: str) -> Claim | str:
@@ -197,15 +198,10 @@ class Ledger(LedgerCalls):
         )
         return not answer["deleted"]
 
-    def is_rebuilt(self) -> bool:
-        """Whether this Redis holds what the durable records say: False on an empty one."""
+    def rebuilt(self, run_id: str) -> None:
+        """Note that what Redis held when this run of it began was compared with every durable record."""
         with self._reachable():
-            return bool(self._redis.exists("rebuilt"))
-
-    def rebuilt(self) -> None:
-        """Note that every durable record has been put back."""
-        with self._reachable():
-            self._redis.set("rebuilt", 1)
+            self._redis.set(REBUILT, run_id)
 
     def elect(self, role: str, owner: str, seconds: float) -> bool:
         """Hold a role for some seconds; False when another process holds it. Losing it is harmless."""

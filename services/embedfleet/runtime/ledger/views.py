@@ -9,7 +9,7 @@ import redis
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import Queue
-from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, TaskState
+from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
 from embedfleet.runtime.ledger.records import Load, Pool, Task, document_of, task_of
 from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import require
@@ -19,6 +19,7 @@ PROBE_MILLISECONDS = 1000
 SETTLE_PAGE = 200
 TO_SETTLE = "to_settle"
 SETTLE_AGAIN = "settle_again"
+REBUILT = "rebuilt"
 
 
 class LedgerViews:
@@ -161,6 +162,32 @@ class LedgerViews:
             *first, clock = pipe.execute()
         ends = [float(score) for pairs in first for _, score in pairs]
         return max(min(ends, default=inf) - _seconds(clock), 0.0)
+
+    def run_id(self) -> str:
+        """Return what tells one start of Redis from the next; a replica that takes over has another, too."""
+        with self._reachable():
+            return str(self._redis.info("server")["run_id"])
+
+    def is_rebuilt(self) -> bool:
+        """Whether this run of Redis holds what the durable records say; False after a restart, at first."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(REBUILT)
+            pipe.info("server")
+            rebuilt, info = pipe.execute()
+        return bool(rebuilt == info["run_id"])
+
+    def behind(self, records: Sequence[Document]) -> list[Document]:
+        """Return those of these durable records that the ledger may not know; one round trip."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for record in records:
+                pipe.hmget(f"document:{record.tenant}:{record.id}", "generation", "state")
+            rows = pipe.execute()
+        return [
+            record
+            for record, (generation, state) in zip(records, rows, strict=True)
+            if int(generation or 0) < record.generation
+            or (int(generation) == record.generation and state not in (record.state, DocumentState.REVOKED))
+        ]
 
     def unsettled(self, limit: int) -> list[Document]:
         """Return documents that ended and are not settled yet: durable record, blobs, old points."""

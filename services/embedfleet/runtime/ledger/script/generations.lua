@@ -5,7 +5,7 @@
 -- dies the janitor does. What is not closed yet can't be claimed, and its owner is refused: the document is closed.
 --
 --   spread:<task>                        embedding tasks of a document task that come into being, out of plan:<task>
---   close:<tenant>:<document>:<number>   tasks of a generation that are REVOKED, out of its set
+--   close:<tenant>:<document>:<number>   tasks of a generation that are REVOKED, out of its list
 
 local budget = a.slice
 local next_step
@@ -35,9 +35,9 @@ end
 
 local function close_some(generation, error)
   local key = generation_key(generation, 'generation')
-  local ids = budget > 0 and redis.call('SPOP', key, budget) or {}
-  budget = budget - #ids
-  for _, id in ipairs(ids) do close_task(id, error) end
+  local popped = budget > 0 and redis.call('ZPOPMIN', key, budget) or {}
+  budget = budget - #popped / 2
+  for at = 1, #popped, 2 do close_task(popped[at], error) end
   local name = 'close:' .. generation.tenant .. ':' .. generation.document .. ':' .. generation.generation
   note_step(name, redis.call('EXISTS', key) == 1, now)
 end

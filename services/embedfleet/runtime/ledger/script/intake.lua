@@ -53,15 +53,36 @@ function edges.accept()
   return {publish = {new_task(new.task_id, task)}, task_id = new.task_id, generation = new.generation, state = 'QUEUED'}
 end
 
--- Puts back a document's record from its durable copy; one that is here already is the newer truth.
+local function uploaded_at(row) return cjson.decode(row.upload).uploaded_at end
+
+-- Whether a durable record, which is always that of a READY generation, tells more than the row: Redis has come back
+-- with an older state. A newer generation, a newer upload and a revocation are never undone.
+local function is_behind(row, durable)
+  if is_open(row) and row.task_id ~= durable.task_id and uploaded_at(row) > uploaded_at(durable) then return false end
+  if row.generation ~= durable.generation then return tonumber(row.generation) < tonumber(durable.generation) end
+  return row.task_id == durable.task_id and (is_open(row) or row.state == 'FAILED')
+end
+
+-- Puts back a document's record from its durable copy, unless what is here is the newer truth.
 function edges.restore()
-  local key = 'document:' .. a.document.tenant .. ':' .. a.document.id
-  local deleted = tonumber(a.document.generation) <= deleted_through(a.document.tenant, a.document.id)
-  if deleted or redis.call('EXISTS', key) == 1 then return {restored = false} end
-  write(key, {}, a.document)
-  if is_open(a.document) then carry_document(a.document, 1) end
-  redis.call('ZADD', 'index:documents:' .. a.document.tenant, a.document.created_at, a.document.id)
-  redis.call('ZADD', 'index:documents:' .. a.document.tenant .. ':' .. a.document.collection,
-             a.document.created_at, a.document.id)
+  local new = a.document
+  local member = new.tenant .. ':' .. new.id
+  local key = 'document:' .. member
+  local old = record(key)
+  if tonumber(new.generation) <= deleted_through(new.tenant, new.id) then return {restored = false} end
+  if old and not is_behind(old, new) then return {restored = false} end
+  if old then
+    local before = {tenant = new.tenant, document = new.id, generation = old.generation}
+    close_tasks(before, old.generation == new.generation and a.restored_error or a.superseded_error)
+    redis.call('EXPIRE', task_key(old.task_id), a.expires)
+    redis.call('UNLINK', key, generation_key(before, 'parts'))
+    if is_open(old) then carry_document(old, -1) end
+    -- What its run has left behind goes as after any end.
+    forget_end(member)
+    redis.call('ZADD', 'to_settle', now, member)
+  end
+  write(key, {}, new)
+  redis.call('ZADD', 'index:documents:' .. new.tenant, new.created_at, new.id)
+  redis.call('ZADD', 'index:documents:' .. new.tenant .. ':' .. new.collection, new.created_at, new.id)
   return {restored = true}
 end

@@ -8,7 +8,8 @@ function edges.mend_task()
     if not row or row.state ~= state then redis.call('ZREM', index_key(owner, state), a.task_id) end
   end
   for _, queue in ipairs(a.queues) do
-    if not row or row.state ~= 'STARTED' then redis.call('ZREM', 'leases:' .. queue, a.task_id) end
+    local runs = row and row.queue == queue and row.state == 'STARTED'
+    if not runs then redis.call('ZREM', 'leases:' .. queue, a.task_id) end
     local waits = row and row.queue == queue and not finished(row.state) and row.state ~= 'STARTED'
     if not waits then redis.call('ZREM', 'waiting:' .. queue, a.task_id) end
   end
