@@ -47,6 +47,8 @@ from embedfleet.vectors import VectorStore
 SETTLE_GRACE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
 RECORDS_A_PAGE = 500
+# By so much the age of a file may be wrong.
+CLOCK_MARGIN_SECONDS = 2.0
 SHORTEST_PAUSE_SECONDS = 1.0
 
 Item = TypeVar("Item")
@@ -221,7 +223,7 @@ class Janitor:
         due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
         manifests = [self._blobs.read(Document, key) for key in due]
         self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
-        since = time.monotonic() - (self._lost_at or 0.0)
+        since = time.monotonic() - (self._lost_at or 0.0) - CLOCK_MARGIN_SECONDS
         return all(age < since for key, age in ages.items() if key not in due)
 
     def take_up(self, manifest: Document) -> None:
