@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedfleet import deletions as module
 from embedfleet import janitor as janitor_module
 from embedfleet.contracts.documents import Document, point_id
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.deletions import Deletions
 from embedfleet.janitor import Janitor
+from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.tombstones import Deletion, Tombstone, Tombstones
@@ -69,10 +69,9 @@ def place(
     store = VectorStore(VectorSettings(url=qdrant_url))
     store.ensure_collection(COLLECTION, 2)
     ledger._quiet_after |= {"durable_after": 0, "writers_stop": 0}
-    ledger.rebuilt()
+    ledger.rebuilt(ledger.run_id())
     monkeypatch.setattr(janitor_module, "SETTLE_GRACE_SECONDS", -5)
-    for where in (janitor_module, module):
-        monkeypatch.setattr(where, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     for name in ("one", "two"):
         store.delete_generations(COLLECTION, upload(key=f"{name}.txt").id)
     yield Place(ledger, Blobs(tmp_path), store)
@@ -231,7 +230,7 @@ def test_an_upload_that_has_no_manifest_yet_is_left_alone(place: Place) -> None:
     place.delete(document)
     place.janitor.round()
     assert place.left() == [coming.blob]
-    past = time.time() - 2 * module.ORPHAN_GRACE_SECONDS
+    past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
     os.utime(place.blobs.path(coming.blob), (past, past))
     place.tombstones.put(Tombstone.of(document))
     place.janitor.round()
@@ -357,10 +356,10 @@ def test_redis_is_not_rebuilt_while_an_upload_is_too_young_to_be_taken_up(
 ) -> None:
     document = place.take(upload(key="one.txt"))
     place.ledger._redis.flushall()
-    monkeypatch.setattr(janitor_module, "PENDING_GRACE_SECONDS", 3600)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 3600)
     place.janitor.round()
     assert not place.ledger.is_rebuilt()
-    monkeypatch.setattr(janitor_module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     place.janitor.round()
     assert place.ledger.is_rebuilt()
     place.delete(document)
@@ -434,7 +433,7 @@ def test_the_file_of_a_live_document_stays_however_old_it_is(place: Place) -> No
     tombstone = place.tombstone(document)
     live = place.settled(newer("t2"))
     place.ledger._redis.delete("task:t2")  # its details expired
-    past = time.time() - 2 * module.ORPHAN_GRACE_SECONDS
+    past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
     os.utime(place.blobs.path(live.blob), (past, past))
     for step in place.deletions.steps:
         step(tombstone)

@@ -1,6 +1,7 @@
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import pytest
 
 from embedfleet import janitor as module
 from embedfleet.contracts.documents import Document, point_id
-from embedfleet.contracts.jobs import Job
+from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.jobs import GenerateEmbeddings, Job
 from embedfleet.janitor import Janitor
+from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key, revoked_key
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.intake import Intake
-from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger import Ledger, views
 from embedfleet.runtime.ledger.records import Part
 from embedfleet.runtime.revocations import Mark, Revocations
 from embedfleet.runtime.settings import LedgerSettings, VectorSettings
@@ -58,6 +61,19 @@ class House:
         self.store.upsert(COLLECTION, ids, np.ones((points, 2), np.float32), payloads)
         if finish:
             assert self.ledger.embedded(claim(self.ledger, jobs[0]), {}) is True
+
+    def write_late(self, document: Document, generation: int) -> None:
+        """Store a point as a writer that lost its claim does, and is killed before it takes it back."""
+        late, payload = point_id(document.id, generation, 7), {"generation": generation}
+        self.store.upsert(
+            COLLECTION, [late], np.ones((1, 2), np.float32), [payload | {"document_id": document.id}]
+        )
+
+    def rounds_until(self, found: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not found():
+            assert time.monotonic() < deadline, "it never came"
+            self.janitor.round()
 
     def points(self, document: Document) -> int:
         return self.store.count(COLLECTION, document.id)
@@ -138,7 +154,7 @@ def test_settling_twice_changes_nothing(house: House) -> None:
 def test_an_upload_whose_row_was_never_written_is_taken_up(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = upload(key="one.txt")
     house.blobs.put(pending_key(document.task_id), document.model_dump_json().encode())
     house.janitor.round()
@@ -150,7 +166,7 @@ def test_an_upload_whose_row_was_never_written_is_taken_up(
 def test_after_a_loss_of_redis_what_was_accepted_is_driven_again_and_what_was_ready_is_known(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = house.take(upload("t1", key="one.txt"))
     house.embed(document, points=3)
     house.janitor.round()
@@ -179,7 +195,7 @@ def test_a_document_that_runs_again_is_not_settled(house: House) -> None:
 def test_an_older_upload_never_takes_the_place_of_a_newer_one(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     refused = upload("t1", key="one.txt").model_copy(update={"uploaded_at": 1.0})
     house.blobs.put(pending_key("t1"), refused.model_dump_json().encode())
     newer = upload("t2", key="one.txt", content="two").model_copy(update={"uploaded_at": 2.0})
@@ -193,7 +209,7 @@ def test_an_older_upload_never_takes_the_place_of_a_newer_one(
 
 
 def test_one_damaged_manifest_holds_up_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     house.blobs.put(pending_key("aaaa"), b"{}")
     document = upload(key="one.txt")
     house.blobs.put(pending_key(document.task_id), document.model_dump_json().encode())
@@ -214,7 +230,7 @@ def test_after_a_total_loss_of_redis_what_was_ready_is_still_found(house: House)
 def test_points_of_a_lost_generation_do_not_mix_with_its_successor(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = house.take(upload("t1", key="one.txt"))
     house.embed(document, points=10, finish=False)
     house.published.clear()
@@ -234,7 +250,7 @@ def test_an_upload_that_nothing_names_is_swept_after_an_hour(house: House) -> No
     for key in ("uploads/default/nobody/young.txt", "uploads/default/nobody/old.txt"):
         house.blobs.put(key, b"x")
     for key in (kept.blob, "uploads/default/nobody/old.txt"):
-        past = time.time() - 2 * module.ORPHAN_GRACE_SECONDS
+        past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
         os.utime(house.blobs.path(key), (past, past))
     house.janitor.round()
     assert sorted(house.blobs.keys("uploads")) == sorted([kept.blob, "uploads/default/nobody/young.txt"])
@@ -243,10 +259,10 @@ def test_an_upload_that_nothing_names_is_swept_after_an_hour(house: House) -> No
 def test_a_manifest_whose_document_has_ended_is_settled(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = house.take(upload(key="one.txt"))
     house.embed(document, points=1)
-    house.ledger._redis.delete("unsettled", "task:t1")  # its details expired while no janitor ran
+    house.ledger._redis.delete("to_settle", "task:t1")  # its details expired while no janitor ran
     house.janitor.round()
     assert list(house.blobs.keys("pending")) == []
     assert house.published == []
@@ -301,7 +317,7 @@ def test_a_mark_that_cannot_be_read_is_put_aside(house: House) -> None:
 def test_the_manifest_of_a_second_upload_costs_the_first_one_no_points(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PENDING_GRACE_SECONDS", 0)
+    monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
     document = house.take(upload("t1"))
     house.embed(document, points=3, finish=False)
     again = upload("t2")
@@ -318,3 +334,58 @@ def test_a_long_round_goes_on_waking_tasks(house: House) -> None:
     house.janitor._wake = lambda: woken.append("woken")  # type: ignore[method-assign]
     house.janitor._each(lambda _: None, range(3))
     assert woken == ["woken"] * 3
+
+
+@pytest.mark.parametrize("state", ["REVOKED", "FAILED"])
+def test_points_that_a_killed_writer_stored_after_the_settling_go_too(house: House, state: str) -> None:
+    house.ledger._late_after = 0.5
+    document = house.take(upload(key="one.txt"))
+    house.embed(document, points=3, finish=False)
+    held = claim(house.ledger, GenerateEmbeddings(task_id="t1-part"))
+    if state == "REVOKED":
+        house.ledger.revoke("default", "t1")
+    else:
+        house.ledger.fail(held, EmbeddingError("no"), retryable=False)
+    house.janitor.round()
+    assert house.points(document) == 0, "what is there goes at once"
+    house.write_late(document, 1)
+    house.rounds_until(lambda: house.points(document) == 0)
+    house.rounds_until(lambda: list(house.ledger.due_to_settle(inf)) == [])
+
+
+def test_points_of_an_overtaken_generation_go_though_its_writer_was_killed(house: House) -> None:
+    house.ledger._late_after = 0.5
+    document = house.take(upload("t1", key="one.txt"))
+    house.embed(document, points=3, finish=False)
+    house.take(upload("t2", key="one.txt", content="two"))
+    house.embed(document, points=2)
+    house.janitor.round()
+    house.write_late(document, 1)
+    house.rounds_until(lambda: house.points(document) == 2)
+    house.rounds_until(lambda: list(house.ledger.due_to_settle(inf)) == [])
+
+
+def test_a_first_generation_that_is_ready_is_settled_once(house: House) -> None:
+    document = house.take(upload(key="one.txt"))
+    house.embed(document, points=1)
+    house.janitor.round()
+    assert list(house.ledger.due_to_settle(inf)) == []
+
+
+def test_a_settling_that_fails_holds_up_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = [house.take(upload(name, key=f"{name}.txt")) for name in ("one", "two", "three")]
+    for document in documents:
+        house.ledger.revoke("default", document.task_id)
+    monkeypatch.setattr(views, "SETTLE_PAGE", 1)
+    house.blobs.delete = _refusing(house.blobs.delete, pending_key("one"))  # type: ignore[method-assign]
+    house.janitor.round()
+    assert [one.task_id for one in house.ledger.unsettled(9)] == ["one"]
+
+
+def _refusing(call: Callable[[str], None], refused: str) -> Callable[[str], None]:
+    def called(key: str) -> None:
+        if key == refused:
+            raise ValueError(key)
+        call(key)
+
+    return called

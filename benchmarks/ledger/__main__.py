@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench.machine import processor
-from benchmarks.ledger import depth, expiry, memory, noop, trips
+from benchmarks.ledger import depth, expiry, large, memory, noop, trips
 from benchmarks.ledger.documents import scale
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger.redis_client import connect
@@ -24,6 +24,7 @@ BOUNDS = {
     "tombstone_kb": 1.0,
     "expiry_block_ms": 5.0,
     "claim_x_100k": 1.2,
+    "large_document_ms": 5.0,
     "published_twice": 0.0,
 }
 
@@ -54,12 +55,20 @@ def _measure(server: RedisServer, size: float) -> tuple[dict[str, float], dict[s
         client, server.port, int(100_000 * size), ATTEMPTS, BOUNDS["expiry_block_ms"]
     )
     _say("expiry", figures)
+    ends = large.busiest_ms(client, int(2000 * size))
+    figures["large_document_ms"] = max(ends.values())
+    _say("large document", ends)
     client.flushall()
     long = depth.long_queue(client, connect(server.url[:-1] + "1"), int(100_000 * size))
     figures |= {"claim_x_100k": long["claim_x"], "published_twice": long["published_twice"]}
     client.close()
     figures = {name: round(value, 3) for name, value in figures.items()}
-    return figures, {"seconds_a_task": seconds, "expiry_ping_ms": ping, "long_queue": long}
+    return figures, {
+        "seconds_a_task": seconds,
+        "expiry_ping_ms": ping,
+        "large_document": ends,
+        "long_queue": long,
+    }
 
 
 def _keep(figures: dict[str, float], details: dict[str, Any]) -> None:

@@ -26,14 +26,13 @@ from pydantic import ValidationError
 
 from embedfleet.contracts.documents import Document, qdrant_collection
 from embedfleet.contracts.errors import DependencyDown, NotFound
+from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload, upload_folder
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 from embedfleet.vectors import VectorStore
 
 LIMIT = 200
-ORPHAN_GRACE_SECONDS = 3600.0
-PENDING_GRACE_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -130,8 +129,8 @@ class Deletions:
         except NotFound:
             # An upload may be about to write its manifest; and a live document's has none any more.
             record = self._ledger.document(tombstone.tenant, tombstone.document_id)
-            return not (record and record.blob == key) and self._blobs.age(key) >= ORPHAN_GRACE_SECONDS
-        return tombstone.covers(manifest) and self._blobs.age(pending) >= PENDING_GRACE_SECONDS
+            return not (record and record.blob == key) and self._blobs.age(key) >= intake.ORPHAN_GRACE_SECONDS
+        return tombstone.covers(manifest) and self._blobs.age(pending) >= intake.PENDING_GRACE_SECONDS
 
     def _remove_record(self, tombstone: Tombstone) -> None:
         self.remove_record(tombstone.tenant, tombstone.document_id, tombstone.generation)

@@ -7,7 +7,7 @@ to reason about:
 ====================================  =================================================================
 dies after                            what happens then
 ====================================  =================================================================
-the document ended (ledger)           it stays in `unsettled`; the next round settles it
+the document ended (ledger)           it stays in `to_settle`; the next round settles it
 the durable record is written         the same
 points of dead generations are gone   the same
 chunk files are gone                  the same
@@ -16,7 +16,9 @@ chunk files are gone                  the same
 
 What ended FAILED or REVOKED loses its manifest first: it must not run again after a loss of Redis.
 What turned READY is settled some seconds later: by then Redis has it on disk, too.
-What was deleted has its own steps: `deletions`.
+What a writer without a claim may still have written to is settled once more, when none can be left.
+What was deleted has its own steps: `deletions`. A Redis that has just started may be older than the blobs: it
+is compared with the durable records before anything else is done.
 """
 
 import logging
@@ -24,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import islice
 from typing import TypeVar
 
 from embedfleet.contracts.documents import Document, qdrant_collection
@@ -31,6 +34,7 @@ from embedfleet.contracts.errors import DependencyDown
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 from embedfleet.deletions import Deletions
+from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.intake import Intake
@@ -40,11 +44,11 @@ from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.telemetry import process_name
 from embedfleet.vectors import VectorStore
 
-SETTLE_LIMIT = 200
 SETTLE_GRACE_SECONDS = 5.0
-PENDING_GRACE_SECONDS = 10.0
-ORPHAN_GRACE_SECONDS = 3600.0
 SWEEP_SECONDS = 600.0
+RECORDS_A_PAGE = 500
+# By so much the age of a file may be wrong.
+CLOCK_MARGIN_SECONDS = 2.0
 SHORTEST_PAUSE_SECONDS = 1.0
 
 Item = TypeVar("Item")
@@ -76,6 +80,7 @@ class Janitor:
         self._name = process_name()
         self._swept_at = 0.0
         self._woke_at = 0.0
+        self._lost_at: float | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._turn, name="janitor", daemon=True)
 
@@ -94,15 +99,18 @@ class Janitor:
         Raises:
             DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round goes on.
         """
+        # Should Redis start again meanwhile, this is not the id of what it holds then.
+        run_id = self._ledger.run_id()
         is_rebuilt = self._ledger.is_rebuilt()
+        self._lost_at = None if is_rebuilt else self._lost_at or time.monotonic()
         if not is_rebuilt:
             self._rebuild()
         self._revocations.repeat()
         self._wake()
         are_all_taken_up = self._take_up_pending()
         if not is_rebuilt and are_all_taken_up:
-            self._ledger.rebuilt()
-        self._each(self.settle, filter(_is_due, self._ledger.unsettled(SETTLE_LIMIT)))
+            self._ledger.rebuilt(run_id)
+        self._settle_all()
         self._deletions.round()
         if time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
@@ -110,10 +118,17 @@ class Janitor:
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
+        began = self._ledger.now()
         if document.state is DocumentState.READY:
             self._blobs.put(record_key(document), document.model_dump_json().encode())
         else:
+            record = self._intake.record(record_key(document))
+            if record and self._ledger.restore(record):
+                return  # Redis came back without knowing it; there was no chunk file to run on
             self._blobs.delete(pending_key(document.task_id))
+            if record and record.generation != document.live_generation:
+                # Forgotten, and then revoked: it must not come back with the next loss of Redis.
+                self._deletions.remove_record(document.tenant, document.id, document.generation)
         if document.state is not DocumentState.READY or document.generation > 1:
             self._delete_points(document, through=document.generation)
         folder = chunk_folder(document)
@@ -121,9 +136,14 @@ class Janitor:
             if generation.isdecimal() and int(generation) <= document.generation:
                 self._blobs.delete_folder(f"{folder}/{generation}")
         self._blobs.delete(pending_key(document.task_id))
-        if not self._ledger.settled(document):
+        if not self._ledger.settled(document, began):
             # Deleted since it was read, perhaps to the end: what was written above must not bring it back.
             self._deletions.remove_record(document.tenant, document.id, document.generation)
+
+    def _settle_all(self) -> None:
+        now = self._ledger.now()
+        for page in self._ledger.due_to_settle(now):
+            self._each(self.settle, [one for one in page if _is_due(one, now)])
 
     def _turn(self) -> None:
         while not self._stopping.is_set():
@@ -177,21 +197,34 @@ class Janitor:
             self._publish(jobs)
 
     def _rebuild(self) -> None:
-        """Put back the records of all READY documents that are not deleted into a Redis that lost them."""
-        self._deletions.rebuild()
-        self._each(self._restore, list(self._blobs.keys("documents")))
+        """Put back what the durable records say, and what is deleted, into a Redis that may have lost it.
 
-    def _restore(self, key: str) -> None:
-        self._ledger.restore(Document.model_validate_json(self._blobs.get(key)))
+        After a restart that lost nothing this only reads: the records, and two fields of each row.
+        """
+        self._deletions.rebuild()
+        keys = self._blobs.keys("documents")
+        self._each(self._restore, iter(lambda: list(islice(keys, RECORDS_A_PAGE)), []))
+
+    def _restore(self, keys: list[str]) -> None:
+        records = [record for key in keys if (record := self._intake.record(key))]
+        for record in self._ledger.behind(records):
+            self._ledger.restore(record)
 
     def _take_up_pending(self) -> bool:
-        """Find manifests whose upload isn't in the ledger, the oldest first; False when some must wait."""
+        """Find manifests whose upload isn't in the ledger, the oldest first.
+
+        Returns:
+            False when one that Redis may have lost has to wait. One that came after Redis did is an upload
+            in the middle.
+        """
         keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
-        due = [key for key in unknown if self._blobs.age(key) >= PENDING_GRACE_SECONDS]
+        ages = {key: self._blobs.age(key) for key in unknown}
+        due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
         manifests = [self._blobs.read(Document, key) for key in due]
         self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
-        return len(due) == len(unknown)
+        since = time.monotonic() - (self._lost_at or 0.0) - CLOCK_MARGIN_SECONDS
+        return all(age < since for key, age in ages.items() if key not in due)
 
     def take_up(self, manifest: Document) -> None:
         """Do what a manifest asks for: settle what has ended, drop what was overtaken, drive the rest."""
@@ -220,10 +253,10 @@ class Janitor:
 
     def _sweep(self) -> None:
         """Remove files that nothing names, once they are an hour old."""
-        self._blobs.sweep_unfinished(time.time() - ORPHAN_GRACE_SECONDS)
+        self._blobs.sweep_unfinished(intake.ORPHAN_GRACE_SECONDS)
         for folder, step in (("uploads", self.sweep_upload), ("chunks", self._sweep_chunks)):
             keys = self._blobs.keys(folder)
-            self._each(step, [key for key in keys if self._blobs.age(key) >= ORPHAN_GRACE_SECONDS])
+            self._each(step, [key for key in keys if self._blobs.age(key) >= intake.ORPHAN_GRACE_SECONDS])
 
     def sweep_upload(self, key: str) -> None:
         """Remove an uploaded file, unless a record or a manifest names it."""
@@ -242,8 +275,6 @@ class Janitor:
             self._blobs.delete(key)
 
 
-def _is_due(document: Document) -> bool:
-    """Say whether a document may be settled; see the head of this file."""
-    if document.state is not DocumentState.READY:
-        return True
-    return time.time() - document.updated_at >= SETTLE_GRACE_SECONDS
+def _is_due(document: Document, now: float) -> bool:
+    """Say whether a document may be settled, by Redis' clock; see the head of this file."""
+    return document.state is not DocumentState.READY or now - document.updated_at >= SETTLE_GRACE_SECONDS

@@ -24,7 +24,8 @@ def house(empty_redis: RedisServer, qdrant_url: str, tmp_path: Path) -> Iterator
     store.ensure_collection(COLLECTION, 2)
     ledger = LedgerAudit(client, SETTINGS)
     ledger._quiet_after |= {"durable_after": 0, "writers_stop": 0}
-    ledger.rebuilt()
+    ledger._late_after = 0
+    ledger.rebuilt(ledger.run_id())
     yield House(ledger, Blobs(tmp_path / "blobs"), store)
     store.close()
     client.close()

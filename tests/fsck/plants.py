@@ -1,6 +1,5 @@
 """Damage by hand, one function a way: each returns the document that it is about."""
 
-import json
 import os
 import uuid
 from collections.abc import Callable
@@ -22,7 +21,7 @@ def ready(house: House) -> Document:
 
 def row_missing(house: House) -> Document:
     one = ready(house)
-    house.ledger._redis.delete(f"document:default:{one.id}", "unsettled")
+    house.ledger._redis.delete(f"document:default:{one.id}", "to_settle")
     for index in ("index:documents:default", "index:documents:default:notes"):
         house.ledger._redis.zrem(index, one.id)
     return one
@@ -94,10 +93,8 @@ def manifest_of_ended(house: House) -> Document:
 
 def manifest_of_overtaken(house: House) -> Document:
     one = ready(house)
-    older = one.model_copy(update={"task_id": "older", "blob": f"uploads/default/{one.id}/older.txt"})
-    house.blobs.put(pending_key("older"), older.model_dump_json().encode())
-    redis, key = house.ledger._redis, f"document:default:{one.id}"
-    redis.hset(key, "upload", json.dumps(json.loads(redis.hget(key, "upload")) | {"uploaded_at": 5}))
+    fields = {"task_id": "older", "blob": f"uploads/default/{one.id}/older.txt", "uploaded_at": 5}
+    house.blobs.put(pending_key("older"), one.model_copy(update=fields).model_dump_json().encode())
     return one
 
 
@@ -190,7 +187,7 @@ def unsettled_stuck(house: House) -> Document:
 
 
 def unsettled_without_row(house: House) -> Document:
-    house.ledger._redis.sadd("unsettled", f"default:{document().id}")
+    house.ledger._redis.zadd("to_settle", {f"default:{document().id}": 1})
     return document()
 
 

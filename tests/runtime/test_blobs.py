@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from embedfleet.contracts.errors import DependencyDown, NotFound
+from embedfleet.runtime import blobs as module
 from embedfleet.runtime.blobs import Blobs
 
 
@@ -35,6 +37,7 @@ def test_a_write_that_breaks_off_leaves_the_old_blob_and_no_litter(tmp_path: Pat
 def test_a_writer_killed_in_the_middle_leaves_nothing_to_be_seen(tmp_path: Path) -> None:
     script = """
 import os, signal, sys
+from embedfleet.runtime import blobs as module
 from embedfleet.runtime.blobs import Blobs
 def pieces():
     yield b"half"
@@ -68,3 +71,35 @@ def test_a_folder_that_cannot_be_written_is_a_dependency_down(tmp_path: Path) ->
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DependencyDown, match="Blob folder"):
         Blobs(tmp_path / "file").check()
+
+
+@pytest.mark.parametrize("skew", [-7200, 7200])
+def test_ages_are_told_by_the_clock_of_the_disk(
+    tmp_path: Path, skew: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.time, "time", lambda real=time.time: real() - skew)
+    blobs = Blobs(tmp_path)
+    blobs.put("a/b", b"x")
+    assert -1 <= blobs.age("a/b") < 60
+    assert list(blobs.keys("")) == ["a/b"]
+    assert os.listdir(tmp_path) == ["a"]
+    (tmp_path / "a" / ".new-left").touch()
+    blobs.sweep_unfinished(3600)
+    assert (tmp_path / "a" / ".new-left").exists()
+    os.utime(tmp_path / "a" / ".new-left", (1, 1))
+    blobs.sweep_unfinished(3600)
+    assert os.listdir(tmp_path / "a") == ["b"]
+
+
+def test_in_a_folder_that_takes_no_file_ages_are_told_by_our_own_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = Blobs(tmp_path)
+    blobs.put("a", b"x")
+
+    def refuse(**_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(module.tempfile, "mkstemp", refuse)
+    assert -1 <= blobs.age("a") < 60
+    assert blobs.age("gone") == 0

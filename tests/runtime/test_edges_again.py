@@ -1,8 +1,13 @@
 """Edges that come late or again: nothing that has ended moves, nothing is counted twice."""
 
+from collections.abc import Callable
+
+import pytest
+
+from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, ProcessDocument
-from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.records import Part
+from embedfleet.runtime.ledger import Ledger, calls
+from embedfleet.runtime.ledger.records import Claim, Part, Pulse
 from tests.runtime.uploads import claim, upload
 
 
@@ -59,7 +64,47 @@ def test_what_was_settled_late_for_an_older_end_is_settled_once_more(ledger: Led
         assert record
         ended.append(record)
     older, newer = ended
-    ledger.settled(newer)
+    ledger.settled(newer, ledger.now())
     assert ledger.unsettled(9) == []
-    ledger.settled(older)
+    ledger.settled(older, ledger.now())
     assert [document.generation for document in ledger.unsettled(9)] == [2]
+
+
+WRITES: dict[str, Callable[[Ledger, Claim], object]] = {
+    "beat": lambda ledger, held: (
+        ledger.beat("embeddings", "w", [Pulse(held.task.id, held.fence, "x", 1, 1)]) or None
+    ),
+    "embedded": lambda ledger, held: ledger.embedded(held, {}),
+    "fail": lambda ledger, held: ledger.fail(held, EmbeddingError("no"), retryable=False),
+    "hand_back": lambda ledger, held: ledger.hand_back(held) or None,
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_task_that_is_not_closed_yet_is_refused_like_one_that_is(
+    ledger: Ledger, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "SLICE", 1)
+    narrow = Ledger(ledger._redis, ledger._settings)
+    (job,) = narrow.accept(upload()).publish
+    jobs = narrow.chunked(claim(narrow, job), [Part(f"p{number}", number, 1, "f") for number in range(4)], {})
+    assert jobs
+    running = claim(narrow, jobs[3])
+    monkeypatch.setattr(narrow, "_go_on", lambda answer: None)  # who revokes it dies at once
+    assert narrow.revoke("default", "t1")
+    states = [task.state for number in range(4) if (task := narrow.task("default", f"p{number}"))]
+    assert states == ["REVOKED", "PENDING", "PENDING", "STARTED"]
+    answer = WRITES[write](narrow, running)
+    assert answer == ({("p3", running.fence)} if write == "beat" else None)
+    assert narrow.claim(jobs[2], "w") == "revoked"
+    record = narrow.document("default", running.document.id)
+    assert record
+    assert (record.state, record.chunks_done) == ("REVOKED", 0)
+    while narrow._redis.exists("steps"):
+        narrow.scan()
+        narrow._redis.delete("grace")
+    for number in range(4):
+        task = narrow.task("default", f"p{number}")
+        assert task
+        assert task.error
+        assert (task.state, task.error["code"]) == ("REVOKED", "revoked")

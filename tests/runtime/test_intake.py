@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.contracts.jobs import Job
 from embedfleet.local.ports import free_ports
@@ -19,8 +20,24 @@ def test_an_upload_is_durable_and_queued(ledger: Ledger, tmp_path: Path) -> None
     document = upload()
     acceptance = Intake(ledger, blobs, published.extend).accept(document)
     assert (acceptance.unchanged, acceptance.generation) == (False, 1)
-    assert blobs.get(pending_key("t1")) == document.model_dump_json().encode()
+    manifest = blobs.read(Document, pending_key("t1"))
+    assert manifest
+    assert manifest.model_copy(update={"uploaded_at": document.uploaded_at}) == document
     assert [job.task_id for job in published] == ["t1"]
+
+
+def test_which_upload_is_the_newer_is_told_by_the_clock_of_redis(ledger: Ledger, tmp_path: Path) -> None:
+    blobs, began = Blobs(tmp_path), ledger.now()
+    # The clock of the api that takes the first is a day ahead of the other's.
+    for name, clock in (("t1", began + 86_400), ("t2", began)):
+        document = upload(name, content=name).model_copy(update={"uploaded_at": clock})
+        Intake(ledger, blobs, lambda jobs: None).accept(document)
+    first, second = (blobs.read(Document, pending_key(name)) for name in ("t1", "t2"))
+    record = ledger.document("default", upload().id)
+    assert first
+    assert second
+    assert record
+    assert began <= first.uploaded_at < second.uploaded_at == record.uploaded_at <= ledger.now()
 
 
 def test_an_unchanged_upload_leaves_nothing_behind(ledger: Ledger, tmp_path: Path) -> None:

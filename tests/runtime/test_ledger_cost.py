@@ -1,11 +1,14 @@
 import time
+from collections.abc import Callable
 
 import pytest
 from benchmarks.ledger import memory, trips
 
+from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import Job
 from embedfleet.local.redis import RedisServer
-from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger import Ledger, calls
+from embedfleet.runtime.ledger.records import Claim, Part
 from embedfleet.runtime.settings import LedgerSettings
 from tests.runtime.uploads import claim, upload
 
@@ -69,3 +72,62 @@ def test_lists_of_finished_tasks_are_trimmed_bit_by_bit_though_their_tenant_is_i
     ledger._redis.zadd("trims", {index: over})
     ledger.scan()
     assert (ledger._redis.exists(index), ledger._redis.zscore("trims", index)) == (0, None)
+
+
+PARTS = 10 * calls.SLICE
+
+
+def chunked(ledger: Ledger) -> list[Claim]:
+    """Return the claims of some parts of a document that has many."""
+    (job,) = ledger.accept(upload()).publish
+    parts = [Part(f"p{number}", number, 1, "f", 5) for number in range(PARTS)]
+    jobs = ledger.chunked(claim(ledger, job), parts, {})
+    assert jobs is not None
+    assert [job.task_id for job in jobs] == [part.task_id for part in parts]
+    return [claim(ledger, job) for job in jobs[:3]]
+
+
+def dead(ledger: Ledger) -> None:
+    (held, *_) = chunked(ledger)
+    ledger._redis.hset(f"task:{held.task.id}", mapping={"lease_until": 1, "deaths": 9})
+    ledger._redis.zadd("leases:embeddings", {held.task.id: 1})
+    ledger.scan()
+    ledger._redis.delete("grace")
+    while ledger.scan()[1]:
+        pass
+
+
+ENDS: dict[str, Callable[[Ledger], object]] = {
+    "chunked": chunked,
+    "revoked": lambda ledger: (chunked(ledger), ledger.revoke("default", "t1")),
+    "failed": lambda ledger: ledger.fail(chunked(ledger)[0], EmbeddingError("no"), retryable=False),
+    "overtaken": lambda ledger: (chunked(ledger), ledger.accept(upload("t2", content="two"))),
+    "deleted": lambda ledger: (chunked(ledger), ledger.delete("default", upload().id, 1)),
+    "dead": dead,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_no_call_moves_more_tasks_than_a_slice_however_many_a_document_has(
+    ledger: Ledger, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    call = Ledger._call
+
+    def counted(self: Ledger, edge: str, arguments: dict[str, object]) -> object:
+        self._redis.config_resetstat()
+        answer = call(self, edge, arguments)
+        written.append(self._redis.info("commandstats").get("cmdstat_hset", {"calls": 0})["calls"])
+        return answer
+
+    monkeypatch.setattr(Ledger, "_call", counted)
+    ENDS[end](ledger)
+    # A new task is written twice: its row, and the number of its wake-up.
+    assert max(written) <= 2 * calls.SLICE + 5
+    assert sum(written) >= 2 * PARTS
+    states = {key: ledger._redis.hget(key, "state") for key in ledger._redis.keys("task:p*")}
+    assert len(states) == PARTS
+    if end != "chunked":
+        assert set(states.values()) <= {"REVOKED", "FAILURE"}
+        assert ledger.load("default", "default").tokens == 0
+    assert not ledger._redis.exists("steps")

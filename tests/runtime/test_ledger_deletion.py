@@ -110,9 +110,9 @@ def test_settling_tells_that_the_document_was_deleted(ledger: Ledger) -> None:
     document = upload()
     ready(ledger, document)
     (ended,) = ledger.unsettled(9)
-    assert ledger.settled(ended)
+    assert ledger.settled(ended, ledger.now())
     ledger.delete("default", document.id, 1)
-    assert not ledger.settled(ended)
+    assert not ledger.settled(ended, ledger.now())
 
 
 @pytest.mark.parametrize("state", ["READY", "EMBEDDING"])

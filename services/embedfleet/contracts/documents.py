@@ -82,8 +82,8 @@ class Document(BaseModel):
     """A document's record in the ledger; state and sizes are those of its newest generation.
 
     `live_generation` is the one that search shows: 0 until the first generation is READY. Times are
-    seconds since the epoch by Redis' clock, but for `uploaded_at`: when the API took this generation's
-    file, by its own. `uploaded_by` is the name of the API key that this generation came with.
+    seconds since the epoch by Redis' clock; `uploaded_at` is when the API took this generation's file.
+    `uploaded_by` is the name of the API key that this generation came with.
     """
 
     id: str

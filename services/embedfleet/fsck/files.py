@@ -52,7 +52,7 @@ class FileCheck:
         (standing,) = self._ledger.standings([(manifest.tenant, manifest.id)])
         row, finding = standing.row, None
         if row and row.task_id == task_id:
-            has_ended = row.state in TERMINAL_DOCUMENT_STATES and not standing.is_unsettled
+            has_ended = row.state in TERMINAL_DOCUMENT_STATES and standing.settle_at is None
             if has_ended and self._ledger.now() - row.updated_at >= self._patience.change:
                 finding = Kind.MANIFEST_OF_ENDED, f"{row.filename} is {row.state} and settled"
         elif age >= self._patience.stuck and self._ledger.without_row([task_id]):

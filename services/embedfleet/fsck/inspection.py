@@ -82,7 +82,10 @@ class Inspection:
 
     def _require_rebuilt(self) -> None:
         if not self._ledger.is_rebuilt():
-            reason = "it has no records: an api's janitor has to put them back, or it isn't the fleet's"
+            reason = (
+                "it was started anew, and may have lost records: an api's janitor has to put them back, "
+                "or it isn't the fleet's"
+            )
             raise DependencyDown("Redis", self._ledger.address, reason)
 
 

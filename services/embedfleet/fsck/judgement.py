@@ -39,7 +39,7 @@ class Look:
         document_id: the document.
         row: the ledger's record.
         deleted_through: the newest generation that the ledger says is deleted.
-        is_unsettled: the janitor has it on its list.
+        settle_at: from when on the janitor has to settle it; None: it hasn't to.
         is_listed: its tenant's lists name it.
         is_being_deleted: a tombstone is there.
         has_unfinished_task: asked for documents in work only.
@@ -56,7 +56,7 @@ class Look:
     document_id: str
     row: Document | None
     deleted_through: int
-    is_unsettled: bool
+    settle_at: float | None
     is_listed: bool
     is_being_deleted: bool
     has_unfinished_task: bool
@@ -102,8 +102,8 @@ def judge(look: Look, now: float, patience: Patience, model_key: str = "") -> It
         yield look.finding(Kind.DOCUMENT_UNLISTED, f"{row.filename} is missing in its tenant's lists")
     if row.state not in TERMINAL_DOCUMENT_STATES:
         yield from _in_work(look, row)
-    elif look.is_unsettled:
-        if quiet >= patience.stuck:
+    elif look.settle_at is not None:
+        if now - look.settle_at >= patience.stuck:
             yield look.finding(Kind.UNSETTLED_STUCK, f"{row.state} for {quiet:.0f} s and not settled")
     else:
         yield from _settled(look, row)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from embedfleet.contracts.states import TERMINAL_TASK_STATES, TaskState
 from embedfleet.fsck.findings import Finding, Kind, Scope
 from embedfleet.runtime.ledger.audit import Entry, LedgerAudit
+from embedfleet.runtime.ledger.views import SETTLE_AGAIN, TO_SETTLE
 
 
 class ListCheck:
@@ -24,8 +25,9 @@ class ListCheck:
         for key in self._ledger.document_lists():
             for document_ids in self._ledger.members(key):
                 yield from self._documents(key, document_ids)
-        for members in self._ledger.members("unsettled"):
-            yield from self._unsettled(members)
+        for key in (TO_SETTLE, SETTLE_AGAIN):
+            for members in self._ledger.members(key):
+                yield from self._unsettled(key, members)
 
     def again(self, suspects: Sequence[Finding]) -> set[Finding]:
         """Return those that still look the same."""
@@ -34,7 +36,7 @@ class ListCheck:
             if one.task_id:
                 still.update(self._tasks(one.subject, [one.task_id]))
             elif one.kind is Kind.UNSETTLED_STUCK:
-                still.update(self._unsettled([f"{one.tenant}:{one.document_id}"]))
+                still.update(self._unsettled(one.subject, [f"{one.tenant}:{one.document_id}"]))
             elif self._ledger.is_listed(one.subject, one.document_id):
                 still.update(self._documents(one.subject, [one.document_id]))
         return still
@@ -61,7 +63,7 @@ class ListCheck:
         for _, document_id in self._ledger.without_document([(tenant, each) for each in document_ids]):
             yield Finding(Kind.STALE_INDEX, "it has no row", tenant, collection, document_id, subject=key)
 
-    def _unsettled(self, members: Sequence[str]) -> Iterator[Finding]:
+    def _unsettled(self, key: str, members: Sequence[str]) -> Iterator[Finding]:
         names = [
             (tenant, document_id) for tenant, _, document_id in (each.partition(":") for each in members)
         ]
@@ -72,7 +74,7 @@ class ListCheck:
                     "it has no row",
                     tenant,
                     document_id=document_id,
-                    subject="unsettled",
+                    subject=key,
                 )
 
 

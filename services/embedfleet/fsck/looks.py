@@ -116,7 +116,7 @@ class Looker:
             document_id=document_id,
             row=row,
             deleted_through=standing.deleted_through,
-            is_unsettled=standing.is_unsettled,
+            settle_at=standing.settle_at,
             is_listed=standing.is_listed,
             is_being_deleted=self._is_being_deleted(tenant, collection, document_id),
             has_unfinished_task=bool(row and in_work and self._ledger.has_unfinished_task(row)),

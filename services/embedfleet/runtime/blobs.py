@@ -32,6 +32,8 @@ from embedfleet.contracts.versions import is_newer
 
 NEW_PREFIX = ".new-"
 PRUNE_RACES = 100
+# How long the clock of the disk is taken as known.
+PROBE_SECONDS = 60.0
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -88,6 +90,7 @@ class Blobs:
 
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).expanduser().resolve()
+        self._disk_time, self._probe_at = 0.0, 0.0
 
     @property
     def address(self) -> str:
@@ -184,11 +187,11 @@ class Blobs:
                 if not name.startswith(NEW_PREFIX):
                     yield str((Path(directory) / name).relative_to(self._root))
 
-    def sweep_unfinished(self, before: float) -> None:
-        """Remove what writers that died left behind before this time (seconds since the epoch)."""
+    def sweep_unfinished(self, seconds: float) -> None:
+        """Remove what writers that died left behind longer ago than this."""
         for path in self._root.rglob(f"{NEW_PREFIX}*"):
             with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < before:
+                if self._age(path) > seconds:
                     path.unlink()
 
     def folders(self, prefix: str) -> list[str]:
@@ -198,14 +201,22 @@ class Blobs:
         return []
 
     def age(self, key: str) -> float:
-        """Return seconds since a blob was written; 0 when it is gone."""
+        """Return seconds since a blob was written, by the clock of the disk; 0 when it is gone."""
         with contextlib.suppress(FileNotFoundError):
-            return time.time() - self.path(key).stat().st_mtime
+            return self._age(self.path(key))
         return 0.0
 
     def check(self) -> None:
         """Raise `DependencyDown` unless a blob can be written."""
         self.put(".check", b"")
+
+    def _age(self, path: Path) -> float:
+        """Return a file's age; a shared folder's server has a clock of its own, and marks files by it."""
+        written = path.stat().st_mtime
+        if time.monotonic() >= self._probe_at:
+            self._probe_at = time.monotonic() + PROBE_SECONDS
+            self._disk_time = _new_file_time(self._root) - time.monotonic()
+        return time.monotonic() + self._disk_time - written
 
     def _prune(self, folder: Path) -> None:
         # A folder that another process is just filling isn't empty, and rmdir leaves it.
@@ -239,6 +250,19 @@ def _open_new(folder: Path) -> tuple[int, str]:
         with contextlib.suppress(FileNotFoundError):
             return tempfile.mkstemp(dir=folder, prefix=NEW_PREFIX)
     raise OSError(f"{folder} is removed as often as it is made")
+
+
+def _new_file_time(folder: Path) -> float:
+    """Return when a file that is written now is said to be written; our own time where none can be."""
+    try:
+        descriptor, name = _open_new(folder)
+    except OSError:
+        return time.time()
+    try:
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+        Path(name).unlink(missing_ok=True)
 
 
 def _make_folders(folder: Path) -> None:

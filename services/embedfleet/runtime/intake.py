@@ -20,20 +20,29 @@ the ledger's row is written   the generation runs; a loss of Redis undoes it, `f
 ============================  =============================================================
 """
 
-import time
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
+from pydantic import ValidationError
+
 from embedfleet.contracts.documents import NAMESPACE, Document
 from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.contracts.jobs import Job
-from embedfleet.runtime.blobs import Blobs, pending_key, record_key, upload_key
+from embedfleet.contracts.states import DocumentState
+from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key, upload_key
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Acceptance
 from embedfleet.runtime.ledger.tombstones import Tombstones
 
 COPY_BYTES = 1 << 20
+# A manifest without a row that is younger than this may be an upload in the middle of `accept`.
+PENDING_GRACE_SECONDS = 10.0
+# The same for an uploaded file without a manifest: a large one takes long to be stored.
+ORPHAN_GRACE_SECONDS = 3600.0
+
+_log = logging.getLogger(__name__)
 
 
 class Intake:
@@ -53,7 +62,8 @@ class Intake:
                 again becomes the same document.
         """
         try:
-            self._ledger.ping()
+            # Which of two uploads is the newer is judged by one clock, whichever api took them.
+            document = document.model_copy(update={"uploaded_at": self._ledger.time_of_write()})
         except DependencyDown:
             self._blobs.delete(document.blob)
             raise
@@ -71,8 +81,11 @@ class Intake:
         """
         for tombstone in self._tombstones.of_document(document.tenant, document.collection, document.id):
             self._ledger.delete(document.tenant, document.id, tombstone.generation)
-        if self._ledger.document(document.tenant, document.id) is None:
-            self._restore(document)
+        self._agree(document)
+        # Redis may have lost generations that were in work. Their numbers must not come again: their points
+        # may be there, as long as their chunk files are.
+        folders = self._blobs.folders(chunk_folder(document))
+        above = max([above, *(int(name) for name in folders if name.isdecimal())])
         acceptance = self._ledger.accept(document, above=above)
         if acceptance.task_id != document.task_id:
             self.discard(document)
@@ -100,15 +113,16 @@ class Intake:
             raise NotFound(f"the upload of {document.filename} is gone: upload it again", code="no_blob")
         # A file of its own: the janitor removes the upload of a generation that was overtaken.
         self._blobs.put(blob, _pieces(source))
-        fields = {"task_id": task_id, "blob": blob, "model_key": model_key, "uploaded_at": time.time()}
+        now = self._ledger.now()
+        fields = {"task_id": task_id, "blob": blob, "model_key": model_key, "uploaded_at": now}
         renewed = document.model_copy(update=fields)
         acceptance = self._ledger.accept(renewed, replaces=document.task_id)
         if acceptance.task_id != task_id:
             self._blobs.delete(blob)
             return False
         self._blobs.put(pending_key(task_id), renewed.model_dump_json().encode())
-        now = self._ledger.document(document.tenant, document.id)
-        if now is None or now.task_id != task_id:
+        row = self._ledger.document(document.tenant, document.id)
+        if row is None or row.task_id != task_id:
             self._blobs.delete(pending_key(task_id))  # deleted or overtaken meanwhile
         self._publish(acceptance.publish)
         return True
@@ -118,10 +132,27 @@ class Intake:
         self._blobs.delete(pending_key(document.task_id))
         self._blobs.delete(document.blob)
 
-    def _restore(self, document: Document) -> None:
-        key = record_key(document)
-        if self._blobs.path(key).exists():
-            self._ledger.restore(Document.model_validate_json(self._blobs.get(key)))
+    def record(self, key: str) -> Document | None:
+        """Return a durable record; None when there is none, or it can't be read."""
+        try:
+            return Document.model_validate_json(self._blobs.get(key))
+        except NotFound:
+            return None
+        except ValidationError:
+            _log.error("the durable record %s can't be read: see `embedfleet fsck`", key)
+            return None
+
+    def _agree(self, document: Document) -> None:
+        """Make row and durable record of a document say the same before a new generation takes its place."""
+        record = self.record(record_key(document))
+        row = self._ledger.document(document.tenant, document.id)
+        if record and self._ledger.behind([record]):
+            self._ledger.restore(record)
+        elif row and row.state is DocumentState.READY and (not record or record.generation < row.generation):
+            # READY for some seconds only, and nobody settles it once another generation is in work.
+            self._blobs.put(record_key(row), row.model_dump_json().encode())
+            if self._ledger.deleted_through(row.tenant, row.id) >= row.generation:
+                self._blobs.delete(record_key(row))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

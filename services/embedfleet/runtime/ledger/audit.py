@@ -13,6 +13,7 @@ from embedfleet.contracts.jobs import Queue
 from embedfleet.contracts.states import TERMINAL_TASK_STATES, TaskState
 from embedfleet.runtime.ledger.edges import Ledger
 from embedfleet.runtime.ledger.records import document_of
+from embedfleet.runtime.ledger.views import SETTLE_AGAIN, TO_SETTLE
 
 PAGE = 500
 SUMMARY = "fsck"
@@ -30,13 +31,13 @@ class Standing:
     Attributes:
         row: its record.
         deleted_through: the newest generation that was deleted, 0 for none.
-        is_unsettled: it ended, and the janitor still has to settle it.
+        settle_at: from when on the janitor has to settle it, first or once more; None: it hasn't to.
         is_listed: the lists of its tenant and of its collection name it.
     """
 
     row: Document | None
     deleted_through: int
-    is_unsettled: bool
+    settle_at: float | None
     is_listed: bool
 
 
@@ -81,12 +82,6 @@ class Summary:
 class LedgerAudit(Ledger):
     """A ledger with the walks and the repairs of `fsck`."""
 
-    def now(self) -> float:
-        """Return Redis' clock, seconds since the epoch."""
-        with self._reachable():
-            seconds, microseconds = self._redis.time()
-        return float(seconds) + float(microseconds) / 1e6
-
     def document_names(self, tenant: str = "") -> Iterator[list[Name]]:
         """Yield the documents that have a row, of one tenant or of all, in pages."""
         for keys in self._scan(f"document:{tenant or '*'}:*"):
@@ -98,18 +93,19 @@ class LedgerAudit(Ledger):
             for tenant, document_id in names:
                 pipe.hgetall(f"document:{tenant}:{document_id}")
                 pipe.hget(f"deleted:{tenant}:{document_id}", "generation")
-                pipe.sismember("unsettled", f"{tenant}:{document_id}")
+                for key in (TO_SETTLE, SETTLE_AGAIN):
+                    pipe.zscore(key, f"{tenant}:{document_id}")
             answers = pipe.execute()
-            rows = [document_of(row) if row else None for row in answers[::3]]
+            rows = [document_of(row) if row else None for row in answers[::4]]
             for (tenant, document_id), row in zip(names, rows, strict=True):
                 pipe.zscore(f"index:documents:{tenant}", document_id)
                 pipe.zscore(f"index:documents:{tenant}:{row.collection if row else ''}", document_id)
             scores = pipe.execute()
         listed = [None not in pair for pair in zip(scores[::2], scores[1::2], strict=True)]
         return [
-            Standing(row, int(deleted or 0), bool(unsettled), is_listed)
-            for row, deleted, unsettled, is_listed in zip(
-                rows, answers[1::3], answers[2::3], listed, strict=True
+            Standing(row, int(deleted or 0), first if first is not None else again, is_listed)
+            for row, deleted, first, again, is_listed in zip(
+                rows, answers[1::4], answers[2::4], answers[3::4], listed, strict=True
             )
         ]
 
@@ -122,12 +118,14 @@ class LedgerAudit(Ledger):
         return [name for name, there in zip(names, known, strict=True) if not there]
 
     def has_unfinished_task(self, document: Document) -> bool:
-        """Say whether any task of a document's newest generation has not ended."""
+        """Say whether any task of a document's newest generation has not ended, or has yet to come."""
         members = f"generation:{document.tenant}:{document.id}:{document.generation}"
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            for task_id in {document.task_id, *self._redis.smembers(members)}:
+            for task_id in {document.task_id, *self._redis.zrange(members, 0, -1)}:
                 pipe.hget(f"task:{task_id}", "state")
-            return not {state for state in pipe.execute() if state} <= TERMINAL_TASK_STATES
+            pipe.exists(f"plan:{document.task_id}")
+            *states, is_planned = pipe.execute()
+        return bool(is_planned) or not {state for state in states if state} <= TERMINAL_TASK_STATES
 
     def task_lists(self) -> list[str]:
         """Return the keys of all lists that name unfinished tasks."""
@@ -142,12 +140,12 @@ class LedgerAudit(Ledger):
         return sorted({key for keys in self._scan("index:documents:*") for key in keys})
 
     def members(self, key: str) -> Iterator[list[str]]:
-        """Yield what a list or the set of unsettled documents names, in pages."""
-        cursor, scan = 0, self._redis.sscan if key == "unsettled" else self._redis.zscan
+        """Yield what a list names, in pages."""
+        cursor = 0
         while True:
             with self._reachable():
-                cursor, page = scan(key, cursor, count=PAGE)
-            yield [member if isinstance(member, str) else member[0] for member in page]
+                cursor, page = self._redis.zscan(key, cursor, count=PAGE)
+            yield [member for member, _ in page]
             if cursor == 0:
                 return
 

@@ -1,7 +1,7 @@
 """The ledger: the one truth about tasks and documents, in Redis.
 
 Celery's messages are wake-up calls; what may run, who runs it and what came of it is decided here,
-by compare-and-set edges in Lua (``script/ledger.lua``). A claim hands out a *fence*: a number that grows
+by compare-and-set edges in Lua (``script/``). A claim hands out a *fence*: a number that grows
 with every claim of the task. Every later write names its fence and is refused when another claim,
 a revocation or a newer generation has overtaken it.
 
@@ -11,18 +11,18 @@ delay, never the task: the janitor's `scan` publishes again what nobody claims.
 
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
-
-import redis
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import FleetError
-from embedfleet.contracts.jobs import JOB_OF_NAME, GenerateEmbeddings, Job, ProcessDocument, Queue
+from embedfleet.contracts.jobs import Job, ProcessDocument, Queue
 from embedfleet.contracts.states import TaskState
+from embedfleet.runtime.ledger import calls
+from embedfleet.runtime.ledger.calls import LedgerCalls, jobs_of
 from embedfleet.runtime.ledger.records import (
     Acceptance,
-    Change,
     Claim,
     Held,
     Part,
@@ -30,56 +30,16 @@ from embedfleet.runtime.ledger.records import (
     claim_of,
     document_fields,
 )
-from embedfleet.runtime.ledger.redis_client import address_of, connect
-from embedfleet.runtime.ledger.script import script_text
-from embedfleet.runtime.ledger.views import LedgerViews
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
+from embedfleet.runtime.ledger.views import REBUILT
 
 JITTER = 0.1
-LOST_AFTER_SECONDS = 30.0
 BACKLOG = "backlog"
-# Redis has an edge on disk after this, even when it syncs its log only once a second.
-DURABLE_AFTER_SECONDS = 5.0
 # One look at a task keeps Redis busy for ~30 µs, and nothing else runs meanwhile.
 SCAN_LIMIT = 50
 
 
-class Ledger(LedgerViews):
+class Ledger(LedgerCalls):
     """Records, edges, leases and lists. Thread-safe; raises `DependencyDown` where Redis can't be reached."""
-
-    def __init__(
-        self,
-        client: redis.Redis,
-        settings: LedgerSettings,
-        *,
-        address: str = "Redis",
-        mirror: Callable[[Sequence[Change]], None] | None = None,
-    ) -> None:
-        super().__init__(client, settings, address)
-        self._mirror = mirror
-        constants = {
-            "expires": settings.result_expires,
-            "recheck": settings.lease_seconds / 2,
-            "scan": settings.scan_seconds,
-            "lost_after": LOST_AFTER_SECONDS,
-            "max_deaths": settings.max_deaths,
-            "high_water": settings.embeddings_high_water,
-            "low_water": settings.embeddings_high_water // 2,
-        }
-        self._quiet_after = {"durable_after": DURABLE_AFTER_SECONDS, "writers_stop": settings.lease_seconds}
-        self._script = client.register_script(script_text(constants))
-
-    @classmethod
-    def open(
-        cls,
-        broker: BrokerSettings,
-        settings: LedgerSettings,
-        mirror: Callable[[Sequence[Change]], None] | None = None,
-        **connection: Any,
-    ) -> Self:
-        """Return a ledger on the broker's Redis."""
-        client = connect(broker.broker_url, **connection)
-        return cls(client, settings, address=address_of(broker.broker_url), mirror=mirror)
 
     def accept(self, document: Document, replaces: str = "", above: int = 0) -> Acceptance:
         """Take an uploaded document as a new generation, unless nothing changed.
@@ -102,11 +62,11 @@ class Ledger(LedgerViews):
             task_id=answer["task_id"],
             generation=answer["generation"],
             unchanged=bool(answer.get("unchanged")),
-            publish=_jobs(answer),
+            publish=jobs_of(answer),
         )
 
     def restore(self, document: Document) -> bool:
-        """Put back a record from its durable copy; False when one is here already."""
+        """Put back a record from its durable copy; False when what is here is newer, or it is deleted."""
         return bool(self._edge("restore", document=document_fields(document))["restored"])
 
     def claim(self, job: Job, owner: str) -> Claim | str:
@@ -156,27 +116,20 @@ class Ledger(LedgerViews):
 
     def chunked(self, claim: Claim, parts: Sequence[Part], result: dict[str, Any]) -> list[Job] | None:
         """End a document task; return the embedding jobs to publish, or None when the claim is lost."""
+        rows = [asdict(part) for part in parts]
+        if planned := rows[calls.SLICE :]:
+            self._plan(claim, planned)
         answer = self._edge(
             "chunked",
             task_id=claim.task.id,
             fence=claim.fence,
-            name=GenerateEmbeddings.task_name,
-            queue=Queue.EMBEDDINGS,
-            parts=[
-                {
-                    "task_id": p.task_id,
-                    "part": p.part,
-                    "chunks": p.chunks,
-                    "chunk_file": p.chunk_file,
-                    "tokens": p.tokens,
-                }
-                for p in parts
-            ],
+            parts=rows[: calls.SLICE],
+            planned=len(planned),
             chunk_count=sum(p.chunks for p in parts),
             total=max(claim.task.total, 1),
             result=json.dumps(result),
         )
-        return None if answer.get("lost") else _jobs(answer)
+        return None if answer.get("lost") else jobs_of(answer)
 
     def embedded(self, claim: Claim, result: dict[str, Any]) -> bool | None:
         """End an embedding task; True when that made the document READY, None when the claim is lost."""
@@ -202,7 +155,7 @@ class Ledger(LedgerViews):
             claim: the run that ends.
             refused: a dependency couldn't serve it; counted in `Task.parks`.
         """
-        return _jobs(self._edge("hand_back", task_id=claim.task_id, fence=claim.fence, parks=int(refused)))
+        return jobs_of(self._edge("hand_back", task_id=claim.task_id, fence=claim.fence, parks=int(refused)))
 
     def revoke(self, tenant: str, task_id: str) -> bool:
         """Revoke the task's unfinished document with all its unfinished tasks; False when there is none."""
@@ -226,28 +179,34 @@ class Ledger(LedgerViews):
             What to publish, and whether more is due than one call looks at.
         """
         answer = self._edge("scan", limit=SCAN_LIMIT, queues=[str(queue) for queue in Queue])
-        return _jobs(answer), bool(answer["more"])
+        return jobs_of(answer), bool(answer["more"])
 
-    def settled(self, document: Document) -> bool:
-        """Take a document off the unsettled ones, unless it has moved on; False when it was deleted."""
+    def settled(self, document: Document, began: float) -> bool:
+        """Take a document off those that have to be settled, unless it has moved on.
+
+        Args:
+            document: its record as it was settled.
+            began: when the settling began, by Redis' clock. It is settled once more if writers of it or of
+                its older generations may have been at work then.
+
+        Returns:
+            False when it was deleted.
+        """
         answer = self._edge(
             "settled",
             tenant=document.tenant,
             document=document.id,
             generation=document.generation,
             state=document.state,
+            began=began,
+            late_after=self._late_after,
         )
         return not answer["deleted"]
 
-    def is_rebuilt(self) -> bool:
-        """Whether this Redis holds what the durable records say: False on an empty one."""
+    def rebuilt(self, run_id: str) -> None:
+        """Note that what Redis held when this run of it began was compared with every durable record."""
         with self._reachable():
-            return bool(self._redis.exists("rebuilt"))
-
-    def rebuilt(self) -> None:
-        """Note that every durable record has been put back."""
-        with self._reachable():
-            self._redis.set("rebuilt", 1)
+            self._redis.set(REBUILT, run_id)
 
     def elect(self, role: str, owner: str, seconds: float) -> bool:
         """Hold a role for some seconds; False when another process holds it. Losing it is harmless."""
@@ -256,28 +215,3 @@ class Ledger(LedgerViews):
             if self._redis.set(key, owner, nx=True, px=milliseconds):
                 return True
             return self._redis.get(key) == owner and bool(self._redis.pexpire(key, milliseconds))
-
-    def _edge(self, edge: str, /, **arguments: Any) -> dict[str, Any]:
-        payload = json.dumps(arguments, separators=(",", ":"))
-        with self._reachable():
-            answer: dict[str, Any] = json.loads(self._script(args=[edge, payload]))
-        if self._mirror and answer["changes"]:
-            self._mirror([_change(change) for change in answer["changes"]])
-        return answer
-
-
-def _jobs(answer: dict[str, Any]) -> list[Job]:
-    rows = answer.get("publish") or []
-    # A row of a newer version may name a job that this one doesn't know: its own janitor wakes it.
-    known = [row for row in rows if row["name"] in JOB_OF_NAME]
-    return [JOB_OF_NAME[row["name"]](task_id=row["task_id"], sequence=row["sequence"]) for row in known]
-
-
-def _change(change: dict[str, Any]) -> Change:
-    result, error = change.get("result"), change.get("error")
-    return Change(
-        task_id=change["task_id"],
-        state=TaskState(change["state"]),
-        result=json.loads(result) if result else None,
-        error=json.loads(error) if error else None,
-    )

@@ -149,7 +149,9 @@ class Deletion:
     def _check_rebuilt(self) -> None:
         """Refuse while Redis may not know what was accepted: it would come back after it was deleted."""
         if not self._ledger.is_rebuilt():
-            raise DependencyDown("Redis", self._ledger.address, "it is empty; its records are being put back")
+            raise DependencyDown(
+                "Redis", self._ledger.address, "it was started anew; what it has lost is being put back"
+            )
 
 
 def _folder(tenant: str, collection: str) -> str:

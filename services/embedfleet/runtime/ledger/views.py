@@ -1,7 +1,6 @@
 """What may be read of the ledger: tasks, documents, lists, pools. No view changes a state."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 from typing import Any
@@ -10,13 +9,17 @@ import redis
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import Queue
-from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, TaskState
+from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
 from embedfleet.runtime.ledger.records import Load, Pool, Task, document_of, known_documents, task_of
 from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
 
 PROBE_MILLISECONDS = 1000
+SETTLE_PAGE = 200
+TO_SETTLE = "to_settle"
+SETTLE_AGAIN = "settle_again"
+REBUILT = "rebuilt"
 
 
 class LedgerViews:
@@ -34,8 +37,15 @@ class LedgerViews:
 
     def ping(self) -> None:
         """Raise `DependencyDown` unless Redis takes writes: a full or read-only one answers PING, too."""
-        with self._reachable():
-            self._redis.set("probe", 1, px=PROBE_MILLISECONDS)
+        self.time_of_write()
+
+    def time_of_write(self) -> float:
+        """Write to Redis; return its clock, seconds since the epoch. Raises as `ping` does."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.set("probe", 1, px=PROBE_MILLISECONDS)
+            pipe.time()
+            _, clock = pipe.execute()
+        return _seconds(clock)
 
     def require_safe_redis(self) -> None:
         """Raise `ConfigurationError` when this Redis would lose work without an error."""
@@ -56,7 +66,7 @@ class LedgerViews:
 
     def tasks(self, tenant: str, states: Sequence[TaskState], limit: int) -> tuple[list[Task], int]:
         """Return the newest tasks in these states, and how many there are in all."""
-        expired = time.time() - self._settings.result_expires
+        expired = self.now() - self._settings.result_expires
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             for state in states:
                 key = f"index:tasks:{tenant}:{state}"
@@ -129,11 +139,14 @@ class LedgerViews:
     def pool(self, queue: str) -> Pool:
         """Return how a pool is."""
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcount(f"workers:{queue}", time.time() - self._settings.lease_seconds, "+inf")
+            pipe.zrange(f"workers:{queue}", 0, -1, withscores=True)
+            pipe.time()
             pipe.get(f"parked:{queue}")
             pipe.hexists("load", "resume_at")
-            workers, parked, is_held = pipe.execute()
-        return Pool(int(workers), parked or "", queue == Queue.DOCUMENTS and bool(is_held))
+            workers, clock, parked, is_held = pipe.execute()
+        since = _seconds(clock) - self._settings.lease_seconds
+        alive = sum(beat >= since for _, beat in workers)
+        return Pool(alive, parked or "", queue == Queue.DOCUMENTS and bool(is_held))
 
     def queued(self, queue: str) -> int:
         """Return how many messages wait on a queue."""
@@ -146,18 +159,70 @@ class LedgerViews:
             for queue in Queue:
                 pipe.zrange(f"leases:{queue}", 0, 0, withscores=True)
             pipe.time()
-            *first, (seconds, microseconds) = pipe.execute()
+            *first, clock = pipe.execute()
         ends = [float(score) for pairs in first for _, score in pairs]
-        return max(min(ends, default=inf) - float(seconds) - float(microseconds) / 1e6, 0.0)
+        return max(min(ends, default=inf) - _seconds(clock), 0.0)
+
+    def run_id(self) -> str:
+        """Return what tells one start of Redis from the next; a replica that takes over has another, too."""
+        with self._reachable():
+            return str(self._redis.info("server")["run_id"])
+
+    def is_rebuilt(self) -> bool:
+        """Whether this run of Redis holds what the durable records say; False after a restart, at first."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(REBUILT)
+            pipe.info("server")
+            rebuilt, info = pipe.execute()
+        return bool(rebuilt == info["run_id"])
+
+    def behind(self, records: Sequence[Document]) -> list[Document]:
+        """Return those of these durable records that the ledger may not know; one round trip."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for record in records:
+                pipe.hmget(f"document:{record.tenant}:{record.id}", "generation", "state")
+            rows = pipe.execute()
+        return [
+            record
+            for record, (generation, state) in zip(records, rows, strict=True)
+            if int(generation or 0) < record.generation
+            or (int(generation) == record.generation and state not in (record.state, DocumentState.REVOKED))
+        ]
 
     def unsettled(self, limit: int) -> list[Document]:
         """Return documents that ended and are not settled yet: durable record, blobs, old points."""
         with self._reachable():
-            members = self._redis.srandmember("unsettled", limit)
-            rows = [self._redis.hgetall(f"document:{member}") for member in members]
-        documents = known_documents(rows, "forbid")
+            members = self._redis.zrange(TO_SETTLE, 0, limit - 1)
+        return self._ended(members)
+
+    def due_to_settle(self, until: float) -> Iterator[list[Document]]:
+        """Yield in pages the documents that have to be settled, first or once more; each is met once.
+
+        Args:
+            until: seconds since the epoch by Redis' clock; what ends later is left out.
+        """
+        for key in (TO_SETTLE, SETTLE_AGAIN):
+            after = "-inf"
+            while True:
+                with self._reachable():
+                    page = self._redis.zrangebyscore(key, after, until, 0, SETTLE_PAGE, withscores=True)
+                if not page:
+                    break
+                after = f"({page[-1][1]!r}"
+                yield self._ended([member for member, _ in page])
+
+    def _ended(self, members: Sequence[str]) -> list[Document]:
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for member in members:
+                pipe.hgetall(f"document:{member}")
+            documents = known_documents(pipe.execute(), "forbid")
         # One that was uploaded again between the two reads is running, not ended.
         return [document for document in documents if document.state in TERMINAL_DOCUMENT_STATES]
+
+    def now(self) -> float:
+        """Return Redis' clock, seconds since the epoch: what the ledger is judged by."""
+        with self._reachable():
+            return _seconds(self._redis.time())
 
     def without_row(self, task_ids: Sequence[str]) -> list[str]:
         """Return those of these tasks that the ledger doesn't know (any more); one round trip."""
@@ -169,6 +234,11 @@ class LedgerViews:
 
     def _reachable(self) -> AbstractContextManager[None]:
         return reachable(self._address)
+
+
+def _seconds(clock: tuple[int, int]) -> float:
+    seconds, microseconds = clock
+    return seconds + microseconds / 1e6
 
 
 def _share(memory: dict[str, Any]) -> float:

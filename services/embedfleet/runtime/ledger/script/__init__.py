@@ -6,15 +6,17 @@ Constants stand in the script and not in each call: a call carries only what is 
 import json
 from importlib.resources import files
 
+from embedfleet.contracts.jobs import GenerateEmbeddings
 from embedfleet.contracts.states import DOCUMENT_EDGES, TASK_EDGES
 
-FILES = ("records.lua", "deletion.lua", "ledger.lua")
+FILES = ("records.lua", "generations.lua", "deletion.lua", "intake.lua", "scan.lua", "mend.lua", "ledger.lua")
 
 _ERRORS = {
     "superseded_error": ("superseded", "a newer upload of this document took its place"),
     "sibling_error": ("document_failed", "another task of this document failed for good"),
     "revoked_error": ("revoked", "revoked on request"),
     "deleted_error": ("deleted", "its document was deleted"),
+    "restored_error": ("restored", "its document is READY: Redis had come back without knowing it"),
     "poison_error": ("poison", "its worker died each time it was tried; see the workers' logs"),
 }
 
@@ -29,7 +31,12 @@ def script_text(constants: dict[str, float]) -> str:
         name: {source: dict.fromkeys(sorted(targets), True) for source, targets in edges.items()}
         for name, edges in (("TASK_EDGES", TASK_EDGES), ("DOCUMENT_EDGES", DOCUMENT_EDGES))
     }
-    tables["CONSTANTS"] = {**constants, **{name: _error(*words) for name, words in _ERRORS.items()}}
+    tables["CONSTANTS"] = {
+        **constants,
+        **{name: _error(*words) for name, words in _ERRORS.items()},
+        "embedding_name": GenerateEmbeddings.task_name,
+        "embedding_queue": str(GenerateEmbeddings.queue),
+    }
     folder = files(__name__)
     heads = [f"local {name} = {_literal(value)}" for name, value in tables.items()]
     return "\n".join([*heads, *((folder / name).read_text("utf-8") for name in FILES)])

@@ -1,27 +1,21 @@
--- Deletion: what is dead up to a generation, and stays dead; between records.lua and ledger.lua.
+-- Deletion: what is dead up to a generation, and stays dead.
 --
 -- deleted:<tenant>:<id>  hash  `generation`: this one and all before it are deleted, the next upload's is higher;
 --                              `quiet_at`: until then a writer of theirs may be at work. Expires by itself.
 
-local function deleted_key(tenant, id) return 'deleted:' .. tenant .. ':' .. id end
-
-local function deleted_through(tenant, id)
-  return tonumber(redis.call('HGET', deleted_key(tenant, id), 'generation') or 0)
-end
-
 local function remove_document(key, document)
   local row = {tenant = document.tenant, document = document.id, generation = document.generation}
-  revoke_others(row, a.deleted_error)
+  close_tasks(row, a.deleted_error)
   if is_open(document) then carry_document(document, -1) end
   redis.call('EXPIRE', task_key(document.task_id), a.expires)
-  redis.call('UNLINK', key, generation_key(row, 'generation'), generation_key(row, 'parts'))
+  redis.call('UNLINK', key, generation_key(row, 'parts'))
   redis.call('ZREM', 'index:documents:' .. document.tenant, document.id)
   redis.call('ZREM', 'index:documents:' .. document.tenant .. ':' .. document.collection, document.id)
-  redis.call('SREM', 'unsettled', document.tenant .. ':' .. document.id)
+  forget_end(document.tenant .. ':' .. document.id)
 end
 
 -- A generation above the floor is a newer upload: it lives on, and only what it shows until then goes.
-local function delete_through()
+function edges.delete()
   local key, grave = 'document:' .. a.tenant .. ':' .. a.document, deleted_key(a.tenant, a.document)
   local document, before = record(key), record(grave)
   local floor, quiet_at = a.generation, now + a.durable_after

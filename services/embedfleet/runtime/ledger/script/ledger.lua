@@ -1,75 +1,7 @@
--- The ledger's edges. Each is one atomic compare-and-set on (state, fence); terminal states absorb.
+-- The edges of a run, and the call itself. Each is one atomic compare-and-set on (state, fence); terminal states absorb.
 --
 -- ARGV[1]  name of the edge        ARGV[2]  its arguments, a JSON object       returns a JSON object
 -- A call whose answer was lost may be repeated: it has no second effect, and a claim or an end answers the same.
-
-local edges = {delete = delete_through, mend_task = mend_task, mend_document = mend_document}
-
--- The same upload again: nothing to do, but its task is shown once more if its details have expired.
-local function unchanged(document, row)
-  local key = task_key(document.task_id)
-  if not row then
-    row = {name = a.name, queue = a.queue, tenant = document.tenant, document = document.id, fence = 0, attempt = 0,
-           generation = document.generation, state = 'SUCCESS', result = document.result, done = 0,
-           created_at = document.created_at, completed_at = document.updated_at}
-    write(key, row, row)
-  end
-  if finished(row.state) then redis.call('EXPIRE', key, a.expires) end
-  return {unchanged = true, task_id = document.task_id, generation = tonumber(document.generation), state = document.state}
-end
-
-function edges.accept()
-  local new = a.document
-  local key = 'document:' .. new.tenant .. ':' .. new.id
-  local old = record(key)
-  if a.replaces and not (old and (old.task_id == a.replaces or old.task_id == new.task_id)) then
-    return {unchanged = true, task_id = old and old.task_id or '', generation = 0}  -- overtaken, or deleted
-  end
-  local same = not a.replaces and old and old.fingerprint == new.fingerprint and old.state ~= 'FAILED' and old.state ~= 'REVOKED'
-  if same or (old and old.task_id == new.task_id) then
-    local row = record(task_key(old.task_id))
-    if row or old.state == 'READY' then return unchanged(old, row) end
-  end
-  local row = record(task_key(new.task_id))
-  if row and not (old and old.task_id == new.task_id) then  -- deleted or overtaken since
-    return {unchanged = true, task_id = new.task_id, generation = tonumber(row.generation)}
-  end
-  local task = {name = a.name, queue = a.queue, tenant = new.tenant, document = new.id}
-  if old then
-    local before = {tenant = new.tenant, document = new.id, generation = old.generation}
-    revoke_others(before, a.superseded_error)
-    redis.call('UNLINK', generation_key(before, 'generation'), generation_key(before, 'parts'))
-    redis.call('EXPIRE', task_key(old.task_id), a.expires)
-    new.generation, new.live_generation, new.created_at = tonumber(old.generation) + 1, old.live_generation, old.created_at
-    redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
-    redis.call('SREM', 'unsettled', new.tenant .. ':' .. new.id)
-    if is_open(old) then carry_document(old, -1) end
-    assert(DOCUMENT_EDGES[old.state]['QUEUED'])
-  else
-    new.generation, new.live_generation, new.created_at = deleted_through(new.tenant, new.id) + 1, 0, now
-  end
-  new.generation = math.max(new.generation, a.above + 1)
-  new.state, new.updated_at, new.chunks_done = 'QUEUED', now, 0
-  write(key, {}, new)
-  carry_document(new, 1)
-  redis.call('ZADD', 'index:documents:' .. new.tenant, new.created_at, new.id)
-  redis.call('ZADD', 'index:documents:' .. new.tenant .. ':' .. new.collection, new.created_at, new.id)
-  task.generation = new.generation
-  return {publish = {new_task(new.task_id, task)}, task_id = new.task_id, generation = new.generation, state = 'QUEUED'}
-end
-
--- Puts back a document's record from its durable copy; one that is here already is the newer truth.
-function edges.restore()
-  local key = 'document:' .. a.document.tenant .. ':' .. a.document.id
-  local deleted = tonumber(a.document.generation) <= deleted_through(a.document.tenant, a.document.id)
-  if deleted or redis.call('EXISTS', key) == 1 then return {restored = false} end
-  write(key, {}, a.document)
-  if is_open(a.document) then carry_document(a.document, 1) end
-  redis.call('ZADD', 'index:documents:' .. a.document.tenant, a.document.created_at, a.document.id)
-  redis.call('ZADD', 'index:documents:' .. a.document.tenant .. ':' .. a.document.collection,
-             a.document.created_at, a.document.id)
-  return {restored = true}
-end
 
 -- Remembers which sequence numbers were claimed at least `lost_after` seconds ago: a task that was
 -- published before one of those and is still not claimed has lost its message.
@@ -106,7 +38,7 @@ function edges.claim()
   if row.state == 'RETRY' and tonumber(row.next_at) > now then return {refused = 'early'} end
   local document = open_document(row)
   if not document then
-    move_task(a.task_id, row, 'REVOKED', {error = a.superseded_error})
+    close_task(a.task_id)
     return {refused = 'revoked'}
   end
   if row.owner ~= a.owner or row.state ~= 'STARTED' then
@@ -127,32 +59,31 @@ function edges.beat()
   redis.call('ZADD', 'workers:' .. a.queue, now, a.worker)
   redis.call('ZREMRANGEBYSCORE', 'workers:' .. a.queue, '-inf', now - 4 * a.lease)
   if a.parked then redis.call('SET', 'parked:' .. a.queue, a.parked, 'PX', math.ceil(a.lease * 1000)) end
-  for _, held in ipairs(a.leases) do
-    local row = owned(held.task_id, held.fence)
-    if row then
-      redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, held.task_id)
-      count_chunks(held.task_id, row, held.done)
-      write(task_key(held.task_id), row, {lease_until = now + a.lease, stage = held.stage, total = held.total})
+  for _, pulse in ipairs(a.leases) do
+    local row = held(pulse.task_id, pulse.fence)
+    if row and is_wanted(row) then
+      redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, pulse.task_id)
+      count_chunks(pulse.task_id, row, pulse.done)
+      write(task_key(pulse.task_id), row, {lease_until = now + a.lease, stage = pulse.stage, total = pulse.total})
     else
-      lost[#lost + 1] = {task_id = held.task_id, fence = held.fence}
+      lost[#lost + 1] = {task_id = pulse.task_id, fence = pulse.fence}
     end
   end
   return {lost = lost}
 end
 
--- The document task is done: its chunks are stored, its embedding tasks come into being.
+-- The document task is done: its chunks are stored, its embedding tasks come into being. `planned`: so many more
+-- than `parts` are in the run's plan.
 function edges.chunked()
-  local row, other = owned(a.task_id, a.fence)
-  if not row then return {lost = not (other and other.state == 'SUCCESS' and tonumber(other.fence) == a.fence)} end
-  local document = open_document(row)
-  if not document then return {lost = true} end
-  local publish = {}
-  for _, part in ipairs(a.parts) do
-    publish[#publish + 1] = new_task(part.task_id, {name = a.name, queue = a.queue, tenant = row.tenant,
-      document = row.document, generation = row.generation, parent = a.task_id, part = part.part, total = part.chunks,
-      chunk_file = part.chunk_file, tokens = part.tokens, stage = 'queued'})
+  local row, found = owned(a.task_id, a.fence)
+  if not row then
+    redis.call('UNLINK', 'plan:' .. a.task_id .. ':' .. a.fence)
+    return {lost = not (found and found.state == 'SUCCESS' and tonumber(found.fence) == a.fence)}
   end
-  move_document(document, 'EMBEDDING', {parts = #a.parts, chunk_count = a.chunk_count, chunks_done = 0, result = a.result})
+  if a.planned > 0 and not take_plan(a.task_id, a.fence, a.planned) then return {lost = true} end
+  local publish = {}
+  for _, part in ipairs(a.parts) do publish[#publish + 1] = new_part(row, a.task_id, part) end
+  move_document(found, 'EMBEDDING', {parts = #a.parts + a.planned, chunk_count = a.chunk_count, chunks_done = 0, result = a.result})
   move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = a.total, total = a.total})
   redis.call('PERSIST', task_key(a.task_id))  -- users ask for it until the document has ended
   return {publish = publish}
@@ -160,15 +91,13 @@ end
 
 -- An embedding task is done; the one that completes the set flips the document's live generation.
 function edges.embedded()
-  local row, other = owned(a.task_id, a.fence)
-  if not row then return {lost = not (other and other.state == 'SUCCESS' and tonumber(other.fence) == a.fence)} end
-  local document = open_document(row)
-  if not document then return {lost = true} end
+  local row, found = owned(a.task_id, a.fence)
+  if not row then return {lost = not (found and found.state == 'SUCCESS' and tonumber(found.fence) == a.fence)} end
   redis.call('HINCRBY', document_key(row), 'chunks_done', tonumber(row.total) - tonumber(row.done))
   move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = tonumber(row.total)})
   redis.call('SADD', generation_key(row, 'parts'), a.task_id)
-  if redis.call('SCARD', generation_key(row, 'parts')) < tonumber(document.parts) then return {ready = false} end
-  move_document(document, 'READY', {live_generation = row.generation, ready_at = now, chunks_done = document.chunk_count})
+  if redis.call('SCARD', generation_key(row, 'parts')) < tonumber(found.parts) then return {ready = false} end
+  move_document(found, 'READY', {live_generation = row.generation, ready_at = now, chunks_done = found.chunk_count})
   return {ready = true}
 end
 
@@ -202,99 +131,36 @@ function edges.revoke()
   local document = open_document(row)
   if not document then return {revoked = false} end
   move_document(document, 'REVOKED', {})
-  revoke_others(row, a.revoked_error)
+  close_tasks(row, a.revoked_error)
   return {revoked = true}
 end
 
+-- A document is settled as soon as it has ended, and once more `late_after` its end: a writer that has lost its
+-- claim hears of it late, and may be killed before it takes back what it stored. The first generation that is
+-- READY has no such writer: what a late one stores are the same points. `began`: when the settling did.
 function edges.settled()
-  local document = record('document:' .. a.tenant .. ':' .. a.document)
-  if not document or (tonumber(document.generation) == a.generation and document.state == a.state) then
-    redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
-    redis.call('UNLINK', generation_key(a, 'generation'), generation_key(a, 'parts'))
+  local member = a.tenant .. ':' .. a.document
+  local document = record('document:' .. member)
+  if not document then
+    forget_end(member)
+  elseif tonumber(document.generation) == a.generation and document.state == a.state then
+    forget_end(member)
+    redis.call('UNLINK', generation_key(a, 'parts'))
+    if not redis.call('ZSCORE', 'steps', 'close:' .. member .. ':' .. a.generation) then
+      redis.call('UNLINK', generation_key(a, 'generation'))
+    end
+    local again_at = tonumber(document.updated_at) + a.late_after
+    if a.began < again_at and (a.state ~= 'READY' or a.generation > 1) then
+      redis.call('ZADD', 'settle_again', again_at, member)
+    end
   elseif not is_open(document) then
     -- What was written for the older end may stand in the place of the newer: it is settled once more.
-    redis.call('SADD', 'unsettled', a.tenant .. ':' .. a.document)
+    redis.call('ZADD', 'to_settle', now, member)
   end
   return {deleted = a.generation <= deleted_through(a.tenant, a.document)}
 end
 
--- Publishes again what has lost its wake-up: a later one was claimed long ago, or the list is empty.
--- It looks at nothing else, so that a deep queue costs a scan no more than a short one.
-local function wake_lost(name, publish)
-  local queue = record('queue:' .. name) or {}
-  local settled = tonumber(queue.settled or 0)
-  if now - tonumber(queue.mark_at or 0) >= a.lost_after then settled = math.max(settled, tonumber(queue.mark or 0)) end
-  if now - tonumber(queue.claimed_at or 0) >= a.lost_after then settled = math.max(settled, tonumber(queue.claimed or 0)) end
-  local last = redis.call('LLEN', name) == 0 and '+inf' or '(' .. settled
-  local ids = redis.call('ZRANGEBYSCORE', 'waiting:' .. name, '-inf', last, 'LIMIT', 0, a.limit)
-  for _, id in ipairs(ids) do
-    local row = record(task_key(id))
-    if not row then
-      redis.call('ZREM', 'waiting:' .. name, id)
-    elseif tonumber(row.sequence) < settled or tonumber(row.published_at) + a.recheck <= now then
-      publish[#publish + 1] = next_publish(id, row)
-    else
-      return false  -- this one and all after it were published only just now
-    end
-  end
-  return #ids == a.limit
-end
-
--- Looks at one task; adds what has to be published.
-local function examine(id, publish)
-  local row = record(task_key(id))
-  if not row or finished(row.state) then
-    redis.call('ZREM', 'due', id)
-  elseif row.state ~= 'STARTED' then
-    publish[#publish + 1] = next_publish(id, row)
-  elseif tonumber(row.lease_until) > now then
-    look_again(id, tonumber(row.lease_until))
-  elseif bury(id, row) then
-    publish[#publish + 1] = next_publish(id, row)
-  end
-end
-
--- Takes expired entries off the lists of finished tasks, those of idle tenants too; a few a call.
-local function trim()
-  local left = 2 * a.limit
-  for _, key in ipairs(redis.call('ZRANGEBYSCORE', 'trims', '-inf', now, 'LIMIT', 0, 10)) do
-    local expired = math.min(redis.call('ZCOUNT', key, '-inf', now - a.expires), left)
-    if expired > 0 then redis.call('ZREMRANGEBYRANK', key, 0, expired - 1) end
-    left = left - expired
-    local oldest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    if oldest[2] then
-      redis.call('ZADD', 'trims', tonumber(oldest[2]) + a.expires, key)
-    else
-      redis.call('ZREM', 'trims', key)
-    end
-    if left == 0 then return true end
-  end
-  return redis.call('ZCOUNT', 'trims', '-inf', now) > 0
-end
-
--- What the janitor finds: expired leases first, then due retries and lost wake-ups, ≤ `limit` each.
--- When nobody has scanned for a while, Redis was away: leases that nobody could extend get time to be.
-function edges.scan()
-  local publish = {}
-  if redis.call('EXISTS', 'scanned') == 0 and redis.call('EXISTS', 'grace') == 0 then
-    redis.call('SET', 'grace', 1, 'PX', math.ceil(a.recheck * 1000))
-  end
-  redis.call('SET', 'scanned', 1, 'PX', math.ceil((a.recheck + 2 * a.scan) * 1000))
-  if redis.call('EXISTS', 'grace') == 1 then return {publish = {}, more = false} end
-  for _, queue in ipairs(a.queues) do
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases:' .. queue, '-inf', now, 'LIMIT', 0, a.limit)) do
-      local row = record(task_key(id))
-      if row and row.state == 'STARTED' then examine(id, publish) end
-      redis.call('ZREM', 'leases:' .. queue, id)  -- whatever has no row must not hold a pool up
-    end
-  end
-  local due = redis.call('ZRANGEBYSCORE', 'due', '-inf', now, 'LIMIT', 0, a.limit)
-  for _, id in ipairs(due) do examine(id, publish) end
-  local more = #due == a.limit
-  for _, queue in ipairs(a.queues) do more = wake_lost(queue, publish) or more end
-  return {publish = publish, more = trim() or more}
-end
-
 local answer = edges[ARGV[1]]()
 answer.changes = changes
+answer.step = next_step
 return cjson.encode(answer)

@@ -1,15 +1,18 @@
--- The ledger's records and the moves that keep every index in step; ledger.lua follows as one script.
+-- The ledger's records and the moves that keep every index in step; the other files follow, as one script.
 -- TASK_EDGES and DOCUMENT_EDGES come from contracts/states.py, CONSTANTS from the settings: __init__.py puts them above.
 -- Keys are built here and not declared: Redis Cluster can't be a Celery broker, so it never runs this.
 --
 -- task:<id>                         hash   one unit of work                  index:tasks:<tenant>:<state>  zset by time
 -- document:<tenant>:<id>            hash   one document, newest generation   index:documents:<tenant>[:<collection>]  zset
--- generation:<tenant>:<id>:<n>      set    its embedding tasks               parts:<tenant>:<id>:<n>  set of finished ones
+-- generation:<tenant>:<id>:<n>      zset   its embedding tasks, by part      parts:<tenant>:<id>:<n>  set of finished ones
+-- plan:<task>[:<fence>]             list   embedding tasks that don't exist yet: see generations.lua
+-- steps                             zset   what edges over many tasks have left to do, by when the janitor goes on
 -- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
 -- waiting:<queue>                   zset   published and not claimed, by sequence number
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
--- unsettled                         set    documents that reached a terminal state, for the janitor
+-- to_settle                         zset   documents by when they ended, until the janitor has settled them
+-- settle_again                      zset   the same, by when they are settled once more: see settled
 -- load                              hash   what is under way, for admission: see carry
 -- scanned                           string lives while the janitor scans in time: see scan
 -- probe                             string written to ask whether Redis takes writes
@@ -20,6 +23,7 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local a = setmetatable(cjson.decode(ARGV[2]), {__index = CONSTANTS})
 local TOMBSTONE_SECONDS = 86400
 local changes = {}
+local edges = {}
 
 local function record(key)
   local flat, row = redis.call('HGETALL', key), {}
@@ -109,12 +113,18 @@ local function new_task(id, row)
   write(task_key(id), row, row)
   carry_task(row, 1)
   redis.call('ZADD', index_key(row, 'PENDING'), now, id)
-  if row.parent then redis.call('SADD', generation_key(row, 'generation'), id) end
+  if row.parent then redis.call('ZADD', generation_key(row, 'generation'), row.part, id) end
   return next_publish(id, row)
 end
 
 local function is_open(document)
   return document.state ~= 'READY' and document.state ~= 'FAILED' and document.state ~= 'REVOKED'
+end
+
+-- Takes a document off the janitor's lists: it is in work again, or gone.
+local function forget_end(member)
+  redis.call('ZREM', 'to_settle', member)
+  redis.call('ZREM', 'settle_again', member)
 end
 
 local function move_document(row, state, fields)
@@ -123,9 +133,21 @@ local function move_document(row, state, fields)
   write('document:' .. row.tenant .. ':' .. row.id, row, fields)
   if not is_open(row) then
     carry_document(row, -1)
-    redis.call('SADD', 'unsettled', row.tenant .. ':' .. row.id)
+    redis.call('ZADD', 'to_settle', now, row.tenant .. ':' .. row.id)
     redis.call('EXPIRE', task_key(row.task_id), a.expires)
   end
+end
+
+local function deleted_key(tenant, id) return 'deleted:' .. tenant .. ':' .. id end
+
+local function deleted_through(tenant, id)
+  return tonumber(redis.call('HGET', deleted_key(tenant, id), 'generation') or 0)
+end
+
+-- Whether a task belongs to its document's newest generation and that one is not finished.
+local function is_wanted(row)
+  local found = redis.call('HMGET', document_key(row), 'generation', 'state')
+  return found[1] == row.generation and is_open({state = found[2]})
 end
 
 -- The document, if the task belongs to its newest generation and that one is not finished.
@@ -133,90 +155,4 @@ local function open_document(row)
   local document = record(document_key(row))
   if not document or document.generation ~= row.generation then return nil end
   return is_open(document) and document or nil
-end
-
-local function count_chunks(id, row, done)
-  local before = tonumber(row.done)
-  if done == before then return end
-  write(task_key(id), row, {done = done})
-  if row.queue ~= 'embeddings' or not open_document(row) then return end
-  redis.call('HINCRBY', document_key(row), 'chunks_done', done - before)
-end
-
-local function revoke_others(row, error, except)
-  local ids = redis.call('SMEMBERS', generation_key(row, 'generation'))
-  ids[#ids + 1] = redis.call('HGET', document_key(row), 'task_id') or nil
-  for _, id in ipairs(ids) do
-    local other = record(task_key(id))
-    if id ~= except and other and not finished(other.state) then
-      move_task(id, other, 'REVOKED', {error = error})
-    end
-  end
-end
-
-local function fail_task(id, row, error)
-  move_task(id, row, 'FAILURE', {error = error})
-  local document = open_document(row)
-  if document then
-    move_document(document, 'FAILED', {error = error})
-    revoke_others(row, a.sibling_error, id)
-  end
-end
-
--- A lease that ran out is a death; at the cap the task is poison. Answers whether it may be tried again.
-local function bury(id, row)
-  local deaths = tonumber(row.deaths) + 1
-  if deaths >= a.max_deaths then
-    fail_task(id, row, a.poison_error)
-    return false
-  end
-  count_chunks(id, row, 0)
-  move_task(id, row, 'PENDING', {deaths = deaths, stage = 'queued'})
-  return true
-end
-
--- The task's row, if this fence still owns it.
-local function owned(id, fence)
-  local row = record(task_key(id))
-  if row and row.state == 'STARTED' and tonumber(row.fence) == fence then return row end
-  return nil, row
-end
-
--- Brings every list in step with a task's row; one without a row leaves them all. `tenant`: whose lists, if it has none.
-local function mend_task()
-  local row = record(task_key(a.task_id))
-  local owner = {tenant = row and row.tenant or a.tenant}
-  for state in pairs(TASK_EDGES) do
-    if not row or row.state ~= state then redis.call('ZREM', index_key(owner, state), a.task_id) end
-  end
-  for _, queue in ipairs(a.queues) do
-    if not row or row.state ~= 'STARTED' then redis.call('ZREM', 'leases:' .. queue, a.task_id) end
-    local waits = row and row.queue == queue and not finished(row.state) and row.state ~= 'STARTED'
-    if not waits then redis.call('ZREM', 'waiting:' .. queue, a.task_id) end
-  end
-  if row and not finished(row.state) then
-    redis.call('ZADD', index_key(row, row.state), 'NX', now, a.task_id)
-    if not redis.call('ZSCORE', 'waiting:' .. row.queue, a.task_id) then
-      redis.call('ZADD', 'due', 'NX', now, a.task_id)
-    end
-  else
-    redis.call('ZREM', 'due', a.task_id)
-  end
-  return {}
-end
-
--- The same for a document; `collection`: whose list, if it has no row.
-local function mend_document()
-  local row = record('document:' .. a.tenant .. ':' .. a.document)
-  local all = 'index:documents:' .. a.tenant
-  local own = all .. ':' .. (row and row.collection or a.collection)
-  if row then
-    redis.call('ZADD', all, 'NX', row.created_at, a.document)
-    redis.call('ZADD', own, 'NX', row.created_at, a.document)
-  else
-    redis.call('ZREM', all, a.document)
-    redis.call('ZREM', own, a.document)
-    redis.call('SREM', 'unsettled', a.tenant .. ':' .. a.document)
-  end
-  return {}
 end
