@@ -110,6 +110,21 @@ def test_room_goes_to_the_owner_with_the_fewest_bytes_whoever_came_first(
     big.done.result(WAIT_SECONDS)
 
 
+def test_an_owner_is_served_within_as_many_batches_as_owners_wait_whoever_comes_behind() -> None:
+    queue = RowQueue(most_bytes=1000 * ROW_BYTES)
+    queue.put(submission("tiny 0"), never)
+    queue.put(submission("big", 40), never)
+    for number in range(1, 9):
+        queue.put(submission(f"tiny {number}"), never)
+    served: list[str] = []
+    for number in range(9, 39):  # with each batch a new owner comes
+        served += [row.submission.owner for row in queue.take(lambda lengths: [0]) or []]
+        queue.put(submission(f"tiny {number}"), never)
+    tiny = [f"tiny {number}" for number in range(28)]
+    assert [owner for owner in served if owner != "big"] == tiny[: 30 - served.count("big")]
+    assert [at for at, owner in enumerate(served) if owner == "big"] == [1, 11, 22]  # 10, 11 wait
+
+
 def test_what_is_withdrawn_makes_room(threads: ThreadPoolExecutor, queue: RowQueue) -> None:
     leaving, staying = submission("big", 2), submission("big", 2)
     queue.put(leaving, never)

@@ -163,12 +163,12 @@ class RowQueue:
             if self._closed:
                 return None
             window = self._window()
+            anchor = window[0].submission.owner
             batch = [window[at] for at in choose([len(row.tokens) for row in window])]
             for row in batch:
                 self._remove(row)
-            if self._waiting:  # the next batch is built around another owner
-                first = next(iter(self._waiting))
-                self._waiting[first] = self._waiting.pop(first)
+            if anchor in self._waiting:  # it has had its turn; who is next keeps theirs
+                self._waiting[anchor] = self._waiting.pop(anchor)
             self._left.notify_all()
             return batch
 
