@@ -13,7 +13,7 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, islice, zip_longest
+from itertools import chain, count, islice, zip_longest
 from typing import TypeVar
 
 import numpy as np
@@ -116,7 +116,8 @@ class RowQueue:
         self._clock = clock
         self._waiting: dict[str, dict[Row, None]] = {}  # owners in turn
         self._bytes: dict[str, int] = {}
-        self._entering: dict[object, str] = {}  # who waits for room, in order of arrival
+        self._tickets = count()
+        self._entering: dict[int, str] = {}  # who waits for room, by order of arrival
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)  # the lane waits for rows
         self._left = threading.Condition(self._lock)  # tasks wait for room
@@ -199,7 +200,7 @@ class RowQueue:
 
     def _enter(self, submission: Submission, check: Callable[[], None]) -> None:
         """Wait, with the lock, until it is this submission's turn and there is room."""
-        ticket = object()
+        ticket = next(self._tickets)
         self._entering[ticket] = submission.owner
 
         def may_enter() -> bool:
@@ -207,12 +208,17 @@ class RowQueue:
 
         try:
             while not self._left.wait_for(may_enter, CHECK_SECONDS):
-                # Without the lock: a check may take long, and the lane must not wait for it.
+                # Without the lock and out of the line: a check may take long, and neither the lane nor
+                # those behind must wait for it.
+                if self._is_next(ticket):
+                    self._left.notify_all()
+                del self._entering[ticket]
                 self._lock.release()
                 try:
                     check()
                 finally:
                     self._lock.acquire()
+                    self._entering[ticket] = submission.owner
         finally:
             del self._entering[ticket]
             self._left.notify_all()  # whose turn it is now
@@ -221,8 +227,8 @@ class RowQueue:
         mine = self._bytes.get(submission.owner, 0)
         return not mine or sum(self._bytes.values()) + submission.bytes <= self._most_bytes
 
-    def _is_next(self, ticket: object) -> bool:
-        return ticket == min(self._entering, key=lambda one: self._bytes.get(self._entering[one], 0))
+    def _is_next(self, ticket: int) -> bool:
+        return ticket == min(self._entering, key=lambda one: (self._bytes.get(self._entering[one], 0), one))
 
     def _window(self) -> list[Row]:
         """Return the rows that may be chosen: the owners' next rows in turn, so that none starves."""
