@@ -1,10 +1,11 @@
+import time
 from collections.abc import Iterator
 
 import pytest
 from lanes import BAD, INFINITE, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of
 from prometheus_client import REGISTRY
 
-from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.embeddings import lane as lane_module
 from embedfleet.embeddings.lane import Lane
 from embedfleet.embeddings.memory import MemoryModel
@@ -186,6 +187,36 @@ def test_while_nothing_fits_the_lane_waits_for_its_neighbours() -> None:
     assert firsts(row) == [4]
     assert encoder.shapes == [(1, 1), (1, 50)]
     lane.close()
+
+
+def test_what_neighbours_leave_no_room_for_is_handed_back_each_after_a_minute_of_its_own() -> None:
+    room, now = Room(100), [0.0]
+    encoder = Gated(room)
+    lane = lane_of(encoder, cap=4096, room=room, clock=lambda: now[0])
+    lane._clock = lambda: now[0]
+    busy(lane, encoder)
+    room.size = 10
+    now[0] = 1.0
+    first, second = lane.submit("first", [[4] * 50]), lane.submit("second", [[5] * 50])
+    encoder.open()
+    refused(first)
+    now[0] += lane_module.MEMORY_PATIENCE_SECONDS
+    error = first.future.exception(WAIT_SECONDS)
+    assert isinstance(error, DependencyDown)
+    assert "one chunk of 50 tokens" in error.detail
+    refused(second)
+    assert not second.future.done()
+    room.size = 100
+    now[0] += 1.0
+    assert firsts(second) == [5]
+    lane.close()
+
+
+def refused(submission: Submission) -> None:
+    """Wait until the device has had no room for it."""
+    ends_at = time.monotonic() + WAIT_SECONDS
+    while submission.refused_since is None and not submission.future.done():
+        assert time.monotonic() < ends_at
 
 
 def test_a_single_row_that_should_fit_fails_after_three_tries_and_alone() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from embedfleet.contracts.documents import Chunk, point_id, qdrant_collection, text_hash
-from embedfleet.contracts.errors import EmbeddingError, VectorStoreError
+from embedfleet.contracts.errors import FleetError, VectorStoreError
 from embedfleet.embeddings import metrics
 from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.submissions import Submission, Vectors, result_of
@@ -71,7 +71,8 @@ class GenerationWriter:
         """Store a point for each chunk; those that are stored already stay as they are.
 
         Raises:
-            DependencyDown: the vector store is down for longer than work is held.
+            DependencyDown: the vector store is down for longer than work is held, or the device's memory
+                is in others' hands.
             VectorStoreError: it refuses the points.
             EmbeddingError: the encoder failed on these texts.
             Stopped: the run has to end; what was stored stays, and the next run skips it.
@@ -126,7 +127,7 @@ class GenerationWriter:
             points.vectors = vectors.result()
         except CancelledError:
             points.future.cancel()
-        except EmbeddingError as error:
+        except FleetError as error:
             with suppress(InvalidStateError):  # its task has left
                 points.future.set_exception(error)
         else:

@@ -10,7 +10,7 @@ gives a vector with NaN or infinity    that row fails, the others are delivered
 runs out of memory                     its rows are tried again at once, in smaller batches
 fails otherwise                        its rows are tried again one by one, so that only the bad ones fail
 doesn't fit into memory with one row   the lane waits for the device's neighbours; after a minute that
-                                       row fails
+                                       row's task is handed back, or fails if the row can't ever fit
 =====================================  ===============================================================
 """
 
@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.errors import DependencyDown, EmbeddingError, FleetError
 from embedfleet.embeddings import metrics
 from embedfleet.embeddings.batching import WINDOW_ROWS, next_batch
 from embedfleet.embeddings.sizing import Sizing
@@ -57,7 +57,6 @@ class Lane:
         longest = 4 * (encoder.max_tokens + encoder.dim)
         self._queue = RowQueue(WINDOWS_WAITING * WINDOW_ROWS * longest, clock=clock)
         self._busy_since: float | None = None
-        self._refused_since: float | None = None
         self._busy, self._padding = metrics.RecentShare(clock), metrics.RecentShare(clock)
         metrics.QUEUE_ROWS.set_function(lambda: len(self._queue))
         metrics.BUSY.set_function(self._busy.of_time)
@@ -132,7 +131,8 @@ class Lane:
             most = self._sizing.max_rows(longest)
             if not most:
                 return self._wait_for_memory(part, longest)
-            self._refused_since = None
+            for row in part:
+                row.submission.refused_since = None
             if most < len(part):
                 return _pieces(part, most)
             vectors = self._encode(part, longest)
@@ -190,21 +190,37 @@ class Lane:
     def _wait_for_memory(self, part: list[Row], longest: int) -> list[list[Row]]:
         """Wait a little for the device's neighbours; in the end give up one row that needs too much."""
         now = self._clock()
-        self._refused_since = now if self._refused_since is None else self._refused_since
-        if now - self._refused_since < MEMORY_PATIENCE_SECONDS:
+        for row in part:
+            if row.submission.refused_since is None:
+                row.submission.refused_since = now
+        largest = max(part, key=lambda row: len(row.tokens))
+        since = largest.submission.refused_since
+        if since is None or now - since < MEMORY_PATIENCE_SECONDS:
             self._queue.rest(MEMORY_CHECK_SECONDS)
-            return [part]
-        self._fail(max(part, key=lambda row: len(row.tokens)), self._sizing.refusal(longest))
+        elif self._sizing.may_fit(longest):
+            self._end(largest, DependencyDown("memory", self.encoder.device, _others_hold(longest)))
+        else:
+            self._fail(largest, self._sizing.refusal(longest))
         return [part]
 
     def _fail(self, row: Row, error: Exception) -> None:
-        """End the submission of a row, and forget its other rows."""
         number = row.submission.numbers[row.position]
         code = error.code if isinstance(error, EmbeddingError) else None
         named = EmbeddingError(f"chunk {number}: {error}", code=code)
         named.__cause__ = error
+        self._end(row, named)
+
+    def _end(self, row: Row, error: FleetError) -> None:
+        """End the submission of a row, and forget its other rows."""
         self._queue.withdraw(row.submission)
-        row.fail(named)
+        row.submission.fail(error)
+
+
+def _others_hold(length: int) -> str:
+    return (
+        f"there was room at the start, and now not even for one chunk of {length} tokens; "
+        "end what else uses the device, or give the worker a device of its own"
+    )
 
 
 def _pieces(part: list[Row], rows: int) -> list[list[Row]]:

@@ -47,6 +47,7 @@ class Sizing:
         self._budget = budget
         self._encoder = encoder
         self._tuner = tuner
+        self._at_start = budget.available
         self._settle()
 
     def padded(self, length: int) -> int:
@@ -60,6 +61,10 @@ class Sizing:
     def refusal(self, length: int) -> EmbeddingError:
         """Return the error of one row that doesn't fit even alone."""
         return self._budget.refusal(self.padded(length))
+
+    def may_fit(self, length: int) -> bool:
+        """Say whether one row of this length fits into what was free at the start: if so, others hold it."""
+        return self._budget.model.bytes(1, self.padded(length)) <= self._at_start
 
     def passed(self, rows: int, longest: int, tokens: int, seconds: float) -> None:
         """Learn that a batch has passed.

@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.errors import EmbeddingError, FleetError
 from embedfleet.embeddings.batching import WINDOW_ROWS
 
 Answer = TypeVar("Answer")
@@ -39,9 +39,10 @@ class Submission:
         rows: token ids, special tokens included, int32.
         numbers: what a row is called in an error: its chunk's index.
         vectors: float32[rows, dim], complete when the future is.
-        future: gives `vectors`, or the EmbeddingError of the first row that failed.
+        future: gives `vectors`, or the error of the first row that failed.
         missing: rows that have no vector yet.
         since: when it was submitted, by the queue's clock.
+        refused_since: when the device had no room for its rows in hand; None while it has.
     """
 
     owner: str
@@ -51,6 +52,7 @@ class Submission:
     future: "Future[Vectors]" = field(default_factory=Future)
     missing: int = field(init=False)
     since: float = 0.0
+    refused_since: float | None = None
 
     def __post_init__(self) -> None:
         self.missing = len(self.rows)
@@ -68,7 +70,7 @@ class Submission:
             with suppress(InvalidStateError):  # its task has left
                 self.future.set_result(self.vectors)
 
-    def fail(self, error: EmbeddingError) -> None:
+    def fail(self, error: FleetError) -> None:
         """End it with an error, unless it has ended."""
         with suppress(InvalidStateError):
             self.future.set_exception(error)
@@ -90,10 +92,6 @@ class Row:
     def is_wanted(self) -> bool:
         """Whether somebody still waits for it."""
         return not self.submission.future.done()
-
-    def fail(self, error: EmbeddingError) -> None:
-        """End its submission with an error."""
-        self.submission.fail(error)
 
 
 class RowQueue:
