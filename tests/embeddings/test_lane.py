@@ -254,6 +254,69 @@ def test_a_device_that_no_longer_answers_fails_rows_and_not_the_lane(monkeypatch
     lane.close()
 
 
+def test_good_vectors_are_delivered_though_memory_cannot_be_given_back(
+    lane: Lane, encoder: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*batch: object) -> None:
+        raise EmbeddingError("the GPU no longer answers")
+
+    monkeypatch.setattr(lane._sizing, "passed", fail)
+    busy(lane, encoder)
+    several = lane.submit("t", [[1], [2]])
+    encoder.open()
+    assert firsts(several) == [1, 2]
+    assert list(map(sorted, encoder.batches)) == [[0], [1, 2]]
+
+
+def test_an_encoder_that_returns_a_row_too_few_is_asked_again_row_by_row(
+    lane: Lane, encoder: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy(lane, encoder)
+    whole = encoder.encode
+    monkeypatch.setattr(
+        encoder, "encode", lambda ids, lengths: whole(ids, lengths)[: len(ids) - (len(ids) > 1)]
+    )
+    several = lane.submit("t", [[1], [2]])
+    encoder.open()
+    assert firsts(several) == [1, 2]
+    assert firsts(lane.submit("u", [[3]])) == [3]
+
+
+def test_what_goes_wrong_in_the_lane_ends_its_rows_and_never_the_lane(
+    lane: Lane, encoder: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy(lane, encoder)
+
+    def fail(*part: object) -> None:
+        raise RuntimeError("a defect")
+
+    encoder.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(lane, "_deliver", fail)
+        with pytest.raises(EmbeddingError, match="a defect"):
+            lane.submit("t", [[1]]).future.result(timeout=WAIT_SECONDS)
+    assert firsts(lane.submit("u", [[3]])) == [3]
+    assert not lane.has_died
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_lane_whose_thread_has_ended_says_so_unless_it_was_closed() -> None:
+    encoder = Gated()
+    lane, closed = lane_of(encoder), lane_of(encoder)
+
+    def end(choose: object) -> None:
+        raise SystemExit
+
+    closed.close()
+    assert not closed.has_died
+    lane._queue.take = end  # type: ignore[method-assign, assignment]
+    encoder.open()
+    lane.submit("t", [[1]])
+    lane._thread.join(WAIT_SECONDS)
+    assert lane.has_died
+    lane.close()
+
+
 def test_what_the_lane_does_is_counted(lane: Lane, encoder: Gated) -> None:
     before = {name: metric(name) for name in ("fleet_tokens_total", "fleet_batch_tokens_sum")}
     waits = metric("fleet_lane_wait_seconds_count")

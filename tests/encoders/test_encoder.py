@@ -51,6 +51,17 @@ def test_memory_that_runs_out_has_a_code_of_its_own(tiny_files: ModelFiles, word
     assert words in error.value.detail
 
 
+def test_memory_that_cannot_be_given_back_is_an_error_of_the_one_tree(
+    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Runtime) -> None:
+        raise RuntimeError("the GPU fell off the bus")
+
+    monkeypatch.setattr(Runtime, "give_back", fails)
+    with pytest.raises(EmbeddingError, match="give memory back: the GPU fell off"):
+        ModelEncoder(tiny_files, PLAIN, Runtime(lambda ids: ids)).give_back()
+
+
 @pytest.mark.parametrize("broken", [0.0, np.nan, np.inf, -np.inf])
 def test_a_row_without_a_direction_is_nan_and_its_neighbours_are_not(
     tiny_files: ModelFiles, broken: float

@@ -105,6 +105,11 @@ class Lane:
             return math.inf
         return 0.0 if since is None else self._clock() - since
 
+    @property
+    def has_died(self) -> bool:
+        """Whether its thread has ended though nobody closed it."""
+        return not (self._thread.is_alive() or self._queue.is_closed)
+
     def close(self) -> None:
         """Stop after the batch in hand; what waits is not encoded."""
         self._queue.close()
@@ -116,12 +121,22 @@ class Lane:
             parts = [batch]
             while parts and not self._queue.is_closed:
                 if part := [row for row in parts.pop() if row.is_wanted]:
-                    parts += self._process(part)
+                    parts += self._survive(part)
+
+    def _survive(self, part: list[Row]) -> list[list[Row]]:
+        """Process rows; whatever goes wrong there ends them, and never the lane."""
+        try:
+            return self._process(part)
+        except Exception as error:
+            _log.exception("the lane failed on %d rows", len(part))
+            for row in part:
+                self._fail(row, error)
+            return []
 
     def _choose(self, lengths: list[int]) -> list[int]:
         try:
             return next_batch(lengths, self._sizing.max_rows, self._sizing.overhead)
-        except EmbeddingError:  # the device can't be read: raised again where that fails this row alone
+        except Exception:  # the device can't be read: raised again where that fails this row alone
             return [0]
 
     def _process(self, part: list[Row]) -> list[list[Row]]:
@@ -135,13 +150,17 @@ class Lane:
                 row.submission.refused_since = None
             if most < len(part):
                 return _pieces(part, most)
-            vectors = self._encode(part, longest)
+            vectors, seconds = self._encode(part, longest)
         except Exception as error:
             return self._recover(part, error)
         self._deliver(part, vectors)
+        try:
+            self._sizing.passed(len(part), longest, sum(len(row.tokens) for row in part), seconds)
+        except Exception:  # the vectors are good all the same
+            _log.exception("nothing was learnt from a batch of %d rows", len(part))
         return []
 
-    def _encode(self, part: list[Row], longest: int) -> Vectors:
+    def _encode(self, part: list[Row], longest: int) -> tuple[Vectors, float]:
         ids, lengths = pad([row.tokens for row in part], self._pad_id)
         self._busy_since = began = self._clock()
         try:
@@ -151,8 +170,9 @@ class Lane:
             seconds = self._clock() - began
             self._busy.add(seconds, seconds)
         self._count(part, int(lengths.sum()), len(part) * self._sizing.padded(longest), seconds)
-        self._sizing.passed(len(part), longest, int(lengths.sum()), seconds)
-        return vectors
+        if vectors.shape != (len(part), self.encoder.dim):
+            raise EmbeddingError(f"the encoder returned {vectors.shape} numbers for {len(part)} rows")
+        return vectors, seconds
 
     def _count(self, part: list[Row], tokens: int, padded: int, seconds: float) -> None:
         metrics.BATCH_ROWS.observe(len(part))

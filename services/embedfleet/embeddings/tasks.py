@@ -46,7 +46,11 @@ def _start(worker: Worker, concurrency: int) -> None:
     signals.worker_shutdown.connect(lambda **_: _engine.close(), weak=False)
 
 
-_worker = compose(Queue.EMBEDDINGS, _start, _blobs, dependencies=[_store.ping, _blobs.check])
+def _problems() -> list[str]:
+    return ["the lane has died: nothing is encoded any more"] if _engine.lane.has_died else []
+
+
+_worker = compose(Queue.EMBEDDINGS, _start, _blobs, [_store.ping, _blobs.check], _problems)
 
 
 @app.task(name=GenerateEmbeddings.task_name, bind=True)  # type: ignore[untyped-decorator]  # celery has no types

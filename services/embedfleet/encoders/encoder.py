@@ -87,7 +87,12 @@ class ModelEncoder:
 
     def give_back(self) -> None:
         """Give idle memory back; see `Encoder.give_back`."""
-        self._runtime.give_back()
+        try:
+            self._runtime.give_back()
+        except EmbeddingError:
+            raise
+        except Exception as error:
+            raise EmbeddingError(f"{self.provider} failed to give memory back: {error}") from error
 
     def _widened(self, token_ids: Ids) -> Ids:
         """Return the rows padded to the runtime's next multiple, or to the model's limit if that is less."""

@@ -34,6 +34,7 @@ def compose(
     on_start: Callable[[Worker, int], None],
     blobs: Blobs,
     dependencies: Sequence[Callable[[], None]],
+    problems: Callable[[], list[str]] = list,
 ) -> Worker:
     """Build the worker of a pool and tie it to Celery's life cycle.
 
@@ -43,21 +44,28 @@ def compose(
             threads; what it raises ends the process with its sentence.
         blobs: of the fleet.
         dependencies: what the pool needs besides Redis; each raises `DependencyDown`.
+        problems: what else `/livez` says is broken for good; nothing when all is well.
     """
     records, broker = load(LedgerSettings), load(BrokerSettings)
     ledger = Ledger.open(broker, records, mirror=CeleryResults(broker, records))
     soft_limit = min(broker.soft_time_limit, broker.time_limit)
     revocations, hand_backs = Revocations(ledger, blobs), HandBacks(ledger, blobs)
     worker = Worker(queue, ledger, publish, records, soft_limit, revocations, hand_backs, dependencies)
-    Lifecycle(worker, on_start).connect()
+    Lifecycle(worker, on_start, problems).connect()
     return worker
 
 
 class Lifecycle:
     """What Celery's signals and its consumer's clock set off in one worker process."""
 
-    def __init__(self, worker: Worker, on_start: Callable[[Worker, int], None]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        on_start: Callable[[Worker, int], None],
+        problems: Callable[[], list[str]] = list,
+    ) -> None:
         self._worker = worker
+        self._problems = problems
         self._on_start = on_start
         self._consumer = probes.Heartbeat()
         self._slots = SlotWatch(threads=1)
@@ -132,7 +140,7 @@ class Lifecycle:
         ]
         if self._overlooked:
             problems.append(f"{self._overlooked} messages wait on {self._worker.queue}, and none is taken")
-        return problems
+        return [*problems, *self._problems()]
 
     def readyz(self) -> list[str]:
         """Return what keeps the worker from working right now."""
