@@ -30,7 +30,8 @@ class ThroughputTuner:
     Args:
         budgets: tokens to choose among, ascending.
         start: the first to use; the nearest of `budgets` is taken.
-        most: most that may be chosen (FLEET_MAX_BATCH_TOKENS); below the smallest of `budgets` it is the one choice.
+        most: most that may be chosen (FLEET_MAX_BATCH_TOKENS); below the smallest of
+            `budgets` it is the one choice.
     """
 
     def __init__(self, budgets: Sequence[int] = BUDGETS, start: int = 1024, most: int | None = None) -> None:
