@@ -128,7 +128,7 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
             device.restart_peak()
 
     model = measure(run, give_back, device, shapes(encoder.max_tokens, cap), holds(device))
-    budget = MemoryBudget(model, device, time.monotonic, cap)
+    budget = MemoryBudget(model, device, time.monotonic, cap, paged=encoder.device == "cpu")
     made.append(budget)
     _refuse_too_little(budget, device, encoder.max_tokens)
     _show(encoder, device)
