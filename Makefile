@@ -94,14 +94,25 @@ $(VENV)/pip:
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@touch $@
 
+# The wheels of onnxruntime overwrite each other's files, and pip doesn't know. Where an older environment had
+# another one, all of them go, and the right one is installed again.
+define one_onnxruntime
+@wheels=$$($(BIN)/python -m pip list --format=freeze | sed -n 's/^\(onnxruntime[a-z-]*\)==.*/\1/p'); \
+	case "$$wheels" in *onnxruntime*onnxruntime*) \
+		$(BIN)/python -m pip uninstall --quiet --yes $$wheels \
+		&& $(BIN)/python -m pip install --quiet $(1);; esac
+endef
+
 $(VENV)/local: pyproject.toml | $(VENV)/pip
 	@echo "installing embedfleet[local] into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable ".[local]"
+	$(call one_onnxruntime,--editable ".[local]")
 	@touch $@
 
 $(VENV)/dev: pyproject.toml | $(VENV)/local
 	@echo "installing the development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable ".[local]" --group dev
+	$(call one_onnxruntime,--editable ".[local]" --group dev)
 	@touch $@
 
 define torch_for_cpu

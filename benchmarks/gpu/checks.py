@@ -9,6 +9,7 @@ import numpy as np
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.embeddings.memory import Device
 from embedfleet.embeddings.memory.probing import measure, shapes
+from embedfleet.embeddings.sizing import holds
 from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, Vectors
 from embedfleet.encoders.golden import Golden, cosines
 from embedfleet.encoders.tokenizer import TextTokenizer
@@ -48,12 +49,13 @@ def memory_fit(
         give_back,
         device,
         shapes(encoder.max_tokens, cap_tokens),
+        ours := holds(device),
     )
     rows, length = max(1, cap_tokens // encoder.max_tokens), encoder.max_tokens
     give_back()
-    free, held = device.free(), device.reserved()
+    free, held = device.free(), ours() if ours else 0
     _batch(encoder, rows, length)
-    taken = device.reserved() - held or free - device.free()
+    taken = ours() - held if ours else free - device.free()
     expected = model.bytes(rows, length)
     return {
         **asdict(model),

@@ -34,7 +34,9 @@ def halving(hours: float) -> dict[str, Any]:
 
 
 def _measured(device: SimulatedDevice, lane: SimulatedLane) -> MemoryBudget:
-    model = measure(lane.encode_once, device.give_back, device, shapes(max(LENGTHS), CAP_TOKENS))
+    model = measure(
+        lane.encode_once, device.give_back, device, shapes(max(LENGTHS), CAP_TOKENS), device.reserved
+    )
     return MemoryBudget(model, device, device.clock, CAP_TOKENS)
 
 

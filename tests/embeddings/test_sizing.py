@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from lanes import Gated, Room
@@ -45,21 +47,52 @@ def test_a_memory_limit_below_what_the_worker_holds_refuses_to_start_and_says_th
     assert caught.value.code == "out_of_memory"
 
 
-def test_the_memory_limit_bounds_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Counting()
-    resident = [200_000_000]
-    monkeypatch.setattr(CpuDevice, "_resident", lambda _: resident[0])
+def spied(init: Callable[..., None], made: list[CpuDevice]) -> Callable[..., None]:
+    def spy(device: CpuDevice, *arguments: object) -> None:
+        init(device, *arguments)
+        made.append(device)
 
-    def grow(token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        resident[0] = max(resident[0], 200_000_000 + 10_000 * token_ids.size)
-        return np.ones((len(lengths), 3), np.float32)
+    return spy
 
-    monkeypatch.setattr(encoder, "encode", grow)
-    sizing = measured(encoder, EngineSettings(memory_limit=230_000_000))
-    assert sizing.max_rows(256) * 256 == pytest.approx(1024)  # the tuner's first choice
-    resident[0] = 200_000_000
-    tight = measured(encoder, EngineSettings(memory_limit=208_000_000))
-    assert tight.max_rows(256) in (2, 3)  # 8 MB, 0.85 of them, 10 kB a token
+
+class Freeing(Counting):
+    """An encoder that holds idle memory from its start, and frees a batch's memory when that is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rest: int) -> None:
+        super().__init__()
+        self.rest, self.held, self.peak = rest, rest + 60_000_000, 0
+        monkeypatch.setattr(CpuDevice, "_resident", lambda _: self.held)
+        monkeypatch.setattr(CpuDevice, "peak", lambda _: self.peak)
+
+    def encode(self, token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        self.peak = max(self.peak, self.held + 10_000 * token_ids.size)
+        return super().encode(token_ids, lengths)
+
+    def give_back(self) -> None:
+        self.held = self.peak = self.rest
+
+
+@pytest.mark.parametrize(
+    ("limit", "rows"),
+    [(230_000_000, (4, 4)), (208_000_000, (2, 3))],  # the tuner's first choice; 0.85 of 8 MB at 10 kB a token
+)
+def test_the_memory_limit_bounds_a_batch_though_its_memory_is_freed_when_it_is_done(
+    monkeypatch: pytest.MonkeyPatch, limit: int, rows: tuple[int, int]
+) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    sizing = measured(encoder, EngineSettings(memory_limit=limit))
+    assert rows[0] <= sizing.max_rows(256) <= rows[1]
+
+
+def test_idle_memory_is_given_back_before_what_is_held_counts_as_never_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    made: list[CpuDevice] = []
+    monkeypatch.setattr(CpuDevice, "__init__", spied(CpuDevice.__init__, made))
+    measured(encoder, EngineSettings())
+    encoder.held += 5_000_000
+    assert [device.reserved() for device in made] == [5_000_000]
 
 
 @pytest.mark.parametrize(("asked", "most"), [(0, max(BUDGETS)), (2048, 2048)])

@@ -74,6 +74,24 @@ def test_buffers_keep_their_place_until_a_batch_is_larger(tiny_files: ModelFiles
     assert runtime._vectors._host.size == 16384
 
 
+def test_a_buffer_that_could_not_grow_still_takes_what_fitted_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = cuda._Buffer(np.int64, "cpu")
+
+    def full(*_: Any) -> Any:
+        raise RuntimeError("Failed to allocate memory for requested buffer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            cuda.onnxruntime, "OrtValue", SimpleNamespace(ortvalue_from_shape_and_type=full), raising=True
+        )
+        with pytest.raises(RuntimeError, match="allocate"):
+            buffer.emptied((24, 384))
+    buffer.emptied((12, 384))
+    assert buffer._value.shape() == [buffer._host.size] == [8192]
+    buffer.filled(np.full((2, 384), 7))
+    np.testing.assert_array_equal(buffer.read((2, 384)), np.full((2, 384), 7))
+
+
 def test_a_smaller_batch_after_a_larger_one_sees_nothing_of_it(tiny_files: ModelFiles) -> None:
     encoder = ModelEncoder(tiny_files, GPU_FP32, without_gpu(tiny_files, GPU_FP32))
     rows = [[2, 9, 30, 31, 3], [2, 12, 3]]

@@ -92,6 +92,30 @@ def test_without_a_manifest_the_revision_is_the_content(tiny_copy: Path, tiny_fi
     assert inspect(tiny_copy, "test/tiny").model_key != tiny_files.model_key
 
 
+@pytest.mark.parametrize(
+    ("graph", "weights"),
+    [
+        ("model.onnx", "model.onnx_data"),
+        ("onnx/model.onnx", "onnx/model.onnx_data_1"),
+        ("onnx/model.onnx", "onnx/model.onnx.data"),
+        ("onnx/model.onnx", "onnx/lớp.bin"),
+    ],
+)
+def test_the_revision_is_that_of_the_weights_beside_the_graph_too(
+    tiny_copy: Path, graph: str, weights: str
+) -> None:
+    (tiny_copy / graph).write_bytes(b"graph \x0a\x08location\x12" + Path(weights).name.encode())
+    revisions = set()
+    for content in (b"some", b"others"):
+        (tiny_copy / weights).write_bytes(content)
+        revisions.add(inspect(tiny_copy, "test/tiny").revision)
+    change(tiny_copy, "tokenizer_config.json", do_lower_case=False)
+    revisions.add(inspect(tiny_copy, "test/tiny").revision)
+    put(tiny_copy, "onnx/README.md", "no part of the model")
+    revisions.add(inspect(tiny_copy, "test/tiny").revision)
+    assert len(revisions) == 3
+
+
 def test_the_manifest_knows_every_file(tiny_copy: Path) -> None:
     write_manifest(tiny_copy, "test/tiny", "abc", "hub")
     manifest = read_manifest(tiny_copy)

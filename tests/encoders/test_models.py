@@ -46,6 +46,20 @@ def test_a_folder_of_the_user_comes_first() -> None:
     assert verify(files) == 0
 
 
+def test_a_folder_that_is_given_the_default_s_name_is_warned_of(
+    tiny_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    locate(ModelSettings(model_path=tiny_copy), "onnx")
+    (warning,) = caplog.messages
+    assert "set FLEET_MODEL_ID" in warning
+    assert str(tiny_copy) in warning
+    caplog.clear()
+    locate(ModelSettings(model_path=tiny_copy, model_id="my/model"), "onnx")
+    write_manifest(tiny_copy, "my/model", "a" * 40, "export")
+    locate(ModelSettings(model_path=tiny_copy), "onnx")
+    assert not caplog.messages
+
+
 def test_a_folder_without_what_the_backend_needs_is_refused(tiny_copy: Path) -> None:
     (tiny_copy / "model.safetensors").unlink()
     settings = ModelSettings(model_path=tiny_copy)

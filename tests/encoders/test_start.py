@@ -8,6 +8,7 @@ import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders import golden, start
+from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.choice import Choice, Machine
 from embedfleet.encoders.encoder import ModelEncoder, make
 from embedfleet.encoders.files import ModelFiles
@@ -86,6 +87,19 @@ def test_one_line_says_what_was_taken_and_why(
         "the encoder is openvino bf16 on cpu: the CPU has amx_bf16; cosine to fp32 on the CPU ≥ "
     )
     assert line.endswith("; not cuda fp16 on cuda: the NVIDIA driver is missing")
+
+
+def test_wheels_that_overwrite_each_other_are_warned_of(
+    tiny_files: ModelFiles,
+    runs: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs(AMX, same)
+    monkeypatch.setattr(machine, "runtime_wheels", lambda: ["onnxruntime", "onnxruntime-openvino"])
+    start.build(tiny_files, EngineSettings())
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "`pip uninstall onnxruntime onnxruntime-openvino`" in warning
 
 
 @pytest.mark.parametrize("change", [turned, with_nan, broken])

@@ -118,6 +118,8 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
         ConfigurationError: the device's memory can't be read, or not even one longest row fits into it.
         EmbeddingError: the encoder failed on a probe.
     """
+    # Before the devices are made: what they find held counts as never idle.
+    encoder.give_back()
     cap = settings.max_batch_tokens or MOST_TOKENS[encoder.device]
     made: list[MemoryBudget] = []
     device = _device(encoder, settings, lambda: made[0].kept if made else 0)
@@ -125,10 +127,13 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     def run(rows: int, length: int) -> None:
         encoder.encode(np.zeros((rows, length), np.int64), np.full(rows, length, np.int32))
 
-    # A limit would hide what the probes take beyond it.
-    unlimited = CpuDevice() if encoder.device == "cpu" else device
-    model = measure(run, encoder.give_back, unlimited, shapes(encoder.max_tokens, cap))
-    budget = MemoryBudget(model, device, time.monotonic, cap)
+    def give_back() -> None:
+        encoder.give_back()
+        if isinstance(device, CpuDevice):
+            device.restart_peak()
+
+    model = measure(run, give_back, device, shapes(encoder.max_tokens, cap), holds(device))
+    budget = MemoryBudget(model, device, time.monotonic, cap, paged=encoder.device == "cpu")
     made.append(budget)
     _refuse_too_little(budget, device, encoder.max_tokens)
     _show(encoder, device)
@@ -142,6 +147,15 @@ def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int])
     if settings.backend == "torch":
         return TorchDevice()
     return NvmlDevice(os.environ.get("CUDA_VISIBLE_DEVICES"), kept)
+
+
+def holds(device: Device) -> Callable[[], int] | None:
+    """Return what tells the bytes that a probe took, or None where nothing does; see `measure`."""
+    if isinstance(device, CpuDevice):
+        return device.peak
+    if isinstance(device, NvmlDevice) and not device.tells:
+        return None
+    return device.reserved
 
 
 def _refuse_too_little(budget: MemoryBudget, device: Device, max_tokens: int) -> None:

@@ -5,6 +5,8 @@ Standard library and pydantic only: the document worker reads `ModelFiles` too.
 
 import hashlib
 import json
+import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +14,10 @@ from typing import Any, Literal
 from embedfleet.encoders.manifest import check, damaged, file_sha256, read_manifest
 from embedfleet.encoders.registry import (
     CONFIG_FILES,
-    ONNX_DATA_FILE,
     ONNX_FILE,
     PREFIXES,
     PROMPTS_FILE,
+    TEXT_FILES,
     TOKENIZER_CONFIG_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
@@ -206,7 +208,26 @@ def _json(folder: Path, name: str) -> Any:
 
 def _content_revision(folder: Path) -> str:
     digest = hashlib.sha256()
-    for name in (*CONFIG_FILES, TOKENIZER_FILE, PROMPTS_FILE, *ONNX_FILES, ONNX_DATA_FILE, WEIGHTS_FILE):
+    names = (*CONFIG_FILES, *TEXT_FILES, *ONNX_FILES, *_data_of_graphs(folder), WEIGHTS_FILE)
+    for name in names:
         if (folder / name).is_file():
             digest.update(f"{name} {file_sha256(folder / name)}\n".encode())
     return f"content-{digest.hexdigest()[:16]}"
+
+
+def _data_of_graphs(folder: Path) -> list[str]:
+    """Return the files with weights of the graphs: what is named like a graph, or what a graph names.
+
+    A graph names such a file as plain text, so it is found without a library that reads graphs. A file
+    that is named by chance makes the revision depend on it, no more.
+    """
+    found = set()
+    for graph in (folder / name for name in ONNX_FILES):
+        if not graph.is_file() or not graph.stat().st_size:
+            continue
+        with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for path in graph.parent.iterdir():
+                beside = path.is_file() and path.suffix != graph.suffix
+                if beside and (path.name.startswith(graph.name) or content.find(os.fsencode(path.name)) >= 0):
+                    found.add(path.relative_to(folder).as_posix())
+    return sorted(found.difference(CONFIG_FILES, TEXT_FILES, [WEIGHTS_FILE]))

@@ -3,14 +3,17 @@
 No network, no numpy, no runtime: the document worker locates the tokenizer with this too.
 """
 
+import logging
 import re
 from pathlib import Path
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders.files import ModelFiles, inspect
-from embedfleet.encoders.manifest import MANIFEST, check, damaged
+from embedfleet.encoders.manifest import MANIFEST, check, damaged, file_sha256
 from embedfleet.encoders.registry import KNOWN, Backend, KnownModel
 from embedfleet.runtime.settings import ModelSettings
+
+_log = logging.getLogger(__name__)
 
 MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 FOLDER = re.compile(r"[0-9a-f]{40}(-torch)?")
@@ -30,6 +33,7 @@ def locate(settings: ModelSettings, backend: Backend | None = None) -> ModelFile
         folder = settings.model_path.expanduser()
         if not folder.is_dir():
             raise ConfigurationError(f"FLEET_MODEL_PATH {folder} is not a folder", code="model_missing")
+        _warn_of_another_name(folder, settings.model_id)
         return _fit(inspect(folder, settings.model_id), backend)
     backends: tuple[Backend, ...] = (backend,) if backend else ("onnx", "torch")
     for wanted in backends:
@@ -122,6 +126,20 @@ def _cached(settings: ModelSettings, backend: Backend) -> Path | None:
             f"set FLEET_MODEL_REVISION to one of {names}"
         )
     return fits[0] if fits else None
+
+
+def _warn_of_another_name(folder: Path, model_id: str) -> None:
+    """Warn where a folder without a name of its own is given that of a model that it is not."""
+    model, config = KNOWN.get(model_id), folder / "config.json"
+    if model is None or (folder / MANIFEST).exists() or not config.is_file():
+        return
+    if file_sha256(config) != model.pins["config.json"].sha256:
+        _log.warning(
+            "FLEET_MODEL_PATH %s is taken for %s, whose config.json is another: set FLEET_MODEL_ID to the "
+            "folder's own model, for the api and both pools; its prefixes are chosen by that name",
+            folder,
+            model_id,
+        )
 
 
 def _fit(files: ModelFiles, backend: Backend | None) -> ModelFiles:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders.backends.choice import Choice, weigh
-from embedfleet.encoders.backends.machine import look
+from embedfleet.encoders.backends.machine import look, wheels_problem
 from embedfleet.encoders.base import Encoder, trim_heap
 from embedfleet.encoders.encoder import make
 from embedfleet.encoders.files import ModelFiles
@@ -19,11 +19,14 @@ _log = logging.getLogger(__name__)
 def build(files: ModelFiles, engine: EngineSettings) -> Encoder:
     """Return the best encoder that the settings allow, after its vectors have passed the gate.
 
-    Logs one line that says what was taken and why, and a warning for each choice that gave way to the next.
+    Logs one line that says what was taken and why, and a warning for each choice that gave way to the next
+    and for wheels of onnxruntime that overwrite each other.
 
     Raises:
         ConfigurationError: as for `base.load`.
     """
+    if engine.backend == "onnx" and (problem := wheels_problem()):
+        _log.warning("%s", problem)
     obstacles = weigh(engine, look(engine.backend))
     *better, last = [choice for choice, obstacle in obstacles.items() if not obstacle]
     for choice in better:

@@ -259,6 +259,19 @@ def test_the_runtime_is_to_keep_an_eighth_at_most_so_that_what_a_batch_may_need_
     assert budget.gives_back(1, 16)
 
 
+def test_main_memory_is_given_back_only_when_less_is_left_than_the_largest_batch_needs() -> None:
+    largest = MODEL.bytes(16, 256)
+    device = StillDevice(left=largest, held=GIGABYTE)
+    budget = MemoryBudget(MODEL, device, device.clock, 4096, paged=True)
+    assert not budget.gives_back(16, 256)
+    device.left, device.now = largest - 1, 1.0
+    budget.passed(2, 256)
+    assert budget.gives_back(2, 256)
+    device.held, device.now = 0, 2.0  # there is nothing to give
+    budget.passed(2, 256)
+    assert not budget.gives_back(2, 256)
+
+
 def test_what_the_allocator_keeps_is_told_by_the_model_until_it_is_given_back() -> None:
     device = StillDevice()
     budget = made(device)

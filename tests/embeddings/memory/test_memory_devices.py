@@ -1,5 +1,6 @@
 """The devices against recorded answers at their seams: there is no GPU here."""
 
+import mmap
 import os
 import sys
 from pathlib import Path
@@ -199,7 +200,8 @@ def test_a_container_of_cgroup_v2(tmp_path: Path, path: str) -> None:
         "proc/self/cgroup": f"0::{path}\n",
         f"{group}memory.max": "8000000\n",
         f"{group}memory.current": "5000000\n",
-        f"{group}memory.stat": "anon 4000000\ninactive_file 600000\n",
+        f"{group}memory.stat": "anon 4000000\ninactive_file 300000\n"
+        "active_file 200000\nslab_reclaimable 100000\n",
     }
     device = CpuDevice(root=put(tmp_path, MACHINE | files))
     assert (device.total(), device.free()) == (8_000_000, 3_600_000)
@@ -223,7 +225,8 @@ def test_a_container_of_cgroup_v1_sees_its_own_group_as_the_root(tmp_path: Path,
         "proc/self/cgroup": f"9:name=systemd:/\n4:memory:{path}\n1:cpu:/\n",
         "sys/fs/cgroup/memory/memory.limit_in_bytes": "8000000\n",
         "sys/fs/cgroup/memory/memory.usage_in_bytes": "7000000\n",
-        "sys/fs/cgroup/memory/memory.stat": "cache 10\ntotal_inactive_file 500000\n",
+        "sys/fs/cgroup/memory/memory.stat": "cache 10\ntotal_inactive_file 300000\n"
+        "total_active_file 200000\n",
     }
     device = CpuDevice(root=put(tmp_path, MACHINE | files))
     assert (device.total(), device.free()) == (8_000_000, 1_500_000)
@@ -239,3 +242,28 @@ def test_a_path_that_leads_out_of_the_tree_is_taken_for_the_root(tmp_path: Path)
 def test_this_machine_answers() -> None:
     device = CpuDevice()
     assert 0 < device.free() <= device.total()
+
+
+def test_the_peak_begins_anew_and_without_a_way_to_it_is_what_is_held(tmp_path: Path) -> None:
+    device = CpuDevice(limit=3_000_000, root=put(tmp_path, MACHINE))
+    device.restart_peak()
+    put(tmp_path, {"proc/self/status": "Name:\tx\nVmHWM:\t    9000 kB\n"})  # of a start long ago
+    assert device.peak() == 500 * 4096
+    put(tmp_path, {"proc/self/clear_refs": ""})
+    device.restart_peak()
+    assert (tmp_path / "proc/self/clear_refs").read_text("ascii") == "5"
+    assert device.peak() == 9000 * 1024
+
+
+def test_this_machine_tells_the_peak_of_what_is_freed_again() -> None:
+    device = CpuDevice()
+    device.restart_peak()
+    before = device.peak()
+    if not device._has_peak:
+        pytest.skip("this kernel doesn't let a process reset its peak")
+    held = mmap.mmap(-1, 64_000_000)
+    held.write(b"x" * len(held))
+    held.close()
+    assert device.peak() - before > 60_000_000
+    device.restart_peak()
+    assert device.peak() - before < 30_000_000

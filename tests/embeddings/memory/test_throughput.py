@@ -57,4 +57,13 @@ def test_thin_batches_are_passed_over() -> None:
 def test_nothing_above_the_most_is_chosen() -> None:
     chosen = run(ThroughputTuner(start=4096, most=2048), speeds(3, 0.7), 3000, random.Random(2))
     assert max(chosen) == 2048
-    assert ThroughputTuner(most=100).choice == 512
+    assert set(run(ThroughputTuner(most=100), {100: 1.0}, 3000, random.Random(2))) == {100}
+
+
+def test_a_trial_that_the_work_never_fills_is_given_up() -> None:
+    tuner, chosen = ThroughputTuner(start=1024), []
+    for _ in range(20_000):
+        chosen.append(tuner.choice)
+        padded = min(1500, tuner.choice)  # it fills 1024 and not 2048
+        tuner.record(padded, padded, padded / 1e4)
+    assert 0 < chosen.count(2048) < 2000

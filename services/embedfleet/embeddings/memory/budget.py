@@ -8,7 +8,8 @@
   after 32 such batches, however deep it fell. Thin batches prove nothing, and add nothing.
 - What the allocator keeps idle counts as free, though pieces of it may be too small for the next batch. So
   the runtime is asked to give its idle memory back after a batch (`gives_back`) when it would keep more than
-  an eighth: what is left to the driver is then always more than the 0.85 that a batch may need.
+  an eighth: what is left to the driver is then always more than the 0.85 that a batch may need. Main memory
+  comes in pages that fit any batch: there it is asked only when less is left than the largest batch needs.
 
 Additive increase, multiplicative decrease: the law by which TCP shares a link among strangers.
 """
@@ -39,6 +40,7 @@ class MemoryBudget:
         device: the readings.
         clock: seconds that never go back, like `time.monotonic`.
         cap_tokens: most tokens of a batch, padding included, whatever is free; may be set anew at any time.
+        paged: whether the device is main memory, whose free pages fit any batch.
 
     Attributes:
         free: bytes that nobody holds, as last read.
@@ -50,13 +52,19 @@ class MemoryBudget:
     """
 
     def __init__(
-        self, model: MemoryModel, device: Device, clock: Callable[[], float], cap_tokens: int
+        self,
+        model: MemoryModel,
+        device: Device,
+        clock: Callable[[], float],
+        cap_tokens: int,
+        paged: bool = False,
     ) -> None:
         self.model = model
         self.cap_tokens = cap_tokens
         self.ooms = self.splits = self.kept = 0
         self._device = device
         self._clock = clock
+        self._paged = paged
         self._unsafe = UnsafeArea()
         self._share = 1.0
         self._single_tries = 0
@@ -103,6 +111,10 @@ class MemoryBudget:
         `torch.cuda.empty_cache()`; it costs milliseconds, and only batches large enough to hide them ask for
         it. It also leaves the device to its neighbours while the lane is idle.
         """
+        if self._paged:
+            return self.reserved > 0 and self.free < self.model.bytes(
+                max(rows, self.cap_tokens // length), length
+            )
         return self.reserved + self.model.bytes(rows, length) > KEPT_SHARE * self.available
 
     def gave_back(self) -> None:

@@ -3,16 +3,27 @@
 Three bounds hold at once and the tightest counts. Linux only; a file that is missing bounds nothing.
 """
 
+import os
 from pathlib import Path
 
 _NO_LIMIT = 1 << 62  # v1 says "no limit" as a number of about 2**63
 _PAGE = 4096
-_V2 = ("memory.max", "memory.current", "inactive_file")
-_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+# Limit, usage, and of what is used that which the kernel takes back before it kills. Files that were read
+# twice are active, and no less clean: without them a container that has read its model looks full.
+_Names = tuple[str, str, tuple[str, ...]]
+_V2: _Names = ("memory.max", "memory.current", ("inactive_file", "active_file", "slab_reclaimable"))
+_V1: _Names = (
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    ("total_inactive_file", "total_active_file"),
+)
+_RESET_PEAK = b"5"  # proc(5), clear_refs
 
 
 class CpuDevice:
-    """The memory that this process may use. Made after the model is loaded: what is held then is never idle.
+    """The memory that this process may use.
+
+    Made after the model is loaded and has given its idle memory back: what is held then is never idle.
 
     Args:
         limit: most bytes that this process may hold (FLEET_MEMORY_LIMIT); None: no such limit.
@@ -24,6 +35,7 @@ class CpuDevice:
         self._root = root
         self._groups = _groups(root)
         self._at_rest = self._resident()
+        self._has_peak = False
 
     def total(self) -> int:
         """Return the tightest of the bounds."""
@@ -47,9 +59,31 @@ class CpuDevice:
         allowed = _NO_LIMIT if self._limit is None else max(0, self._limit - self._at_rest)
         return min(allowed, max(0, self._resident() - self._at_rest))
 
+    def restart_peak(self) -> None:
+        """Let `peak` begin anew; where the kernel doesn't allow that, it is what is held when it is asked."""
+        self._has_peak = False
+        try:
+            handle = os.open(self._root / "proc/self/clear_refs", os.O_WRONLY)
+        except OSError:
+            return
+        try:
+            self._has_peak = os.write(handle, _RESET_PEAK) == len(_RESET_PEAK)
+        except OSError:
+            return
+        finally:
+            os.close(handle)
+
+    def peak(self) -> int:
+        """Return the most bytes that this process held since `restart_peak`; the limit doesn't bound it."""
+        peak = self._kilobytes("proc/self/status").get("VmHWM", 0) if self._has_peak else 0
+        return peak or self._resident()
+
     def _meminfo(self) -> dict[str, int]:
-        """Return /proc/meminfo in bytes."""
-        lines = _text(self._root / "proc/meminfo").splitlines()
+        return self._kilobytes("proc/meminfo")
+
+    def _kilobytes(self, name: str) -> dict[str, int]:
+        """Return the lines of a file like /proc/meminfo that are in kB, in bytes."""
+        lines = _text(self._root / name).splitlines()
         return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
 
     def _resident(self) -> int:
@@ -60,9 +94,9 @@ class CpuDevice:
 class _Group:
     """One cgroup with a memory limit."""
 
-    def __init__(self, folder: Path, names: tuple[str, str, str]) -> None:
+    def __init__(self, folder: Path, names: _Names) -> None:
         self._folder = folder
-        self._limit_name, self._usage_name, self._cache_name = names
+        self._limit_name, self._usage_name, self._cache_names = names
 
     def limit(self) -> int:
         """Return its bytes; 0: none."""
@@ -70,10 +104,10 @@ class _Group:
         return int(text) if text.isdecimal() and int(text) < _NO_LIMIT else 0
 
     def left(self) -> int:
-        """Return the bytes up to the limit; file cache that the kernel gives back first is left too."""
+        """Return the bytes up to the limit; what only caches files is left too."""
         used = int(_text(self._folder / self._usage_name).strip() or 0)
         stat = dict(line.split() for line in _text(self._folder / "memory.stat").splitlines())
-        return self.limit() - used + int(stat.get(self._cache_name, 0))
+        return self.limit() - used + sum(int(stat.get(name, 0)) for name in self._cache_names)
 
 
 def _groups(root: Path) -> list[_Group]:

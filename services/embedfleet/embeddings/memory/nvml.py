@@ -34,6 +34,11 @@ class NvmlDevice:
             ) from error
         self._at_rest = self._own() or 0
 
+    @property
+    def tells(self) -> bool:
+        """Say whether the driver tells what this process holds."""
+        return self._own() is not None
+
     def total(self) -> int:
         """Return the bytes of the GPU."""
         return int(self._ask(self._nvml.nvmlDeviceGetMemoryInfo).total)

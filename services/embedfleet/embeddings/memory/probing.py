@@ -29,12 +29,13 @@ def measure(
     give_back: Callable[[], object],
     device: Device,
     probes: Sequence[Shape],
+    holds: Callable[[], int] | None,
 ) -> MemoryModel:
-    """Run each shape once, the cheapest first, and fit what the allocator holds after it.
+    """Run each shape once, the cheapest first, and fit what this process held at most meanwhile.
 
-    An allocator keeps what its largest batch took, so what it holds then is what that batch needed. Where the
-    device can't tell what is ours, the fall of free memory stands for it. Nothing measured (an allocator that
-    held enough before) gives a model of zeros: then only the cap on tokens binds.
+    Where nobody can tell what is ours, the fall of free memory stands for it, neighbours' changes included.
+    Nothing measured (an allocator that held enough before) gives a model of zeros: then only the cap on
+    tokens binds.
 
     Args:
         run: encodes a batch of (rows, length); an EmbeddingError `out_of_memory` ends the probing.
@@ -42,13 +43,16 @@ def measure(
             pieces that earlier shapes left make the model too high.
         device: its readings; nothing else of this process may use it meanwhile.
         probes: the shapes, as from `shapes`.
+        holds: bytes that this process holds, or better the most since `give_back`: a runtime may have freed
+            a batch's memory when the batch is done. An allocator that keeps what its largest batch took shows
+            the same afterwards. None: it can't be told.
 
     Raises:
         ConfigurationError: not even the cheapest shape fits; the code is `out_of_memory`.
         EmbeddingError: the encoder failed for another reason.
     """
     give_back()
-    free, held = device.free(), device.reserved()
+    free, held = device.free(), holds() if holds else 0
     measured: list[Probe] = []
     for rows, length in sorted(probes, key=lambda shape: (shape[0] * shape[1], shape[1])):
         give_back()
@@ -58,7 +62,7 @@ def measure(
             if error.code != OUT_OF_MEMORY:
                 raise
             break
-        taken = device.reserved() - held or free - device.free()
+        taken = holds() - held if holds else free - device.free()
         measured.append(Probe(rows, length, max(0, taken)))
     if not measured:
         raise ConfigurationError(

@@ -12,6 +12,7 @@ ROUND_BATCHES = 20
 BETTER = 1.05
 REST_BATCHES = 64
 LONGEST_REST_BATCHES = 4096
+THIN_BATCHES = 4 * ROUND_BATCHES
 
 
 class ThroughputTuner:
@@ -22,31 +23,33 @@ class ThroughputTuner:
     in use again; the neighbour wins when it is 5 % better than both, which drift of the machine alone can't
     give. After trials that were lost both ways, the next ones wait, twice as long each time, at most 4,096
     batches: then one batch in 100 is spent on budgets that are not the best. A win makes the waits a quarter.
+    A neighbour that the work doesn't fill, so that its batches are thin for `THIN_BATCHES`, has lost.
 
     Owned by the lane's thread.
 
     Args:
         budgets: tokens to choose among, ascending.
         start: the first to use; the nearest of `budgets` is taken.
-        most: largest budget that may be chosen (FLEET_MAX_BATCH_TOKENS); the smallest is always allowed.
+        most: most that may be chosen (FLEET_MAX_BATCH_TOKENS); below the smallest of
+            `budgets` it is the one choice.
     """
 
     def __init__(self, budgets: Sequence[int] = BUDGETS, start: int = 1024, most: int | None = None) -> None:
         allowed = [one for one in budgets if most is None or one <= most]
-        self._budgets = tuple(allowed or [min(budgets)])
+        self._budgets = tuple(allowed or [most or min(budgets)])
         self._best = min(range(len(self._budgets)), key=lambda at: abs(self._budgets[at] - start))
         self._direction = 1
         self._lost = 0
         self._rest = REST_BATCHES
         self._resting = 0
+        self._thin = 0
         self._rounds: list[float] = []
         self._figures: list[float] = []
 
     @property
     def choice(self) -> int:
         """Return the token budget of the next batch."""
-        on_trial = not self._resting and len(self._rounds) == 1
-        return self._budgets[self._neighbour() if on_trial else self._best]
+        return self._budgets[self._neighbour() if self._on_trial else self._best]
 
     def record(self, padded: int, tokens: int, seconds: float) -> None:
         """Learn what a batch took. Thin ones are passed over: they say nothing of a budget.
@@ -57,6 +60,7 @@ class ThroughputTuner:
             seconds: time in the encoder, > 0.
         """
         if 4 * padded < 3 * self.choice or seconds <= 0:
+            self._pass_over()
             return
         if self._resting:
             self._resting -= 1
@@ -65,8 +69,24 @@ class ThroughputTuner:
         if len(self._figures) == ROUND_BATCHES:
             self._rounds.append(statistics.median(self._figures))
             self._figures.clear()
+            self._thin = 0
             if len(self._rounds) == 3:
                 self._judge()
+
+    @property
+    def _on_trial(self) -> bool:
+        return not self._resting and len(self._rounds) == 1
+
+    def _pass_over(self) -> None:
+        """Give a neighbour up that is never filled: else it would be the choice for ever."""
+        if not self._on_trial:
+            return
+        self._thin += 1
+        if self._thin == THIN_BATCHES:
+            self._thin = 0
+            self._figures.clear()
+            self._rounds.clear()
+            self._lose()
 
     def _neighbour(self) -> int:
         at = self._best + self._direction
@@ -79,6 +99,9 @@ class ThroughputTuner:
             self._best = self._neighbour()
             self._lost, self._rest = 0, max(REST_BATCHES, self._rest // 4)
             return
+        self._lose()
+
+    def _lose(self) -> None:
         self._direction = -self._direction
         self._lost += 1
         if self._lost % 2 == 0:

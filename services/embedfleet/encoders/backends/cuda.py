@@ -127,10 +127,9 @@ class _Buffer:
         if count <= held:
             return
         size = 1 << (count - 1).bit_length()
-        self._host = np.zeros(size, self._element)
-        self._value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-            [size], self._element, self._device, 0
-        )
+        # Both or neither: a device without room leaves the two that fit each other, for a smaller batch.
+        value = onnxruntime.OrtValue.ortvalue_from_shape_and_type([size], self._element, self._device, 0)
+        self._host, self._value = np.zeros(size, self._element), value
 
 
 def on_gpu(graph: bytes, folder: Path, threads: int) -> Opened:
