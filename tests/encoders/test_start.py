@@ -88,6 +88,17 @@ def test_one_line_says_what_was_taken_and_why(
     assert line.endswith("; not cuda fp16 on cuda: the NVIDIA driver is missing")
 
 
+def test_what_loading_left_is_given_back_after_the_gate(
+    tiny_files: ModelFiles, runs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs(AMX, same)
+    order: list[str] = []
+    monkeypatch.setattr(start, "gate", lambda encoder, files: order.append("gate") or "passed")
+    monkeypatch.setattr(start, "give_back_loading", lambda: order.append("given back"))
+    start.build(tiny_files, EngineSettings())
+    assert order == ["gate", "given back"]
+
+
 @pytest.mark.parametrize("change", [turned, with_nan, broken])
 def test_a_failed_gate_gives_way_to_the_next_with_a_warning(
     tiny_files: ModelFiles,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders.backends.choice import Choice, weigh
-from embedfleet.encoders.backends.machine import look
+from embedfleet.encoders.backends.machine import give_back_loading, look
 from embedfleet.encoders.base import Encoder
 from embedfleet.encoders.encoder import make
 from embedfleet.encoders.files import ModelFiles
@@ -45,6 +45,7 @@ def _started(
         raise ConfigurationError(
             f"the encoder {choice} failed at its gate: {error}", code="gate_failed"
         ) from error
+    give_back_loading()
     seconds = time.monotonic() - began
     passed_over = {
         reason: f"; not {one}: {reason}" for one, reason in reversed(list(obstacles.items())) if reason

@@ -124,13 +124,16 @@ def open_session(
 def openvino(threads: int) -> tuple[str, dict[str, str]]:
     """Return the OpenVINO provider in bf16 with its options.
 
-    Pinning is off: two processes that pin would share the same cores and leave the others idle.
+    Pinning is off: two processes that pin would share the same cores and leave the others idle. The cache of
+    compiled shapes is small: with its default of 5,000 a process that had seen 1,600 shapes held 1,011 MB and
+    went on growing; with 64 it stays where it is, and is no slower.
     """
     config = {
         "INFERENCE_PRECISION_HINT": "bf16",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": "1",
         "ENABLE_CPU_PINNING": "NO",
+        "CPU_RUNTIME_CACHE_CAPACITY": "64",
     }
     return OPENVINO, {"device_type": "CPU", "load_config": json.dumps({"CPU": config})}
 
