@@ -163,6 +163,15 @@ def test_openvino_is_found_by_its_provider(monkeypatch: pytest.MonkeyPatch) -> N
     assert not machine.look("onnx").has_openvino
 
 
+def test_loading_s_memory_is_given_back_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(malloc_trim=asked.append))
+    machine.give_back_loading()
+    assert asked == [0]
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
+    machine.give_back_loading()
+
+
 def test_threads_are_those_that_are_wanted_else_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: {0, 3, 5})
     assert machine.threads(7) == 7

@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU, and what it makes of damaged graphs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -125,6 +126,18 @@ def test_openvino_computes_in_bf16(tiny_files: ModelFiles) -> None:
     reduced = made(tiny_files, BF16).encode(*batch)
     difference = np.abs(reduced - made(tiny_files, PLAIN).encode(*batch)).max()
     assert 1e-4 < difference < 0.05
+
+
+def test_openvino_keeps_few_shapes_and_pins_no_cores() -> None:
+    name, options = onnx.openvino(3)
+    assert (name, options["device_type"]) == (onnx.OPENVINO, "CPU")
+    assert json.loads(options["load_config"])["CPU"] == {
+        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_NUM_THREADS": 3,
+        "NUM_STREAMS": "1",
+        "ENABLE_CPU_PINNING": "NO",
+        "CPU_RUNTIME_CACHE_CAPACITY": "64",
+    }
 
 
 def test_a_provider_that_is_not_in_its_session_is_refused(

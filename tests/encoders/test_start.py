@@ -102,6 +102,17 @@ def test_wheels_that_overwrite_each_other_are_warned_of(
     assert "`pip uninstall onnxruntime onnxruntime-openvino`" in warning
 
 
+def test_what_loading_left_is_given_back_after_the_gate(
+    tiny_files: ModelFiles, runs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs(AMX, same)
+    order: list[str] = []
+    monkeypatch.setattr(start, "gate", lambda encoder, files: order.append("gate") or "passed")
+    monkeypatch.setattr(start, "give_back_loading", lambda: order.append("given back"))
+    start.build(tiny_files, EngineSettings())
+    assert order == ["gate", "given back"]
+
+
 @pytest.mark.parametrize("change", [turned, with_nan, broken])
 def test_a_failed_gate_gives_way_to_the_next_with_a_warning(
     tiny_files: ModelFiles,

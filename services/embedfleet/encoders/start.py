@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders.backends.choice import Choice, weigh
-from embedfleet.encoders.backends.machine import look, wheels_problem
-from embedfleet.encoders.base import Encoder, trim_heap
+from embedfleet.encoders.backends.machine import give_back_loading, look, wheels_problem
+from embedfleet.encoders.base import Encoder
 from embedfleet.encoders.encoder import make
 from embedfleet.encoders.files import ModelFiles
 from embedfleet.encoders.golden import gate
@@ -48,7 +48,7 @@ def _started(
         raise ConfigurationError(
             f"the encoder {choice} failed at its gate: {error}", code="gate_failed"
         ) from error
-    trim_heap()  # what reading and compiling the graph took
+    give_back_loading()
     seconds = time.monotonic() - began
     passed_over = {
         reason: f"; not {one}: {reason}" for one, reason in reversed(list(obstacles.items())) if reason

@@ -43,6 +43,16 @@ def threads(wanted: int) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def give_back_loading() -> None:
+    """Have glibc give back what loading a model left behind; elsewhere nothing happens.
+
+    After OpenVINO compiled a model of 90 MB, the process held 382 MB without, and 297 MB with it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def runtime_wheels() -> list[str]:
     """Return the installed distributions that bring the module `onnxruntime`: more than one is a mistake."""
     found = []

@@ -10,7 +10,8 @@ import onnxruntime
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.choice import Choice
-from embedfleet.encoders.base import Ids, Vectors, process_memory, trim_heap
+from embedfleet.encoders.backends.machine import give_back_loading
+from embedfleet.encoders.base import Ids, Vectors, process_memory
 from embedfleet.encoders.encoder import Mask
 from embedfleet.encoders.files import ModelFiles, Pooling
 from embedfleet.encoders.manifest import damaged
@@ -60,7 +61,7 @@ class OnnxRuntime:
         """Shrink the arena, which only a run can do: the smallest there is."""
         one = np.zeros((1, 1), dtype=np.int64)
         self._run(one, one == 0, shrinking("cpu:0"))
-        trim_heap()  # OpenVINO's own memory is not in the arena
+        give_back_loading()  # OpenVINO's own memory is not in the arena
 
     def _run(self, token_ids: Ids, mask: Mask, options: Any) -> Vectors:
         feeds = {
@@ -125,13 +126,16 @@ def open_session(
 def openvino(threads: int) -> tuple[str, dict[str, str]]:
     """Return the OpenVINO provider in bf16 with its options.
 
-    Pinning is off: two processes that pin would share the same cores and leave the others idle.
+    Pinning is off: two processes that pin would share the same cores and leave the others idle. The cache of
+    compiled shapes is small: with its default of 5,000 a process that had seen 1,600 shapes held 1,011 MB and
+    went on growing; with 64 it stays where it is, and is no slower.
     """
     config = {
         "INFERENCE_PRECISION_HINT": "bf16",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": "1",
         "ENABLE_CPU_PINNING": "NO",
+        "CPU_RUNTIME_CACHE_CAPACITY": "64",
     }
     return OPENVINO, {"device_type": "CPU", "load_config": json.dumps({"CPU": config})}
 
