@@ -144,6 +144,8 @@ class Janitor:
         now = self._ledger.now()
         for page in self._ledger.due_to_settle(now):
             self._each(self.settle, [one for one in page if _is_due(one, now)])
+            self._ledger.note_progress()
+        self._ledger.note_progress("settled", now)
 
     def _turn(self) -> None:
         while not self._stopping.is_set():
@@ -160,6 +162,8 @@ class Janitor:
 
     def _pause(self) -> float:
         """Return the seconds until the next round: none longer than until the next lease ends."""
+        if self._deletions.has_more:
+            return min(self._interval, SHORTEST_PAUSE_SECONDS)
         with suppress(DependencyDown):
             return min(self._interval, max(self._ledger.next_expiry(), SHORTEST_PAUSE_SECONDS))
         return self._interval

@@ -30,7 +30,7 @@ from embedfleet.runtime.ledger.records import (
     claim_of,
     document_fields,
 )
-from embedfleet.runtime.ledger.views import REBUILT
+from embedfleet.runtime.ledger.views import PASSES, REBUILT
 
 JITTER = 0.1
 BACKLOG = "backlog"
@@ -202,6 +202,17 @@ class Ledger(LedgerCalls):
             late_after=self._late_after,
         )
         return not answer["deleted"]
+
+    def note_progress(self, passed: str = "", began: float = 0.0) -> None:
+        """Note that the janitor gets on.
+
+        Args:
+            passed: the field of `Passes` that is of a pass which is over, if one is.
+            began: when that began.
+        """
+        fields = {"at": self.now(), **({passed: began} if passed else {})}
+        with self._reachable():
+            self._redis.hset(PASSES, mapping=fields)
 
     def rebuilt(self, run_id: str) -> None:
         """Note that what Redis held when this run of it began was compared with every durable record."""

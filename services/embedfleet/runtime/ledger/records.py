@@ -159,6 +159,20 @@ class Load:
     memory: float | None = None
 
 
+class Passes(NamedTuple):
+    """How far the janitor is; seconds since the epoch by Redis' clock, 0: never.
+
+    Attributes:
+        settled: when it began the last pass over all that was to be settled, which it brought to an end.
+        deleted: the same for deletions.
+        at: its last sign of progress with either.
+    """
+
+    settled: float = 0.0
+    deleted: float = 0.0
+    at: float = 0.0
+
+
 class Pool(NamedTuple):
     """How a pool is.
 
