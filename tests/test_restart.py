@@ -9,7 +9,7 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings
 from embedfleet.runtime.blobs import pending_key, record_key
-from embedfleet.runtime.ledger.tombstones import Deletion
+from embedfleet.runtime.ledger.tombstones import Deletion, Tombstone, Tombstones
 from tests.runtime.uploads import claim, upload
 from tests.test_janitor import COLLECTION, House, house
 
@@ -238,3 +238,13 @@ def test_a_damaged_record_holds_up_no_other(house: House) -> None:
     house.janitor.round()
     assert record(house, other).state == "READY"
     assert house.ledger.document("default", upload(key="one.txt").id) is None
+
+
+def test_a_tombstone_that_redis_refuses_holds_up_no_other(house: House) -> None:
+    bad, good = (ready(house, upload(name, key=f"{name}.txt"), points=1) for name in ("one", "two"))
+    for document in (bad, good):
+        Tombstones(house.blobs).put(Tombstone.of(document))
+    house.ledger._redis.flushall()
+    house.ledger._redis.set(f"deleted:default:{bad.id}", "no hash")
+    house.janitor.round()
+    assert house.ledger.deleted_through("default", good.id) == 1

@@ -205,7 +205,7 @@ class Janitor:
 
         After a restart that lost nothing this only reads: the records, and two fields of each row.
         """
-        self._deletions.rebuild()
+        self._each(self._deletions.rebuild, self._deletions.keys())
         keys = self._blobs.keys("documents")
         self._each(self._restore, iter(lambda: list(islice(keys, RECORDS_A_PAGE)), []))
 

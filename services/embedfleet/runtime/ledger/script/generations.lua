@@ -34,12 +34,15 @@ local function close_task(id, error)
 end
 
 local function close_some(generation, error)
-  local key = generation_key(generation, 'generation')
+  local key, before = generation_key(generation, 'members'), generation_key(generation, 'generation')
   local popped = budget > 0 and redis.call('ZPOPMIN', key, budget) or {}
   budget = budget - #popped / 2
   for at = 1, #popped, 2 do close_task(popped[at], error) end
+  popped = budget > 0 and redis.call('SPOP', before, budget) or {}
+  budget = budget - #popped
+  for _, id in ipairs(popped) do close_task(id, error) end
   local name = 'close:' .. generation.tenant .. ':' .. generation.document .. ':' .. generation.generation
-  note_step(name, redis.call('EXISTS', key) == 1, now)
+  note_step(name, redis.call('EXISTS', key, before) > 0, now)
 end
 
 -- Ends all tasks of a document that is closed, or about to be; `row`: any of them, or what names the generation.

@@ -147,7 +147,7 @@ function edges.settled()
     forget_end(member)
     redis.call('UNLINK', generation_key(a, 'parts'))
     if not redis.call('ZSCORE', 'steps', 'close:' .. member .. ':' .. a.generation) then
-      redis.call('UNLINK', generation_key(a, 'generation'))
+      redis.call('UNLINK', generation_key(a, 'members'), generation_key(a, 'generation'))
     end
     local again_at = tonumber(document.updated_at) + a.late_after
     if a.began < again_at and (a.state ~= 'READY' or a.generation > 1) then

@@ -4,7 +4,8 @@
 --
 -- task:<id>                         hash   one unit of work                  index:tasks:<tenant>:<state>  zset by time
 -- document:<tenant>:<id>            hash   one document, newest generation   index:documents:<tenant>[:<collection>]  zset
--- generation:<tenant>:<id>:<n>      zset   its embedding tasks, by part      parts:<tenant>:<id>:<n>  set of finished ones
+-- members:<tenant>:<id>:<n>         zset   its embedding tasks, by part      parts:<tenant>:<id>:<n>  set of finished ones
+-- generation:<tenant>:<id>:<n>      set    the same, as the version before wrote it; see close_some
 -- plan:<task>[:<fence>]             list   embedding tasks that don't exist yet: see generations.lua
 -- steps                             zset   what edges over many tasks have left to do, by when the janitor goes on
 -- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
@@ -113,7 +114,7 @@ local function new_task(id, row)
   write(task_key(id), row, row)
   carry_task(row, 1)
   redis.call('ZADD', index_key(row, 'PENDING'), now, id)
-  if row.parent then redis.call('ZADD', generation_key(row, 'generation'), row.part, id) end
+  if row.parent then redis.call('ZADD', generation_key(row, 'members'), row.part, id) end
   return next_publish(id, row)
 end
 
