@@ -58,3 +58,18 @@ def test_a_document_in_work_ends_ready_and_leaves_no_list(ledger: Ledger) -> Non
     assert not audit.has_unfinished_task(ended)
     ledger.settled(ended, ledger.now())
     assert not ledger._redis.exists(tasks)
+
+
+def test_what_had_ended_is_settled(ledger: Ledger) -> None:
+    ledger._redis.set("scanned", 1)
+    (job,) = ledger.accept(upload()).publish
+    ledger.chunked(claim(ledger, job), [Part("p0", 0, 1, "f", 5)], {})
+    assert ledger.embedded(claim(ledger, GenerateEmbeddings(task_id="p0")), {}) is True
+    ledger._redis.delete("to_settle")
+    member = f"default:{upload().id}"
+    ledger._redis.sadd("unsettled", member, *(f"default:gone{number}" for number in range(60)))
+    more = True
+    while more:
+        _, more = ledger.scan()
+    assert [document.task_id for page in ledger.due_to_settle(ledger.now()) for document in page] == ["t1"]
+    assert not ledger._redis.exists("unsettled")

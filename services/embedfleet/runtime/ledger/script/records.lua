@@ -13,6 +13,7 @@
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
 -- to_settle                         zset   documents by when they ended, until the janitor has settled them
+-- unsettled                         set    the same, as the version before wrote it; see adopt
 -- settle_again                      zset   the same, by when they are settled once more: see settled
 -- load                              hash   what is under way, for admission: see carry
 -- scanned                           string lives while the janitor scans in time: see scan
