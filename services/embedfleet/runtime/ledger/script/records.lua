@@ -6,7 +6,7 @@
 -- document:<tenant>:<id>            hash   one document, newest generation   index:documents:<tenant>[:<collection>]  zset
 -- members:<tenant>:<id>:<n>         zset   its embedding tasks, by part      parts:<tenant>:<id>:<n>  set of finished ones
 -- generation:<tenant>:<id>:<n>      set    the same, as the version before wrote it; see close_some
--- plan:<task>[:<fence>]             list   embedding tasks that don't exist yet: see generations.lua
+-- plan:<task>[:<owner>]             list   embedding tasks that don't exist yet: see generations.lua
 -- steps                             zset   what edges over many tasks have left to do, by when the janitor goes on
 -- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
 -- waiting:<queue>                   zset   published and not claimed, by sequence number
