@@ -225,7 +225,8 @@ class Janitor:
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
         ages = {key: self._blobs.age(key) for key in unknown}
         due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
-        manifests = [self._blobs.read(Document, key) for key in due]
+        manifests: list[Document | None] = []
+        self._each(lambda key: manifests.append(self._blobs.read(Document, key)), due)
         self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
         since = time.monotonic() - (self._lost_at or 0.0) - CLOCK_MARGIN_SECONDS
         return all(age < since for key, age in ages.items() if key not in due)
