@@ -110,19 +110,24 @@ class Janitor:
         are_all_taken_up = self._take_up_pending()
         if not is_rebuilt and are_all_taken_up:
             self._ledger.rebuilt(run_id)
+        if self._ledger.run_id() != run_id:
+            return  # what another Redis holds is compared first
         self._settle_all()
         self._deletions.round()
-        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+        if self._ledger.run_id() == run_id and time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             self._sweep()
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
         began = self._ledger.now()
+        record = self._intake.record(record_key(document))
+        if record and record.generation > document.generation:
+            self._ledger.restore(record)  # another Redis took over, without knowing it
+            return
         if document.state is DocumentState.READY:
             self._blobs.put(record_key(document), document.model_dump_json().encode())
         else:
-            record = self._intake.record(record_key(document))
             if record and self._ledger.restore(record):
                 return  # Redis came back without knowing it; there was no chunk file to run on
             self._blobs.delete(pending_key(document.task_id))
