@@ -85,9 +85,13 @@ class Deletions:
         for step in self.steps:
             step(tombstone)
 
-    def rebuild(self) -> None:
-        """Tell a Redis that has lost everything what is deleted; before any record is put back."""
-        for tombstone in self._tombstones.at(self._tombstones.keys()):
+    def keys(self) -> list[str]:
+        """Return where all tombstones are."""
+        return self._tombstones.keys()
+
+    def rebuild(self, key: str) -> None:
+        """Tell a Redis that has lost everything what one tombstone says; before any record is put back."""
+        for tombstone in self._tombstones.at([key]):
             self.bury(tombstone)
 
     def covers(self, manifest: Document) -> bool:

@@ -110,19 +110,24 @@ class Janitor:
         are_all_taken_up = self._take_up_pending()
         if not is_rebuilt and are_all_taken_up:
             self._ledger.rebuilt(run_id)
+        if self._ledger.run_id() != run_id:
+            return  # what another Redis holds is compared first
         self._settle_all()
         self._deletions.round()
-        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+        if self._ledger.run_id() == run_id and time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             self._sweep()
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
         began = self._ledger.now()
+        record = self._intake.record(record_key(document))
+        if record and record.generation > document.generation:
+            self._ledger.restore(record)  # another Redis took over, without knowing it
+            return
         if document.state is DocumentState.READY:
             self._blobs.put(record_key(document), document.model_dump_json().encode())
         else:
-            record = self._intake.record(record_key(document))
             if record and self._ledger.restore(record):
                 return  # Redis came back without knowing it; there was no chunk file to run on
             self._blobs.delete(pending_key(document.task_id))
@@ -205,7 +210,7 @@ class Janitor:
 
         After a restart that lost nothing this only reads: the records, and two fields of each row.
         """
-        self._deletions.rebuild()
+        self._each(self._deletions.rebuild, self._deletions.keys())
         keys = self._blobs.keys("documents")
         self._each(self._restore, iter(lambda: list(islice(keys, RECORDS_A_PAGE)), []))
 
@@ -225,7 +230,8 @@ class Janitor:
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
         ages = {key: self._blobs.age(key) for key in unknown}
         due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
-        manifests = [self._blobs.read(Document, key) for key in due]
+        manifests: list[Document | None] = []
+        self._each(lambda key: manifests.append(self._blobs.read(Document, key)), due)
         self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
         since = time.monotonic() - (self._lost_at or 0.0) - CLOCK_MARGIN_SECONDS
         return all(age < since for key, age in ages.items() if key not in due)
