@@ -66,3 +66,19 @@ def test_nothing_is_settled_by_what_another_redis_holds(
     monkeypatch.setattr(house.ledger, "run_id", run_id)
     house.janitor.round()
     assert (len(house.ledger.unsettled(9)), settled) == (0, ["swept"])
+
+
+def test_a_row_that_cannot_be_compared_holds_up_no_other(house: House) -> None:
+    documents = [ready(house, upload(f"t{number}", key=f"{number}.txt"), points=1) for number in range(3)]
+    bad = documents[0]
+    house.ledger._redis.flushall()
+    # A row without most of its fields.
+    damaged = {"tenant": "default", "id": bad.id, "generation": 0, "state": "PARSING", "task_id": "gone"}
+    house.ledger._redis.hset(f"document:default:{bad.id}", mapping=damaged)
+    house.janitor.round()
+    assert all(house.ledger.document("default", one.id) for one in documents[1:])
+    assert not house.ledger.is_rebuilt()
+    house.ledger._redis.delete(f"document:default:{bad.id}")
+    house.janitor.round()
+    assert house.ledger.document("default", bad.id)
+    assert house.ledger.is_rebuilt()

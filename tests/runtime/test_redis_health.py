@@ -70,7 +70,9 @@ def test_a_redis_that_only_reads_is_down(ledger: Ledger) -> None:
 def test_a_redis_that_can_not_write_is_down_wherever_it_says_so(where: str) -> None:
     error = redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
     if where == "script":
-        error = redis.ResponseError("Error running script (call to f_1): @user_script:9: -MISCONF Errors writing")
+        error = redis.ResponseError(
+            "Error running script (call to f_1): @user_script:9: -MISCONF Errors writing"
+        )
     if where == "pipeline":
         redis.Redis().pipeline(transaction=False).annotate_exception(error, 1, ("SET", "probe", "1"))
     with pytest.raises(DependencyDown), reachable("redis:6379"):
