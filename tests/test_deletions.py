@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedfleet import deletions
 from embedfleet import janitor as janitor_module
 from embedfleet.contracts.documents import Document, point_id
 from embedfleet.contracts.errors import DependencyDown
@@ -438,3 +439,33 @@ def test_the_file_of_a_live_document_stays_however_old_it_is(place: Place) -> No
     for step in place.deletions.steps:
         step(tombstone)
     assert place.blobs.path(live.blob).exists()
+
+
+def test_a_pass_takes_all_deletions_some_a_round(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletions, "LIMIT", 1)
+    documents = [place.settled(upload(name, key=f"{name}.txt"), points=1) for name in ("one", "two", "three")]
+    for document in documents:
+        place.delete(document)
+    carried: list[str] = []
+    place.deletions.steps = (lambda tombstone: carried.append(tombstone.document_id),)
+    began = place.ledger.now()
+    while place.ledger.passes().deleted < began:
+        assert len(carried) < 9
+        place.deletions.round()
+        assert place.ledger.passes().at >= began
+    assert sorted(carried) == sorted(document.id for document in documents)
+    place.deletions.round()
+    assert place.deletions.has_more, "the next pass begins anew"
+
+
+def test_a_pass_that_breaks_off_is_not_taken_for_one(place: Place) -> None:
+    place.delete(place.settled(upload(key="one.txt")))
+    before = place.ledger.passes()
+
+    def down(_: Tombstone) -> None:
+        raise DependencyDown("Qdrant", "there", "it is down")
+
+    place.deletions.steps = (down,)
+    with pytest.raises(DependencyDown):
+        place.deletions.round()
+    assert place.ledger.passes() == before

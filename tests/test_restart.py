@@ -1,6 +1,8 @@
 """Redis comes back as it was some time ago: durable records are newer, and what came since is newer still."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,9 +11,12 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings
 from embedfleet.runtime.blobs import pending_key, record_key
-from embedfleet.runtime.ledger.tombstones import Deletion
+from embedfleet.runtime.handbacks import HandBacks
+from embedfleet.runtime.ledger.calls import SLICE
+from embedfleet.runtime.ledger.records import Claim, Part, Pulse
+from embedfleet.runtime.ledger.tombstones import Deletion, Tombstone, Tombstones
 from tests.runtime.uploads import claim, upload
-from tests.test_janitor import COLLECTION, House, house
+from tests.test_janitor import COLLECTION, House, house, make_old
 
 __all__ = ["house"]
 
@@ -238,3 +243,58 @@ def test_a_damaged_record_holds_up_no_other(house: House) -> None:
     house.janitor.round()
     assert record(house, other).state == "READY"
     assert house.ledger.document("default", upload(key="one.txt").id) is None
+
+
+def test_a_tombstone_that_redis_refuses_holds_up_no_other(house: House) -> None:
+    bad, good = (ready(house, upload(name, key=f"{name}.txt"), points=1) for name in ("one", "two"))
+    for document in (bad, good):
+        Tombstones(house.blobs).put(Tombstone.of(document))
+    house.ledger._redis.flushall()
+    house.ledger._redis.set(f"deleted:default:{bad.id}", "no hash")
+    house.janitor.round()
+    assert house.ledger.deleted_through("default", good.id) == 1
+
+
+WRITES: dict[str, Callable[[House, Claim], object]] = {
+    "beat": lambda house, held: (
+        not house.ledger.beat(
+            "embeddings", "w", [Pulse(held.task_id, held.fence, held.owner, "encode", 1, 3)]
+        )
+    ),
+    "embedded": lambda house, held: house.ledger.embedded(held, {}),
+    "fail": lambda house, held: house.ledger.fail(held, EmbeddingError("no"), retryable=False),
+    "hand_back": lambda house, held: house.ledger.hand_back(held),
+    "note": lambda house, held: (HandBacks(house.ledger, house.blobs).note(held), house.janitor.round())[1],
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_run_from_before_a_loss_is_refused_though_its_number_comes_again(house: House, write: str) -> None:
+    document = house.take(upload("t1", key="one.txt"))
+    house.embed(document, points=3, finish=False)
+    old = claim(house.ledger, PART, "old")
+    house.ledger._redis.flushall()
+    house.published.clear()
+    make_old(house.blobs, pending_key("t1"))
+    house.janitor.round()
+    held = claim(house.ledger, house.published.pop())
+    house.ledger.chunked(held, [Part("t1-part", 0, 3, "f")], {})
+    new = claim(house.ledger, PART, "new")
+    assert new.fence == old.fence
+    assert not WRITES[write](house, old)
+    assert house.ledger.embedded(new, {}) is True
+
+
+def test_a_parser_from_before_a_loss_takes_no_plan_of_another_away(house: House) -> None:
+    house.take(upload("t1", key="one.txt"))
+    come_back = snapshot(house)
+    job = house.published.pop()
+    old = claim(house.ledger, job, "old")
+    come_back()
+    new = claim(house.ledger, job, "new")
+    parts = [Part(f"p{number}", number, 1, "f") for number in range(60)]
+    house.ledger._plan(new, [asdict(part) for part in parts[SLICE:]])
+    assert house.ledger.chunked(old, parts[:1], {}) is None
+    house.ledger._plan(old, [asdict(part) for part in parts[1 : 61 - SLICE]])
+    plan = house.ledger._redis.lrange(f"plan:t1:{new.owner}", 0, -1)
+    assert [json.loads(row)["task_id"] for row in plan] == [part.task_id for part in parts[SLICE:]]

@@ -66,7 +66,7 @@ def _busiest(client: Any, parts: int, course: Course) -> float:
 
 def _embed(ledger: Ledger, one: Document, jobs: list[Job]) -> None:
     claims = [_claim(ledger, job) for job in jobs]
-    pulses = [Pulse(claim.task.id, claim.fence, "encode", 9, CHUNKS) for claim in claims]
+    pulses = [Pulse(claim.task.id, claim.fence, claim.owner, "encode", 9, CHUNKS) for claim in claims]
     for at in range(0, len(pulses), CLAIMS):
         ledger.beat("embeddings", "bench", pulses[at : at + CLAIMS])
     for claim in claims:

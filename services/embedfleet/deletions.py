@@ -43,6 +43,7 @@ class Deletions:
     def __init__(self, ledger: Ledger, blobs: Blobs, store: VectorStore) -> None:
         self._ledger, self._blobs, self._store = ledger, blobs, store
         self._tombstones = Tombstones(blobs)
+        self._began, self._left = 0.0, list[str]()
         self.steps: tuple[Callable[[Tombstone], object], ...] = (
             self.bury,
             self._remove_points,
@@ -53,27 +54,44 @@ class Deletions:
         )
 
     def round(self) -> None:
-        """Go on with up to `LIMIT` deletions.
+        """Go on with up to `LIMIT` deletions. A pass takes all that there are when it begins, some a round.
 
         Raises:
-            DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round goes on.
+            DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round begins a pass.
         """
-        for tombstone in self._tombstones.any(LIMIT):
+        if not self.has_more:
+            self._began, self._left = self._ledger.now(), self._tombstones.keys()
+        keys, self._left = self._left[:LIMIT], self._left[LIMIT:]
+        for tombstone in self._tombstones.at(keys):
             try:
                 self.carry_out(tombstone)
             except DependencyDown:
+                self._left = []
                 raise
             except Exception:
                 _log.exception("the deletion of document %s failed", tombstone.document_id)
+        if not self.has_more:
+            self._ledger.note_progress("deleted", self._began)
+        else:
+            self._ledger.note_progress()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a pass is under way."""
+        return bool(self._left)
 
     def carry_out(self, tombstone: Tombstone) -> None:
         """Take every step of one deletion; the last leaves the tombstone while a writer may be at work."""
         for step in self.steps:
             step(tombstone)
 
-    def rebuild(self) -> None:
-        """Tell a Redis that has lost everything what is deleted; before any record is put back."""
-        for tombstone in self._tombstones.any():
+    def keys(self) -> list[str]:
+        """Return where all tombstones are."""
+        return self._tombstones.keys()
+
+    def rebuild(self, key: str) -> None:
+        """Tell a Redis that has lost everything what one tombstone says; before any record is put back."""
+        for tombstone in self._tombstones.at([key]):
             self.bury(tombstone)
 
     def covers(self, manifest: Document) -> bool:

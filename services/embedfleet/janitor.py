@@ -103,26 +103,30 @@ class Janitor:
         run_id = self._ledger.run_id()
         is_rebuilt = self._ledger.is_rebuilt()
         self._lost_at = None if is_rebuilt else self._lost_at or time.monotonic()
-        if not is_rebuilt:
-            self._rebuild()
+        is_known = is_rebuilt or self._rebuild()
         self._revocations.repeat()
         self._wake()
         are_all_taken_up = self._take_up_pending()
-        if not is_rebuilt and are_all_taken_up:
+        if not is_rebuilt and is_known and are_all_taken_up:
             self._ledger.rebuilt(run_id)
+        if self._ledger.run_id() != run_id:
+            return  # what another Redis holds is compared first
         self._settle_all()
         self._deletions.round()
-        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+        if self._ledger.run_id() == run_id and time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             self._sweep()
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
         began = self._ledger.now()
+        record = self._intake.record(record_key(document))
+        if record and record.generation > document.generation:
+            self._ledger.restore(record)  # another Redis took over, without knowing it
+            return
         if document.state is DocumentState.READY:
             self._blobs.put(record_key(document), document.model_dump_json().encode())
         else:
-            record = self._intake.record(record_key(document))
             if record and self._ledger.restore(record):
                 return  # Redis came back without knowing it; there was no chunk file to run on
             self._blobs.delete(pending_key(document.task_id))
@@ -144,6 +148,8 @@ class Janitor:
         now = self._ledger.now()
         for page in self._ledger.due_to_settle(now):
             self._each(self.settle, [one for one in page if _is_due(one, now)])
+            self._ledger.note_progress()
+        self._ledger.note_progress("settled", now)
 
     def _turn(self) -> None:
         while not self._stopping.is_set():
@@ -160,19 +166,25 @@ class Janitor:
 
     def _pause(self) -> float:
         """Return the seconds until the next round: none longer than until the next lease ends."""
+        if self._deletions.has_more:
+            return min(self._interval, SHORTEST_PAUSE_SECONDS)
         with suppress(DependencyDown):
             return min(self._interval, max(self._ledger.next_expiry(), SHORTEST_PAUSE_SECONDS))
         return self._interval
 
-    def _each(self, step: Callable[[Item], None], items: Iterable[Item]) -> None:
+    def _each(self, step: Callable[[Item], object], items: Iterable[Item]) -> bool:
         """Take a step for each item; one that fails holds up no other, but what is down does.
 
         A round may be long: tasks are woken and the role is kept meanwhile.
+
+        Returns:
+            Whether none failed.
 
         Raises:
             DependencyDown: the items that are left have to wait for the next round.
             Demoted: another janitor has the role.
         """
+        is_whole = True
         for item in items:
             if time.monotonic() - self._woke_at >= self._interval:
                 if self._thread.ident and not self._is_elected():
@@ -183,7 +195,9 @@ class Janitor:
             except DependencyDown:
                 raise
             except Exception:
+                is_whole = False
                 _log.exception("the janitor failed on %s", getattr(item, "id", item))
+        return is_whole
 
     def _is_elected(self) -> bool:
         return self._ledger.elect("janitor", self._name, 3 * self._interval)
@@ -196,19 +210,18 @@ class Janitor:
             jobs, more = self._ledger.scan()
             self._publish(jobs)
 
-    def _rebuild(self) -> None:
+    def _rebuild(self) -> bool:
         """Put back what the durable records say, and what is deleted, into a Redis that may have lost it.
 
         After a restart that lost nothing this only reads: the records, and two fields of each row.
+        Answers whether all could be; what fails is tried again each round.
         """
-        self._deletions.rebuild()
+        is_whole = self._each(self._deletions.rebuild, self._deletions.keys())
         keys = self._blobs.keys("documents")
-        self._each(self._restore, iter(lambda: list(islice(keys, RECORDS_A_PAGE)), []))
-
-    def _restore(self, keys: list[str]) -> None:
-        records = [record for key in keys if (record := self._intake.record(key))]
-        for record in self._ledger.behind(records):
-            self._ledger.restore(record)
+        while page := list(islice(keys, RECORDS_A_PAGE)):
+            records = [record for key in page if (record := self._intake.record(key))]
+            is_whole &= self._each(self._ledger.restore, self._ledger.behind(records))
+        return is_whole
 
     def _take_up_pending(self) -> bool:
         """Find manifests whose upload isn't in the ledger, the oldest first.
@@ -221,7 +234,8 @@ class Janitor:
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
         ages = {key: self._blobs.age(key) for key in unknown}
         due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
-        manifests = [self._blobs.read(Document, key) for key in due]
+        manifests: list[Document | None] = []
+        self._each(lambda key: manifests.append(self._blobs.read(Document, key)), due)
         self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
         since = time.monotonic() - (self._lost_at or 0.0) - CLOCK_MARGIN_SECONDS
         return all(age < since for key, age in ages.items() if key not in due)

@@ -131,7 +131,7 @@ class Client:
         """Return the rows of its newest generation's embedding tasks, straight from Redis."""
         client, tenant = self.stack.client, "default"
         generation = client.hget(f"document:{tenant}:{accepted.document_id}", "generation")
-        ids = client.zrange(f"generation:{tenant}:{accepted.document_id}:{generation}", 0, -1)
+        ids = client.zrange(f"members:{tenant}:{accepted.document_id}:{generation}", 0, -1)
         rows = [client.hgetall(f"task:{one}") | {"id": one} for one in sorted(ids)]
         return [row for row in rows if row.get("queue") == "embeddings"]
 

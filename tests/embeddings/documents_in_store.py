@@ -126,6 +126,7 @@ class StoredDocument:
             state=TaskState.STARTED,
             stage="queued",
             fence=fence,
+            owner="worker",
             attempt=1,
             parks=0,
             done=0,

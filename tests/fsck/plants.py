@@ -68,14 +68,21 @@ def orphan_upload(house: House) -> Document:
     return document()
 
 
+def old_chunks(house: House, one: Document, generation: int) -> None:
+    """Leave a chunk file that no sweep has taken."""
+    key = f"chunks/default/{one.id}/{generation}/0"
+    house.blobs.put(key, b"x")
+    os.utime(house.blobs.path(key), (1, 1))
+
+
 def orphan_chunks(house: House) -> Document:
     one = ready(house)
-    house.blobs.put(f"chunks/default/{one.id}/1/0", b"x")
+    old_chunks(house, one, 1)
     return one
 
 
 def chunks_of_nobody(house: House) -> Document:
-    house.blobs.put(f"chunks/default/{document().id}/3/0", b"x")
+    old_chunks(house, document(), 3)
     return document()
 
 

@@ -72,7 +72,7 @@ def test_what_was_settled_late_for_an_older_end_is_settled_once_more(ledger: Led
 
 WRITES: dict[str, Callable[[Ledger, Claim], object]] = {
     "beat": lambda ledger, held: (
-        ledger.beat("embeddings", "w", [Pulse(held.task.id, held.fence, "x", 1, 1)]) or None
+        ledger.beat("embeddings", "w", [Pulse(held.task.id, held.fence, held.owner, "x", 1, 1)]) or None
     ),
     "embedded": lambda ledger, held: ledger.embedded(held, {}),
     "fail": lambda ledger, held: ledger.fail(held, EmbeddingError("no"), retryable=False),
@@ -95,7 +95,7 @@ def test_a_task_that_is_not_closed_yet_is_refused_like_one_that_is(
     states = [task.state for number in range(4) if (task := narrow.task("default", f"p{number}"))]
     assert states == ["REVOKED", "PENDING", "PENDING", "STARTED"]
     answer = WRITES[write](narrow, running)
-    assert answer == ({("p3", running.fence)} if write == "beat" else None)
+    assert answer == ({running.owner} if write == "beat" else None)
     assert narrow.claim(jobs[2], "w") == "revoked"
     record = narrow.document("default", running.document.id)
     assert record

@@ -83,7 +83,9 @@ def test_an_expired_lease_is_published_again_and_its_owner_is_fenced_off(ledger:
     until(lambda: published.extend(ledger.scan()[0]) or published)
     fresh = claim(ledger, published[0], "alive")
     assert fresh.fence == 2
-    assert ledger.beat("documents", "dead", [Pulse("t1", stale.fence, "parse", 1, 2)]) == {("t1", 1)}
+    assert ledger.beat("documents", "dead", [Pulse("t1", stale.fence, stale.owner, "parse", 1, 2)]) == {
+        stale.owner
+    }
     assert ledger.chunked(stale, [Part("p", 0, 1, "f")], {}) is None
     assert ledger.fail(stale, EmbeddingError("late"), retryable=False) is None
     assert ledger.hand_back(stale) == []
@@ -93,7 +95,9 @@ def test_an_expired_lease_is_published_again_and_its_owner_is_fenced_off(ledger:
 def test_a_beat_keeps_the_lease_and_shows_progress(ledger: Ledger) -> None:
     (job, _) = embedding_jobs(ledger, upload(), parts=2)
     held = claim(ledger, job)
-    assert ledger.beat("embeddings", "w", [Pulse(job.task_id, held.fence, "encode", 3, 4)]) == set()
+    assert (
+        ledger.beat("embeddings", "w", [Pulse(job.task_id, held.fence, held.owner, "encode", 3, 4)]) == set()
+    )
     task = ledger.task("default", job.task_id)
     record = ledger.document("default", held.document.id)
     assert task
@@ -159,9 +163,9 @@ def test_revoking_any_task_revokes_the_document_and_all_its_tasks(ledger: Ledger
     assert not ledger.revoke("default", second.task_id)
     assert state_of(ledger, document) is DocumentState.REVOKED
     assert ledger.claim(second, "w") == "finished"
-    assert ledger.beat("embeddings", "w", [Pulse(first.task_id, running.fence, "encode", 1, 4)]) == {
-        (first.task_id, 1)
-    }
+    assert ledger.beat(
+        "embeddings", "w", [Pulse(first.task_id, running.fence, running.owner, "encode", 1, 4)]
+    ) == {running.owner}
     assert ledger.embedded(running, {}) is None
 
 
@@ -224,7 +228,7 @@ def test_leases_that_ran_out_while_redis_was_away_are_not_deaths_at_once(ledger:
     ledger._redis.hset("task:t1", "lease_until", 1)
     ledger._redis.zadd("leases:documents", {"t1": 1})
     assert ledger.scan() == ([], False)
-    assert ledger.beat("documents", "w", [Pulse("t1", held.fence, "parse", 0, 0)]) == set()
+    assert ledger.beat("documents", "w", [Pulse("t1", held.fence, held.owner, "parse", 0, 0)]) == set()
 
 
 def test_a_backlog_does_not_delay_what_died(ledger: Ledger) -> None:

@@ -47,7 +47,9 @@ def test_all_unfinished_tasks_stop_and_say_why(ledger: Ledger) -> None:
         assert task
         assert task.error
         assert (task.state, task.error["code"]) == ("REVOKED", "deleted")
-    assert ledger.beat("embeddings", "w", [Pulse("p0", running.fence, "encode", 1, 1)]) == {("p0", 1)}
+    assert ledger.beat("embeddings", "w", [Pulse("p0", running.fence, running.owner, "encode", 1, 1)]) == {
+        running.owner
+    }
     assert ledger.embedded(running, {}) is None
     assert ledger.claim(jobs[1], "late") == "finished"
     assert keys(ledger, running.document) == {f"deleted:default:{running.document.id}"}

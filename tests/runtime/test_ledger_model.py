@@ -136,7 +136,7 @@ class Edges(RuleBasedStateMachine):
 
     @rule(held=claims, done=st.integers(0, 2))
     def beat(self, held: Claim, done: int) -> None:
-        pulse = Pulse(held.task.id, held.fence, "work", done, 2)
+        pulse = Pulse(held.task.id, held.fence, held.owner, "work", done, 2)
         lost = self.ledger.beat(held.task.job.queue, "w", [pulse])
         assert bool(lost) != self.may_write(held)
 
@@ -145,7 +145,7 @@ class Edges(RuleBasedStateMachine):
         document = self.ledger.document("default", held.document.id)
         if not row or not document or document.generation != row.generation:
             return False
-        is_owned = row.state is TaskState.STARTED and row.fence == held.fence
+        is_owned = row.state is TaskState.STARTED and (row.fence, row.owner) == (held.fence, held.owner)
         return is_owned and document.state not in TERMINAL_DOCUMENT_STATES
 
     @rule(target=jobs, held=claims, parts=st.integers(1, 6), dies=st.booleans())
@@ -434,7 +434,9 @@ class Edges(RuleBasedStateMachine):
     def check_end(self, held: Claim, answer: Any, may_write: bool) -> None:
         """Check that a task is ended by its owner, of a document that is open, once."""
         row = self.ledger.task("default", held.task.id)
-        is_again = row and row.state is TaskState.SUCCESS and row.fence == held.fence
+        is_again = (
+            row and row.state is TaskState.SUCCESS and (row.fence, row.owner) == (held.fence, held.owner)
+        )
         assert (answer is not None) == bool(may_write or is_again)
         if answer is not None and (held.task.id, held.fence) not in self.ended:
             assert held.task.id not in {task_id for task_id, _ in self.ended}

@@ -1,9 +1,11 @@
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import judge, require
 
 SOUND = {
@@ -62,3 +64,14 @@ def test_a_redis_that_only_reads_is_down(ledger: Ledger) -> None:
     finally:
         client.execute_command("REPLICAOF", "NO", "ONE")
     ledger.ping()
+
+
+@pytest.mark.parametrize("where", ["plain", "script", "pipeline"])
+def test_a_redis_that_can_not_write_is_down_wherever_it_says_so(where: str) -> None:
+    error = redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
+    if where == "script":
+        error = redis.ResponseError("Error running script: @user_script:9: -MISCONF Errors writing")
+    if where == "pipeline":
+        redis.Redis().pipeline(transaction=False).annotate_exception(error, 1, ("SET", "probe", "1"))
+    with pytest.raises(DependencyDown), reachable("redis:6379"):
+        raise error

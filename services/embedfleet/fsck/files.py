@@ -8,7 +8,7 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import NotFound
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from embedfleet.fsck.findings import Finding, Kind, Patience, Scope
-from embedfleet.fsck.judgement import witness_of
+from embedfleet.fsck.judgement import is_stuck, witness_of
 from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload
 from embedfleet.runtime.ledger.audit import LedgerAudit
 
@@ -70,6 +70,9 @@ class FileCheck:
     def _tombstone(self, key: str, parts: list[str]) -> Finding | None:
         age = self._blobs.age(key)
         if age < self._patience.stuck or len(parts) != 4 or not parts[3].isdecimal():
+            return None
+        now, passes = self._ledger.now(), self._ledger.passes()
+        if not is_stuck(now - age, now, self._patience, passes.deleted, passes.at):
             return None
         tenant, collection, document_id, generation = parts
         detail = f"deleted {age:.0f} s ago, and not done"

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 from embedfleet.fsck.findings import Finding, Kind, Patience
+from embedfleet.runtime.ledger.records import Passes
+
+NEVER = Passes()
 
 
 @dataclass(slots=True)
@@ -47,7 +50,7 @@ class Look:
         record_is_damaged: it is there and can't be read.
         has_upload: the uploaded file that the row names is there.
         has_manifest: the manifest of the row's task is there.
-        chunk_generations: those of which chunk files are there.
+        chunk_generations: those of which chunk files are there that the janitor should have swept.
         points: by generation.
     """
 
@@ -80,7 +83,23 @@ def witness_of(row: Document | None) -> tuple[str, ...]:
     return (row.task_id, str(row.generation), str(row.state), str(row.updated_at)) if row else ()
 
 
-def judge(look: Look, now: float, patience: Patience, model_key: str = "") -> Iterator[Finding]:
+def is_stuck(since: float, now: float, patience: Patience, passed: float, progress: float) -> bool:
+    """Say whether the janitor leaves something undone; a long list of his takes him long, and is no finding.
+
+    Args:
+        since: when it came onto his list.
+        now: the same clock.
+        patience: how long it may be there.
+        passed: when he began the last pass over the list that is over. What was on it long before was tried.
+        progress: when he last got on with anything.
+    """
+    waits = now - since >= patience.stuck
+    return waits and (passed - since >= patience.stuck or now - progress >= patience.stuck)
+
+
+def judge(
+    look: Look, now: float, patience: Patience, model_key: str = "", passes: Passes = NEVER
+) -> Iterator[Finding]:
     """Yield what is wrong with a document.
 
     Args:
@@ -88,6 +107,7 @@ def judge(look: Look, now: float, patience: Patience, model_key: str = "") -> It
         now: seconds since the epoch by Redis' clock.
         patience: how long something may look wrong.
         model_key: the model that the fleet runs; empty when that isn't known.
+        passes: how far the janitor is.
     """
     row = look.row
     if look.is_being_deleted:
@@ -103,7 +123,7 @@ def judge(look: Look, now: float, patience: Patience, model_key: str = "") -> It
     if row.state not in TERMINAL_DOCUMENT_STATES:
         yield from _in_work(look, row)
     elif look.settle_at is not None:
-        if now - look.settle_at >= patience.stuck:
+        if is_stuck(look.settle_at, now, patience, passes.settled, passes.at):
             yield look.finding(Kind.UNSETTLED_STUCK, f"{row.state} for {quiet:.0f} s and not settled")
     else:
         yield from _settled(look, row)

@@ -17,6 +17,7 @@ from embedfleet.fsck.findings import Finding, Patience, Scope
 from embedfleet.fsck.judgement import Look, Points, judge, witness_of
 from embedfleet.runtime.blobs import Blobs, pending_key
 from embedfleet.runtime.ledger.audit import LedgerAudit, Name, Standing
+from embedfleet.runtime.ledger.records import Passes
 from embedfleet.runtime.ledger.tombstones import Tombstones
 from embedfleet.vectors.audit import PointAudit, StoredPoint
 
@@ -72,7 +73,7 @@ class Looker:
         for at in range(0, len(named), NAMES_A_LOOK):
             piece = named[at : at + NAMES_A_LOOK]
             standings = self._ledger.standings([(tenant, document_id) for tenant, _, document_id in piece])
-            now = self._ledger.now()
+            now, passes = self._ledger.now(), self._ledger.passes()
             placed = [
                 (self._placed(one, standing.row), standing)
                 for one, standing in zip(piece, standings, strict=True)
@@ -81,7 +82,7 @@ class Looker:
             if not again:
                 self.documents += sum(standing.row is not None for _, standing in inside)
             for portion in _portions(inside):
-                yield from self._unchanged(self._judged(portion, now, seen))
+                yield from self._unchanged(self._judged(portion, now, passes, seen))
 
     def _placed(self, named: Named, row: Document | None) -> Named:
         tenant, collection, document_id = named
@@ -89,12 +90,12 @@ class Looker:
         return tenant, known.collection if known else collection, document_id
 
     def _judged(
-        self, portion: Sequence[tuple[Named, Standing]], now: float, seen: Counter[str]
+        self, portion: Sequence[tuple[Named, Standing]], now: float, passes: Passes, seen: Counter[str]
     ) -> list[Finding]:
         looks = [self._files_of(named, standing) for named, standing in portion]
         tallies = self._tallies(looks, seen)
         looks = [replace(look, points=tallies.get(look.document_id, {})) for look in looks]
-        return [one for look in looks for one in judge(look, now, self._patience, self._model_key)]
+        return [one for look in looks for one in judge(look, now, self._patience, self._model_key, passes)]
 
     def _unchanged(self, findings: list[Finding]) -> list[Finding]:
         """Return those whose document the ledger still has as it was before the look."""
@@ -109,7 +110,6 @@ class Looker:
         (tenant, collection, document_id), row = named, standing.row
         record, is_damaged = self._record(tenant, document_id)
         in_work = row is not None and row.state not in TERMINAL_DOCUMENT_STATES
-        chunks = self._blobs.folders(f"chunks/{tenant}/{document_id}")
         return Look(
             tenant=tenant,
             collection=collection,
@@ -124,9 +124,18 @@ class Looker:
             record_is_damaged=is_damaged,
             has_upload=bool(row and self._blobs.path(row.blob).exists()),
             has_manifest=bool(row and self._blobs.path(pending_key(row.task_id)).exists()),
-            chunk_generations=frozenset(int(name) for name in chunks if name.isdecimal()),
+            chunk_generations=frozenset() if in_work else self._left_chunks(tenant, document_id),
             points={},
         )
+
+    def _left_chunks(self, tenant: str, document_id: str) -> frozenset[int]:
+        """Return the generations of which all chunk files are old: a late writer's go when they are swept."""
+        folder, left = f"chunks/{tenant}/{document_id}", set[int]()
+        for name in self._blobs.folders(folder):
+            ages = [self._blobs.age(key) for key in self._blobs.keys(f"{folder}/{name}")]
+            if name.isdecimal() and ages and min(ages) >= self._patience.file:
+                left.add(int(name))
+        return frozenset(left)
 
     def _is_being_deleted(self, tenant: str, collection: str, document_id: str) -> bool:
         collections = [collection] if collection else self._tombstones.collections(tenant)

@@ -29,6 +29,7 @@ class Note(BaseModel):
 
     task_id: str
     fence: int
+    owner: str
 
 
 class HandBacks:
@@ -43,7 +44,7 @@ class HandBacks:
         Raises:
             DependencyDown: the blobs refuse, too; the lease will run out.
         """
-        note = Note(task_id=claim.task_id, fence=claim.fence)
+        note = Note(task_id=claim.task_id, fence=claim.fence, owner=claim.owner)
         self._blobs.put(handed_back_key(claim.task_id), note.model_dump_json().encode())
 
     def repeat(self) -> list[Job]:

@@ -26,7 +26,7 @@ def stop_the_janitor() -> None:
 
 def drop_the_fence() -> None:
     """Every run of a task that is running may write, also one whose claim was taken over."""
-    _take_out("row.state == 'STARTED' and tonumber(row.fence) == fence then", "row.state == 'STARTED' then")
+    _take_out("row.state == 'STARTED' and is_latest(claim, row) then", "row.state == 'STARTED' then")
 
 
 def keep_the_lease() -> None:

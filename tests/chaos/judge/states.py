@@ -165,7 +165,7 @@ class StateLog(Looks):
             generation = str(seen[-1].generation)
             if seen[-1].state != "EMBEDDING" or self._expanded.get(document_id) == generation:
                 continue
-            members = self._redis.zrange(f"generation:{self._tenant}:{document_id}:{generation}", 0, -1)
+            members = self._redis.zrange(f"members:{self._tenant}:{document_id}:{generation}", 0, -1)
             with self._lock:
                 self._expanded[document_id] = generation
                 for task_id in members:

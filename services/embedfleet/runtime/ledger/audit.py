@@ -119,9 +119,14 @@ class LedgerAudit(Ledger):
 
     def has_unfinished_task(self, document: Document) -> bool:
         """Say whether any task of a document's newest generation has not ended, or has yet to come."""
-        members = f"generation:{document.tenant}:{document.id}:{document.generation}"
+        name = f"{document.tenant}:{document.id}:{document.generation}"
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            for task_id in {document.task_id, *self._redis.zrange(members, 0, -1)}:
+            # The set is what the version before wrote.
+            members = [
+                *self._redis.zrange(f"members:{name}", 0, -1),
+                *self._redis.smembers(f"generation:{name}"),
+            ]
+            for task_id in {document.task_id, *members}:
                 pipe.hget(f"task:{task_id}", "state")
             pipe.exists(f"plan:{document.task_id}")
             *states, is_planned = pipe.execute()

@@ -67,7 +67,7 @@ class LedgerCalls(LedgerViews):
 
     def _plan(self, claim: Claim, rows: Sequence[dict[str, Any]]) -> None:
         """Write down which tasks `chunked` makes besides the first: as one call they would hold Redis up."""
-        key = f"plan:{claim.task.id}:{claim.fence}"
+        key = f"plan:{claim.task_id}:{claim.owner}"
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             pipe.unlink(key)
             for at in range(0, len(rows), SLICE):

@@ -30,7 +30,7 @@ from embedfleet.runtime.ledger.records import (
     claim_of,
     document_fields,
 )
-from embedfleet.runtime.ledger.views import REBUILT
+from embedfleet.runtime.ledger.views import PASSES, REBUILT
 
 JITTER = 0.1
 BACKLOG = "backlog"
@@ -92,17 +92,17 @@ class Ledger(LedgerCalls):
         claim = claim_of(job.task_id, answer["task"], answer["document"])
         if claim is None:
             # Nothing is published, for this process would take it again at once: the janitor does, later.
-            self._edge("hand_back", task_id=job.task_id, fence=int(answer["task"]["fence"]), parks=0)
+            self._edge(
+                "hand_back", task_id=job.task_id, fence=int(answer["task"]["fence"]), owner=owner, parks=0
+            )
             return "newer"
         return claim
 
-    def beat(
-        self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = ""
-    ) -> set[tuple[str, int]]:
-        """Extend leases; return (task id, fence) of those that are lost: revoked, overtaken, expired."""
+    def beat(self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = "") -> set[str]:
+        """Extend leases; return the owners of those that are lost: revoked, overtaken, expired."""
         leases = [
-            {"task_id": p.task_id, "fence": p.fence, "stage": p.stage, "done": p.done, "total": p.total}
-            for p in pulses
+            {**_name(pulse), "stage": pulse.stage, "done": pulse.done, "total": pulse.total}
+            for pulse in pulses
         ]
         answer = self._edge(
             "beat",
@@ -112,7 +112,7 @@ class Ledger(LedgerCalls):
             lease=self._settings.lease_seconds,
             **({"parked": parked} if parked else {}),
         )
-        return {(lost["task_id"], lost["fence"]) for lost in answer["lost"]}
+        return set(answer["lost"])
 
     def chunked(self, claim: Claim, parts: Sequence[Part], result: dict[str, Any]) -> list[Job] | None:
         """End a document task; return the embedding jobs to publish, or None when the claim is lost."""
@@ -121,8 +121,7 @@ class Ledger(LedgerCalls):
             self._plan(claim, planned)
         answer = self._edge(
             "chunked",
-            task_id=claim.task.id,
-            fence=claim.fence,
+            **_name(claim),
             parts=rows[: calls.SLICE],
             planned=len(planned),
             chunk_count=sum(p.chunks for p in parts),
@@ -133,15 +132,14 @@ class Ledger(LedgerCalls):
 
     def embedded(self, claim: Claim, result: dict[str, Any]) -> bool | None:
         """End an embedding task; True when that made the document READY, None when the claim is lost."""
-        answer = self._edge("embedded", task_id=claim.task.id, fence=claim.fence, result=json.dumps(result))
+        answer = self._edge("embedded", **_name(claim), result=json.dumps(result))
         return None if answer.get("lost") else bool(answer.get("ready"))
 
     def fail(self, claim: Claim, error: FleetError, *, retryable: bool, trace: str = "") -> TaskState | None:
         """Record a failed run: RETRY while attempts are left, else FAILURE; None when the claim is lost."""
         answer = self._edge(
             "fail",
-            task_id=claim.task.id,
-            fence=claim.fence,
+            **_name(claim),
             error=json.dumps(error.as_dict() | ({"traceback": trace} if trace else {})),
             retryable=retryable,
             delays=[d * random.uniform(1 - JITTER, 1 + JITTER) for d in self._settings.delays],  # noqa: S311
@@ -155,7 +153,7 @@ class Ledger(LedgerCalls):
             claim: the run that ends.
             refused: a dependency couldn't serve it; counted in `Task.parks`.
         """
-        return jobs_of(self._edge("hand_back", task_id=claim.task_id, fence=claim.fence, parks=int(refused)))
+        return jobs_of(self._edge("hand_back", **_name(claim), parks=int(refused)))
 
     def revoke(self, tenant: str, task_id: str) -> bool:
         """Revoke the task's unfinished document with all its unfinished tasks; False when there is none."""
@@ -203,6 +201,17 @@ class Ledger(LedgerCalls):
         )
         return not answer["deleted"]
 
+    def note_progress(self, passed: str = "", began: float = 0.0) -> None:
+        """Note that the janitor gets on.
+
+        Args:
+            passed: the field of `Passes` that is of a pass which is over, if one is.
+            began: when that began.
+        """
+        fields = {"at": self.now(), **({passed: began} if passed else {})}
+        with self._reachable():
+            self._redis.hset(PASSES, mapping=fields)
+
     def rebuilt(self, run_id: str) -> None:
         """Note that what Redis held when this run of it began was compared with every durable record."""
         with self._reachable():
@@ -215,3 +224,8 @@ class Ledger(LedgerCalls):
             if self._redis.set(key, owner, nx=True, px=milliseconds):
                 return True
             return self._redis.get(key) == owner and bool(self._redis.pexpire(key, milliseconds))
+
+
+def _name(claim: Held) -> dict[str, Any]:
+    """Return what an edge tells a claim by."""
+    return {"task_id": claim.task_id, "fence": claim.fence, "owner": claim.owner}

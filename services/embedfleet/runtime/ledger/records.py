@@ -52,6 +52,7 @@ class Task:
     state: TaskState
     stage: str
     fence: int
+    owner: str
     attempt: int
     parks: int
     done: int
@@ -101,6 +102,10 @@ class Held(Protocol):
     def fence(self) -> int:
         """The number that the claim handed out."""
 
+    @property
+    def owner(self) -> str:
+        """The run that it was handed to: a number may come again after a loss of Redis."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -119,6 +124,11 @@ class Claim:
         """The number that every write of this run must name."""
         return self.task.fence
 
+    @property
+    def owner(self) -> str:
+        """The run that has it; every write names it, too."""
+        return self.task.owner
+
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
@@ -126,6 +136,7 @@ class Pulse:
 
     task_id: str
     fence: int
+    owner: str
     stage: str
     done: int
     total: int
@@ -159,6 +170,20 @@ class Load:
     memory: float | None = None
 
 
+class Passes(NamedTuple):
+    """How far the janitor is; seconds since the epoch by Redis' clock, 0: never.
+
+    Attributes:
+        settled: when it began the last pass over all that was to be settled, which it brought to an end.
+        deleted: the same for deletions.
+        at: its last sign of progress with either.
+    """
+
+    settled: float = 0.0
+    deleted: float = 0.0
+    at: float = 0.0
+
+
 class Pool(NamedTuple):
     """How a pool is.
 
@@ -184,6 +209,7 @@ def task_of(task_id: str, row: dict[str, str]) -> Task:
         state=TaskState(row["state"]),
         stage=row.get("stage", "queued"),
         fence=int(row["fence"]),
+        owner=row.get("owner", ""),
         attempt=int(row["attempt"]),
         parks=int(row.get("parks", 0)),
         done=int(row["done"]),

@@ -12,9 +12,8 @@ one, so that neither the janitor nor a writer that comes late ever touches it. `
 first: an upload is never "unchanged" against a document whose deletion has only just begun.
 """
 
-import random
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
@@ -69,14 +68,15 @@ class Tombstones:
 
     def of_document(self, tenant: str, collection: str, document_id: str) -> list[Tombstone]:
         """Return those of a document."""
-        keys = self._blobs.keys(f"{_folder(tenant, collection)}/{document_id}")
-        return self._read(keys)
+        return list(self.at(self._blobs.keys(f"{_folder(tenant, collection)}/{document_id}")))
 
-    def any(self, limit: int | None = None) -> list[Tombstone]:
-        """Return all, or as many taken by chance, so that those that must wait hold up no other."""
-        keys = list(self._blobs.keys("deleted"))
-        chosen = keys if limit is None or len(keys) <= limit else random.sample(keys, limit)
-        return self._read(chosen)
+    def keys(self) -> list[str]:
+        """Return where all of them are."""
+        return sorted(self._blobs.keys("deleted"))
+
+    def at(self, keys: Iterable[str]) -> Iterator[Tombstone]:
+        """Yield those of these that are there and can be read."""
+        return filter(None, (self._blobs.read(Tombstone, key) for key in keys))
 
     def is_going_on(self, tenant: str, collection: str, document_id: str = "") -> bool:
         """Say whether anything of a collection, or of one document, is still being deleted."""
@@ -86,9 +86,6 @@ class Tombstones:
     def collections(self, tenant: str) -> list[str]:
         """Return the collections in which something is being deleted."""
         return self._blobs.folders(f"deleted/{tenant}")
-
-    def _read(self, keys: Iterable[str]) -> list[Tombstone]:
-        return [found for key in keys if (found := self._blobs.read(Tombstone, key))]
 
 
 class Deletion:

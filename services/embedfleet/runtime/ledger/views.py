@@ -10,7 +10,15 @@ import redis
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import Queue
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
-from embedfleet.runtime.ledger.records import Load, Pool, Task, document_of, known_documents, task_of
+from embedfleet.runtime.ledger.records import (
+    Load,
+    Passes,
+    Pool,
+    Task,
+    document_of,
+    known_documents,
+    task_of,
+)
 from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
@@ -20,6 +28,7 @@ SETTLE_PAGE = 200
 TO_SETTLE = "to_settle"
 SETTLE_AGAIN = "settle_again"
 REBUILT = "rebuilt"
+PASSES = "passes"
 
 
 class LedgerViews:
@@ -162,6 +171,12 @@ class LedgerViews:
             *first, clock = pipe.execute()
         ends = [float(score) for pairs in first for _, score in pairs]
         return max(min(ends, default=inf) - _seconds(clock), 0.0)
+
+    def passes(self) -> Passes:
+        """Return how far the janitor is."""
+        with self._reachable():
+            fields = self._redis.hmget(PASSES, Passes._fields)
+        return Passes(*(float(field or 0) for field in fields))
 
     def run_id(self) -> str:
         """Return what tells one start of Redis from the next; a replica that takes over has another, too."""

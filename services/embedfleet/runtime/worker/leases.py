@@ -29,7 +29,7 @@ class Leases:
     def __init__(self, ledger: Ledger, queue: str, worker: str, gate: Gate, lease_seconds: float) -> None:
         self._ledger, self._queue, self._worker, self._gate = ledger, queue, worker, gate
         self._interval = min(lease_seconds / 4, QUIET_SECONDS)
-        self._runs: dict[tuple[str, int], Run] = {}
+        self._runs: dict[str, Run] = {}
         self._told: list[Pulse] | None = None
         self._told_at = 0.0
         self._stopping = threading.Event()
@@ -53,8 +53,8 @@ class Leases:
     @contextmanager
     def held(self, run: Run) -> Iterator[None]:
         """Keep a run's lease while the block runs."""
-        # By fence, too: a run that lost its claim may outlive the start of the next one.
-        key = (run.task.id, run.claim.fence)
+        # Not by task: a run that lost its claim may outlive the start of the next one.
+        key = run.claim.owner
         self._runs[key] = run
         try:
             yield

@@ -90,4 +90,4 @@ class Run:
     @property
     def pulse(self) -> Pulse:
         """What the beat tells the ledger."""
-        return Pulse(self.task.id, self.claim.fence, self._stage, self._done, self._total)
+        return Pulse(self.task.id, self.claim.fence, self.claim.owner, self._stage, self._done, self._total)

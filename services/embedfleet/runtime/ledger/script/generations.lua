@@ -34,12 +34,15 @@ local function close_task(id, error)
 end
 
 local function close_some(generation, error)
-  local key = generation_key(generation, 'generation')
+  local key, before = generation_key(generation, 'members'), generation_key(generation, 'generation')
   local popped = budget > 0 and redis.call('ZPOPMIN', key, budget) or {}
   budget = budget - #popped / 2
   for at = 1, #popped, 2 do close_task(popped[at], error) end
+  popped = budget > 0 and redis.call('SPOP', before, budget) or {}
+  budget = budget - #popped
+  for _, id in ipairs(popped) do close_task(id, error) end
   local name = 'close:' .. generation.tenant .. ':' .. generation.document .. ':' .. generation.generation
-  note_step(name, redis.call('EXISTS', key) == 1, now)
+  note_step(name, redis.call('EXISTS', key, before) > 0, now)
 end
 
 -- Ends all tasks of a document that is closed, or about to be; `row`: any of them, or what names the generation.
@@ -55,9 +58,11 @@ local function new_part(parent, id, part)
     chunk_file = part.chunk_file, tokens = part.tokens, stage = 'queued'})
 end
 
+local function plan_key(claim) return 'plan:' .. claim.task_id .. ':' .. claim.owner end
+
 -- The plan is of one run: `chunked` takes over that of the run which ends the task.
-local function take_plan(id, fence, length)
-  local key = 'plan:' .. id .. ':' .. fence
+local function take_plan(claim, length)
+  local id, key = claim.task_id, plan_key(claim)
   if redis.call('LLEN', key) ~= length then return false end
   redis.call('RENAME', key, 'plan:' .. id)
   redis.call('PERSIST', 'plan:' .. id)
@@ -124,19 +129,24 @@ local function bury(id, row)
   return true
 end
 
--- The task's row, if this fence has it; else nothing, and the row as it is.
-local function held(id, fence)
-  local row = record(task_key(id))
-  if row and row.state == 'STARTED' and tonumber(row.fence) == fence then return row end
+-- Whether a claim is the latest of a task. Fences begin again after a loss of Redis; an owner is that of one run.
+local function is_latest(claim, row)
+  return tonumber(row.fence) == claim.fence and row.owner == claim.owner
+end
+
+-- The task's row, if this claim has it; else nothing, and the row as it is.
+local function held(claim)
+  local row = record(task_key(claim.task_id))
+  if row and row.state == 'STARTED' and is_latest(claim, row) then return row end
   return nil, row
 end
 
 -- The same with its open document. When that is closed the task ends here: its turn had not come.
-local function owned(id, fence)
-  local row, found = held(id, fence)
+local function owned(claim)
+  local row, found = held(claim)
   if not row then return nil, found end
   local document = open_document(row)
   if document then return row, document end
-  close_task(id)
+  close_task(claim.task_id)
   return nil
 end

@@ -1,4 +1,4 @@
--- The edges of a run, and the call itself. Each is one atomic compare-and-set on (state, fence); terminal states absorb.
+-- The edges of a run, and the call itself. Each is one atomic compare-and-set on (state, fence, owner); terminal states absorb.
 --
 -- ARGV[1]  name of the edge        ARGV[2]  its arguments, a JSON object       returns a JSON object
 -- A call whose answer was lost may be repeated: it has no second effect, and a claim or an end answers the same.
@@ -60,13 +60,13 @@ function edges.beat()
   redis.call('ZREMRANGEBYSCORE', 'workers:' .. a.queue, '-inf', now - 4 * a.lease)
   if a.parked then redis.call('SET', 'parked:' .. a.queue, a.parked, 'PX', math.ceil(a.lease * 1000)) end
   for _, pulse in ipairs(a.leases) do
-    local row = held(pulse.task_id, pulse.fence)
+    local row = held(pulse)
     if row and is_wanted(row) then
       redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, pulse.task_id)
       count_chunks(pulse.task_id, row, pulse.done)
       write(task_key(pulse.task_id), row, {lease_until = now + a.lease, stage = pulse.stage, total = pulse.total})
     else
-      lost[#lost + 1] = {task_id = pulse.task_id, fence = pulse.fence}
+      lost[#lost + 1] = pulse.owner
     end
   end
   return {lost = lost}
@@ -75,12 +75,12 @@ end
 -- The document task is done: its chunks are stored, its embedding tasks come into being. `planned`: so many more
 -- than `parts` are in the run's plan.
 function edges.chunked()
-  local row, found = owned(a.task_id, a.fence)
+  local row, found = owned(a)
   if not row then
-    redis.call('UNLINK', 'plan:' .. a.task_id .. ':' .. a.fence)
-    return {lost = not (found and found.state == 'SUCCESS' and tonumber(found.fence) == a.fence)}
+    redis.call('UNLINK', plan_key(a))
+    return {lost = not (found and found.state == 'SUCCESS' and is_latest(a, found))}
   end
-  if a.planned > 0 and not take_plan(a.task_id, a.fence, a.planned) then return {lost = true} end
+  if a.planned > 0 and not take_plan(a, a.planned) then return {lost = true} end
   local publish = {}
   for _, part in ipairs(a.parts) do publish[#publish + 1] = new_part(row, a.task_id, part) end
   move_document(found, 'EMBEDDING', {parts = #a.parts + a.planned, chunk_count = a.chunk_count, chunks_done = 0, result = a.result})
@@ -91,8 +91,8 @@ end
 
 -- An embedding task is done; the one that completes the set flips the document's live generation.
 function edges.embedded()
-  local row, found = owned(a.task_id, a.fence)
-  if not row then return {lost = not (found and found.state == 'SUCCESS' and tonumber(found.fence) == a.fence)} end
+  local row, found = owned(a)
+  if not row then return {lost = not (found and found.state == 'SUCCESS' and is_latest(a, found))} end
   redis.call('HINCRBY', document_key(row), 'chunks_done', tonumber(row.total) - tonumber(row.done))
   move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = tonumber(row.total)})
   redis.call('SADD', generation_key(row, 'parts'), a.task_id)
@@ -102,7 +102,7 @@ function edges.embedded()
 end
 
 function edges.fail()
-  local row = owned(a.task_id, a.fence)
+  local row = owned(a)
   if not row then return {lost = true} end
   local attempt = tonumber(row.attempt)
   if a.retryable and attempt < #a.delays then
@@ -118,7 +118,7 @@ end
 
 -- Gives the task back unspent (drain, dependency down): the lease is released here, the publish comes after.
 function edges.hand_back()
-  local row = owned(a.task_id, a.fence)
+  local row = owned(a)
   if not row then return {lost = true} end
   count_chunks(a.task_id, row, 0)
   move_task(a.task_id, row, 'PENDING', {stage = 'queued', parks = tonumber(row.parks or 0) + a.parks})
@@ -147,7 +147,7 @@ function edges.settled()
     forget_end(member)
     redis.call('UNLINK', generation_key(a, 'parts'))
     if not redis.call('ZSCORE', 'steps', 'close:' .. member .. ':' .. a.generation) then
-      redis.call('UNLINK', generation_key(a, 'generation'))
+      redis.call('UNLINK', generation_key(a, 'members'), generation_key(a, 'generation'))
     end
     local again_at = tonumber(document.updated_at) + a.late_after
     if a.began < again_at and (a.state ~= 'READY' or a.generation > 1) then

@@ -4,14 +4,16 @@
 --
 -- task:<id>                         hash   one unit of work                  index:tasks:<tenant>:<state>  zset by time
 -- document:<tenant>:<id>            hash   one document, newest generation   index:documents:<tenant>[:<collection>]  zset
--- generation:<tenant>:<id>:<n>      zset   its embedding tasks, by part      parts:<tenant>:<id>:<n>  set of finished ones
--- plan:<task>[:<fence>]             list   embedding tasks that don't exist yet: see generations.lua
+-- members:<tenant>:<id>:<n>         zset   its embedding tasks, by part      parts:<tenant>:<id>:<n>  set of finished ones
+-- generation:<tenant>:<id>:<n>      set    the same, as the version before wrote it; see close_some
+-- plan:<task>[:<owner>]             list   embedding tasks that don't exist yet: see generations.lua
 -- steps                             zset   what edges over many tasks have left to do, by when the janitor goes on
 -- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
 -- waiting:<queue>                   zset   published and not claimed, by sequence number
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
 -- to_settle                         zset   documents by when they ended, until the janitor has settled them
+-- unsettled                         set    the same, as the version before wrote it; see adopt
 -- settle_again                      zset   the same, by when they are settled once more: see settled
 -- load                              hash   what is under way, for admission: see carry
 -- scanned                           string lives while the janitor scans in time: see scan
@@ -113,7 +115,7 @@ local function new_task(id, row)
   write(task_key(id), row, row)
   carry_task(row, 1)
   redis.call('ZADD', index_key(row, 'PENDING'), now, id)
-  if row.parent then redis.call('ZADD', generation_key(row, 'generation'), row.part, id) end
+  if row.parent then redis.call('ZADD', generation_key(row, 'members'), row.part, id) end
   return next_publish(id, row)
 end
 

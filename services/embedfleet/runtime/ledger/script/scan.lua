@@ -54,6 +54,13 @@ local function trim()
   return redis.call('ZCOUNT', 'trims', '-inf', now) > 0
 end
 
+-- Takes over what the version before has left to be settled: it kept a set.
+local function adopt()
+  local members = redis.call('SPOP', 'unsettled', a.limit)
+  for _, member in ipairs(members) do redis.call('ZADD', 'to_settle', 'NX', now, member) end
+  return #members == a.limit
+end
+
 -- Goes on with what was left of an edge; answers whether there is more.
 local function go_on(publish)
   local name = redis.call('ZRANGEBYSCORE', 'steps', '-inf', now, 'LIMIT', 0, 1)[1]
@@ -83,5 +90,6 @@ function edges.scan()
   local more = #due == a.limit
   for _, queue in ipairs(a.queues) do more = wake_lost(queue, publish) or more end
   more = go_on(publish) or more
+  more = adopt() or more
   return {publish = publish, more = trim() or more}
 end
