@@ -66,7 +66,9 @@ class Api:
 
     def stored(self) -> tuple[list[str], list[str]]:
         """Return everything that an upload could leave behind: blobs and Redis keys."""
-        fleeting = ("role:", "probe", "scanned", "grace", "fsck")
+        # A thread mirrors states to Celery's result keys when it gets to it: what it writes now may be of an
+        # earlier request, and no refused one has a task that could be mirrored.
+        fleeting = ("role:", "probe", "scanned", "grace", "fsck", "celery-task-meta-")
         ours = [key for key in self.redis.scan_iter() if not key.startswith(fleeting)]
         return sorted(self.blobs.keys("")), sorted(ours)
 
