@@ -57,9 +57,6 @@ class KnownEncoder:
     def give_back(self) -> None:
         """It keeps nothing."""
 
-    def memory(self) -> int:
-        return 0
-
 
 def engine_of(encoder: KnownEncoder, store: VectorStore) -> Engine:
     return Engine.start(encoder, Bytes(), store, EngineSettings(max_batch_tokens=512))

@@ -68,9 +68,6 @@ class Gated:
     def give_back(self) -> None:
         self.given_back += 1
 
-    def memory(self) -> int:
-        return 0
-
     def open(self) -> None:
         """Let it compute whatever comes."""
         for _ in range(10_000):

@@ -27,9 +27,6 @@ class Runtime:
         self.widths.append(token_ids.shape[1])
         return self.does(token_ids)
 
-    def memory(self) -> int:
-        return 1
-
     def give_back(self) -> None:
         pass
 

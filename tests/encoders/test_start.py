@@ -33,9 +33,6 @@ class Twisted:
     def run(self, token_ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return self._change(self._plain.run(token_ids, mask))
 
-    def memory(self) -> int:
-        return self._plain.memory()
-
     def give_back(self) -> None:
         self._plain.give_back()
 

@@ -23,19 +23,15 @@ def test_the_model_is_in_the_precision_that_was_chosen(
     assert {weights.dtype for weights in runtime._transformer.parameters()} == {dtype}
 
 
-def test_a_gpu_s_cache_is_given_back_and_counted(
-    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_s_cache_is_given_back(tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     emptied: list[bool] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 42)
     runtime = TorchRuntime(tiny_files, TORCH, 1)
     runtime.give_back()
     assert emptied == []
     runtime._device = "cuda"
     runtime.give_back()
     assert emptied == [True]
-    assert runtime.memory() == 42
 
 
 def test_a_model_without_its_checkpoint_is_refused(tiny_files: ModelFiles) -> None:

@@ -59,10 +59,6 @@ class Encoder(Protocol):
         """
         ...
 
-    def memory(self) -> int:
-        """Return bytes in use: of the process on the CPU, of torch's allocator on a GPU."""
-        ...
-
     def give_back(self) -> None:
         """Give memory that the runtime keeps idle back to the device; costs milliseconds.
 
@@ -133,12 +129,3 @@ def normalised(vectors: Vectors) -> Vectors:
     norms[~(np.isfinite(norms) & (norms > 0))] = np.nan
     with np.errstate(invalid="ignore"):
         return np.asarray(vectors / norms, dtype=np.float32)
-
-
-def process_memory() -> int:
-    """Return this process's resident memory in bytes (Linux; 0 where /proc is missing)."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as stream:
-            return int(stream.read().split()[1]) * 4096
-    except OSError:
-        return 0

@@ -35,10 +35,6 @@ class Runtime(Protocol):
         """Return float32[n, dim] of the pooled token vectors, of any length; n and width are ≥ 1."""
         ...
 
-    def memory(self) -> int:
-        """As `Encoder.memory`."""
-        ...
-
     def give_back(self) -> None:
         """As `Encoder.give_back`."""
         ...
@@ -80,10 +76,6 @@ class ModelEncoder:
             code = OUT_OF_MEMORY if is_out_of_memory(error) else None
             raise EmbeddingError(f"{self.provider} failed on a batch: {error}", code=code) from error
         return normalised(pooled)
-
-    def memory(self) -> int:
-        """Return bytes in use; see `Encoder.memory`."""
-        return self._runtime.memory()
 
     def give_back(self) -> None:
         """Give idle memory back; see `Encoder.give_back`."""

@@ -18,7 +18,7 @@ from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.choice import Choice, Device
 from embedfleet.encoders.backends.graph import VECTORS, derive
 from embedfleet.encoders.backends.onnx import graph_of, open_session, shrinking
-from embedfleet.encoders.base import Ids, Vectors, process_memory
+from embedfleet.encoders.base import Ids, Vectors
 from embedfleet.encoders.encoder import Mask
 from embedfleet.encoders.files import ModelFiles
 from embedfleet.encoders.manifest import damaged
@@ -71,10 +71,6 @@ class CudaRuntime:
         """Return float32[n, dim]; see `Runtime.run`."""
         with self._lock:
             return self._run(token_ids, mask, None)
-
-    def memory(self) -> int:
-        """Return the resident bytes of the process: ONNX Runtime doesn't tell its arena's on the GPU."""
-        return process_memory()
 
     def give_back(self) -> None:
         """Shrink the arena, which only a run can do: the smallest there is."""

@@ -11,7 +11,7 @@ from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.choice import Choice
 from embedfleet.encoders.backends.machine import give_back_loading
-from embedfleet.encoders.base import Ids, Vectors, process_memory
+from embedfleet.encoders.base import Ids, Vectors
 from embedfleet.encoders.encoder import Mask
 from embedfleet.encoders.files import ModelFiles, Pooling
 from embedfleet.encoders.manifest import damaged
@@ -53,10 +53,6 @@ class OnnxRuntime:
     def run(self, token_ids: Ids, mask: Mask) -> Vectors:
         """Return float32[n, dim]; see `Runtime.run`."""
         return self._run(token_ids, mask, None)
-
-    def memory(self) -> int:
-        """Return the resident bytes of the process."""
-        return process_memory()
 
     def give_back(self) -> None:
         """Shrink the arena, which only a run can do: the smallest there is."""

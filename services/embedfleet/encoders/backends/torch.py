@@ -7,7 +7,7 @@ import numpy as np
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders.backends.choice import Choice
-from embedfleet.encoders.base import Ids, Vectors, process_memory
+from embedfleet.encoders.base import Ids, Vectors
 from embedfleet.encoders.encoder import Mask
 from embedfleet.encoders.files import ModelFiles
 from embedfleet.encoders.manifest import damaged
@@ -75,10 +75,6 @@ class TorchRuntime:
         except torch.OutOfMemoryError:
             self.give_back()
             raise
-
-    def memory(self) -> int:
-        """Return the bytes that torch holds on the GPU, or the process's resident bytes on the CPU."""
-        return int(torch.cuda.memory_reserved()) if self._device == "cuda" else process_memory()
 
     def give_back(self) -> None:
         """Empty torch's cache on the GPU; on the CPU it has none."""
