@@ -79,12 +79,12 @@ def test_fleet_errors_keep_their_status_and_say_when_to_retry(
         "type": "urn:embedfleet:problem:dependency_down",
         "title": "Service Unavailable",
         "status": 503,
-        "detail": "Redis at host:1/0 can't be reached: refused",
+        "detail": "Redis at host:1/0 can't be used: refused",
         "code": "dependency_down",
         "retryable": True,
         "instance": "/down",
     }
     assert (busy.status_code, busy.headers["retry-after"]) == (429, "7")
     assert [record.getMessage() for record in caplog.records] == [
-        "GET /down: dependency_down: Redis at host:1/0 can't be reached: refused"
+        "GET /down: dependency_down: Redis at host:1/0 can't be used: refused"
     ]

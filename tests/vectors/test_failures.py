@@ -93,7 +93,7 @@ def test_nobody_there_and_nobody_answering() -> None:
         )
     gone = failure(f"http://{address}")
     assert isinstance(gone, DependencyDown)
-    assert f"Qdrant at http://{address} can't be reached" in gone.detail
+    assert f"Qdrant at http://{address} can't be used" in gone.detail
 
 
 def test_a_connection_that_the_server_dropped_is_replaced() -> None:

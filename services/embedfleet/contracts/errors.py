@@ -7,7 +7,8 @@ FleetError                      code, HTTP status, retryable, detail
 ├── Gone                   410  the task's details have expired
 ├── Conflict               409  what is asked for is over: a finished document can't be revoked
 ├── Overloaded             429 / 503  refused before anything was stored; try again after `retry_after`
-├── DependencyDown         503  Redis, Qdrant or the blob store can't be reached; spends no attempt
+├── DependencyDown         503  can't be had now: Redis, Qdrant, room in a folder, a device's memory that
+│                               others hold; spends no attempt
 ├── DocumentProcessingError     the file itself: corrupt, encrypted, empty, over a limit; never retried
 ├── EmbeddingError              the model or its runtime; never retried
 ├── VectorStoreError            the vector store refused: wrong dimension, bad request; never retried
@@ -117,13 +118,24 @@ class Overloaded(FleetError):
 
 
 class DependencyDown(FleetError):
-    """Redis, Qdrant or the blob store can't be reached. Costs no attempt; the pool waits."""
+    """What the work needs can't be had now, and may be had later.
+
+    Redis, Qdrant or the blob folder can't be reached, is full or refuses; Redis has started anew, and its
+    records are being put back; the folder for temporary files is full; others hold the device's memory.
+    A worker hands the task back, which costs no attempt, and takes none while what it asks doesn't answer; a
+    task that meets this time and again though all answer fails, and is retried.
+
+    Args:
+        dependency: what it is.
+        address: where it is, or which one.
+        reason: what it answered, and what to do where the user has to do something.
+    """
 
     default_code = "dependency_down"
     default_status = 503
 
     def __init__(self, dependency: str, address: str, reason: str) -> None:
-        super().__init__(f"{dependency} at {address} can't be reached: {reason}")
+        super().__init__(f"{dependency} at {address} can't be used: {reason}")
         self.dependency = dependency
         self.address = address
         self.retry_after = 5
