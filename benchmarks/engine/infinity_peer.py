@@ -24,7 +24,9 @@ def main() -> None:
         dtype="float32",
         batch_size=BATCH_ROWS,
         compile=False,
+        # It needs an optimum older than 2.0, which the extra doesn't bring; attention is torch's own, fused.
         bettertransformer=False,
+        # The first run, which doesn't count, warms everyone up.
         model_warmup=False,
     )
     engine = AsyncEmbeddingEngine.from_args(arguments)

@@ -69,8 +69,10 @@ def generate_embeddings(chunks: list[dict[str, Any]], collection: str) -> dict[s
     """Embed one document's chunks, store the vectors."""
     texts, client = [chunk["text"] for chunk in chunks], loaded["qdrant"]
     vectors = loaded["model"].encode(texts, batch_size=32, show_progress_bar=False).tolist()
-    if not client.collection_exists(collection):
-        client.create_collection(collection, vectors_config=SPACE)
+    if collection not in loaded:
+        if not client.collection_exists(collection):
+            client.create_collection(collection, vectors_config=SPACE)
+        loaded[collection] = True
     pairs = zip(vectors, chunks, strict=True)
     points = [models.PointStruct(id=str(uuid.uuid4()), vector=one, payload=of) for one, of in pairs]
     client.upsert(collection, points, wait=True)
