@@ -38,9 +38,9 @@ def main() -> int:
     print(table.columns(table.ENGINE_HEAD, list(table.engine_rows(record["engine"]))))
     print(table.absentees(record["engine"]), end="\n\n")
     print(table.columns(table.FIGURE_HEAD, list(table.figure_rows(record["figures"], has_amx))), end="\n\n")
-    missing = bounds.missed(record["figures"], has_amx)
-    print(bounds.last_line(record["figures"], missing))
-    return int(bool(missing))
+    found = bounds.faults(record)
+    print(bounds.last_line(record, found))
+    return int(bool(found))
 
 
 def _measured(size: float) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _measured(size: float) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began),
         "machine": machine.describe(),
         "corpus": source,
-        "figures": figures(engines, stages, paths),
+        "figures": figures(engines, stages, paths, is_full=size == FULL),
         "engine": engines,
         "stage": stages,
         "path": paths,
@@ -80,24 +80,34 @@ def _fleet(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
         raise
 
 
-def figures(engines: Any, stages: Any, paths: Any) -> dict[str, float | None]:
-    """Return what the bounds are about, by name; None where it could not be measured."""
+def figures(engines: Any, stages: Any, paths: Any, *, is_full: bool) -> dict[str, float | None]:
+    """Return what the bounds are about, by name; None where it could not be measured.
+
+    Args:
+        engines: what came of the engines.
+        stages: of the embedding stage.
+        paths: of the whole path.
+        is_full: whether nothing may be absent, and the worker's memory is judged after enough chunks alone.
+    """
     rows, memory = engines["rows"], stages["memory"]
+    chunks = memory[-1]["chunks"]
+    is_judged = not is_full or chunks >= bounds.LEAST_CHUNKS
     onnx = rows.get(ONNX, {})
-    settled = next(one["rss"] for one in memory if 3 * one["chunks"] >= memory[-1]["chunks"])
+    settled = next(one["rss"] for one in memory if 3 * one["chunks"] >= chunks)
     found = {
         "engine_x": rows[ENGINE]["x"],
         "peak_share": engines["peak_share"],
         "cos_min": rows[ENGINE]["cos_min"],
         "onnx_fp32_x": onnx.get("x"),
         "onnx_fp32_cos_min": onnx.get("cos_min"),
-        **({"infinity_x": engines["infinity_x"]} if INFINITY in rows else {}),
+        **({"infinity_x": engines["infinity_x"]} if is_full or INFINITY in rows else {}),
         "padding": engines["padding"]["mixed"],
         "padding_short": engines["padding"]["short"],
         **{f"stage_share_{size}": share for size, share in stages["shares"].items()},
         "path_x_plain": paths["x_plain"],
-        "worker_rss_mb": memory[-1]["peak_rss"] / 1e6,
-        "worker_rss_growth": memory[-1]["rss"] / settled,
+        "worker_chunks": chunks,
+        "worker_rss_mb": memory[-1]["peak_rss"] / 1e6 if is_judged else None,
+        "worker_rss_growth": memory[-1]["rss"] / settled if is_judged else None,
     }
     return {name: None if value is None else float(f"{value:.6g}") for name, value in found.items()}
 

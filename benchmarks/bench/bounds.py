@@ -1,7 +1,11 @@
 """What must hold, and the line that says whether it does. The only place of the bounds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.bench.setup import FULL
+from benchmarks.engine.contestants import PEERS
 
 Figures = Mapping[str, float | None]
 
@@ -15,6 +19,8 @@ LINE = (
     "stage_share_150",
     "path_x_plain",
 )
+# A worker's memory is judged after so many chunks; with fewer a run of full size has no figure of it.
+LEAST_CHUNKS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Bound:
         is_most: it is the most.
         what: the figure in words.
         needs_amx: holds only where the CPU has AMX-bf16.
-        is_optional: the figure may be absent: what it is compared with is not installed.
+        is_optional: the figure may be absent where what it is compared with is: in a quick run.
     """
 
     figure: str
@@ -81,10 +87,59 @@ def missed(figures: Figures, has_amx: bool) -> list[str]:
     return found
 
 
-def last_line(figures: Figures, missing: list[str]) -> str:
-    """Return the line that the benchmark ends with."""
+def faults(record: Mapping[str, Any]) -> list[str]:
+    """Return why a record is not one of success: what it lacks, then the bounds that it misses.
+
+    Args:
+        record: as in `results/bench.json`.
+    """
+    return [*_lacking(record), *missed(record["figures"], record["machine"]["amx_bf16"])]
+
+
+def too_few(name: str, wanted: int, rounds: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a sentence when fewer of the rounds count than are wanted.
+
+    Args:
+        name: of what ran in them.
+        wanted: how many have to count.
+        rounds: of a record, each with `counts`.
+    """
+    good = sum(bool(one["counts"]) for one in rounds)
+    if good < wanted:
+        yield (
+            f"{name}: {good} of {len(rounds)} rounds count and {wanted} are wanted: "
+            "run it again when the machine has nothing else to do"
+        )
+
+
+def last_line(record: Mapping[str, Any], found: Sequence[str]) -> str:
+    """Return the line that the benchmark ends with; only one of full size begins with `bench ok:`.
+
+    Args:
+        record: as in `results/bench.json`.
+        found: its `faults`.
+    """
+    figures, absent = record["figures"], _absent_peers(record)
     words = " ".join(f"{name}={_shown(figures.get(name))}" for name in LINE)
-    return f"bench FAILED: {'; '.join(missing)} ({words})" if missing else f"bench ok: {words}"
+    without = f", without {' and '.join(absent)}" if absent else ""
+    title = "" if record["size"] == FULL else f" (SIZE={record['size']:g}{without})"
+    return f"bench FAILED{title}: {'; '.join(found)} ({words})" if found else f"bench ok{title}: {words}"
+
+
+def _lacking(record: Mapping[str, Any]) -> Iterator[str]:
+    engine, stage, path = record["engine"], record["stage"], record["path"]
+    yield from too_few("engines", engine["wanted"], engine["rounds"])
+    for kind, rounds in stage["rounds"].items():
+        yield from too_few(kind, stage["wanted"], rounds)
+    yield from too_few("whole path", path["wanted"], path["rounds"])
+    if record["size"] == FULL:
+        yield from (f"{name}: {engine['absent'][name]}" for name in _absent_peers(record))
+        if (done := record["figures"]["worker_chunks"]) < LEAST_CHUNKS:
+            yield f"the worker embedded {done:.0f} chunks, and its memory is judged after {LEAST_CHUNKS}"
+
+
+def _absent_peers(record: Mapping[str, Any]) -> list[str]:
+    return [name for name in PEERS if name in record["engine"]["absent"]]
 
 
 def _shown(value: float | None) -> str:

@@ -67,6 +67,7 @@ def in_docs(record: Mapping[str, Any]) -> str:
             f"Products of matrices in the same run: {gemm} GFLOP/s; a token costs "
             f"{engine['flops_a_token'] / 1e6:.1f} MFLOP, so the engine reaches {share:.0%} of the peak.",
             table.markdown(table.FIGURE_HEAD, list(table.figure_rows(record["figures"], has_amx))),
+            f"The worker's memory is that of {record['figures']['worker_chunks']:,.0f} chunks. "
             f"The better plain design was `{record['path']['best_plain']}` (processes x threads). "
             f"Rejected rounds: {_rejected(record)}.",
         ]

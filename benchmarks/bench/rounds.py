@@ -48,7 +48,7 @@ class Plan:
     """How many rounds.
 
     Attributes:
-        wanted: rounds that count, of each kind.
+        wanted: rounds that count, of each kind; with fewer there is no figure.
         most: rounds of a kind in all; those that are rejected too.
         seconds: after which no further round begins.
     """
@@ -99,23 +99,24 @@ def counted(rounds: Sequence[Round]) -> list[Round]:
     return [one for one in rounds if one.counts]
 
 
-def times(rounds: Sequence[Round], name: str, against: str = "") -> float | None:
+def times(rounds: Sequence[Round], name: str, wanted: int, against: str = "") -> float | None:
     """Return how many times as quick as another one is: the median of the rounds that count.
 
     Args:
         rounds: of one kind.
         name: what is judged; rounds that it is absent from are left out.
+        wanted: how many rounds have to count, at least 1.
         against: what it is compared with in each round; the reference when empty.
 
     Returns:
-        None when no round counts.
+        None when fewer rounds count.
     """
     ratios = [
         (one.seconds[against] if against else one.reference) / one.seconds[name]
         for one in counted(rounds)
         if name in one.seconds and (not against or against in one.seconds)
     ]
-    return statistics.median(ratios) if ratios else None
+    return statistics.median(ratios) if len(ratios) >= wanted else None
 
 
 def quickest(rounds: Sequence[Round], names: Sequence[str]) -> str:

@@ -64,7 +64,7 @@ def _verdict(bound: Bound, figures: Mapping[str, float | None], has_amx: bool) -
     if not applies(bound, has_amx):
         return "does not apply: no AMX-bf16"
     if bound.is_optional and bound.figure not in figures:
-        return "not installed"
+        return "did not take part"
     value = figures.get(bound.figure)
     if value is None:
         return "NOT MEASURED"

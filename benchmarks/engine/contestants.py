@@ -15,6 +15,7 @@ ENGINE = "engine"
 GEMM = "gemm"
 INFINITY = "infinity torch"
 FASTEMBED = "fastembed"
+PEERS = (INFINITY, FASTEMBED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Entry:
         env: its variables.
         precision: what it must say that it computes in; another one is not what was asked for.
         is_required: there are no rounds without it.
+        target: of make; installs its environment.
     """
 
     name: str
@@ -36,11 +38,17 @@ class Entry:
     env: Mapping[str, str] = field(default_factory=dict)
     precision: str = ""
     is_required: bool = False
+    target: str = "bench"
 
     @property
     def python(self) -> Path:
         """Its interpreter."""
         return self.environment / "bin" / "python"
+
+    @property
+    def absence(self) -> str:
+        """Why it can't be started, when its environment is not here; else nothing."""
+        return "" if self.python.exists() else f"it is not installed: run `make {self.target}`"
 
     def why_not(self, facts: Mapping[str, Any]) -> str:
         """Return why it isn't what was asked for, by what it says of itself; else nothing."""
@@ -82,7 +90,7 @@ def others(torch_environment: Path, weights: ModelFiles) -> list[Entry]:
 
 
 def peers(weights: ModelFiles, graph: ModelFiles, folder: Path) -> list[Entry]:
-    """Return the engines of others whose environments are here (`make bench-peers`).
+    """Return the engines of others, which `make bench-peers` installs.
 
     Args:
         weights: the checkpoint.
@@ -90,24 +98,23 @@ def peers(weights: ModelFiles, graph: ModelFiles, folder: Path) -> list[Entry]:
         folder: temporary; fastembed wants tokenizer and graph side by side.
     """
     env = {"BENCH_THREADS": str(threads()), "OMP_NUM_THREADS": str(threads())}
-    entries = [
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copyfile(weights.folder / name, folder / name)
+    shutil.copyfile(graph.onnx or graph.folder, folder / "model.onnx")
+    return [
         Entry(
             INFINITY,
             "benchmarks.engine.infinity_peer",
             ROOT / ".venv-infinity",
             env | {"BENCH_MODEL": str(weights.folder)},
+            target="bench-peers",
         ),
         Entry(
             FASTEMBED,
             "benchmarks.engine.fastembed_peer",
             ROOT / ".venv-fastembed",
             env | {"BENCH_MODEL": str(folder)},
+            target="bench-peers",
         ),
     ]
-    found = [one for one in entries if one.python.exists()]
-    if any(one.name == FASTEMBED for one in found):
-        folder.mkdir()
-        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-            shutil.copyfile(weights.folder / name, folder / name)
-        shutil.copyfile(graph.onnx or graph.folder, folder / "model.onnx")
-    return found

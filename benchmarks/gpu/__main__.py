@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import machine, table
+from benchmarks.bench.bounds import too_few
 from benchmarks.bench.corpus import cycled
 from benchmarks.bench.process import Contestant, Unavailable
 from benchmarks.bench.publish import RESULTS
@@ -59,14 +60,16 @@ def main() -> int:
 
 
 def failed(record: Mapping[str, Any]) -> list[str]:
-    """Return what did not hold: a check, or a backend that could not be measured."""
+    """Return what did not hold: a check, a backend that is not measured, too few rounds that count."""
     checks = [
         f"{backend} {name}: {seen['failed']}"
         for backend, found in record["checks"].items()
         for name, seen in found.items()
         if "failed" in seen
     ]
-    return checks + [f"{name}: {why}" for name, why in record["engine"]["absent"].items()]
+    engine = record["engine"]
+    absent = [f"{name}: {why}" for name, why in engine["absent"].items()]
+    return [*checks, *absent, *too_few("engines", engine["wanted"], engine["rounds"])]
 
 
 def readme_line(record: Mapping[str, Any]) -> str:
@@ -119,6 +122,7 @@ def _engine(outcome: Outcome) -> dict[str, Any]:
     return {
         "rows": outcome.rows(),
         "absent": outcome.taking_part.absent,
+        "wanted": outcome.wanted,
         "rounds": [describe(one) for one in outcome.rounds],
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from embedfleet.contracts.errors import EmbeddingError
-from embedfleet.embeddings.memory import Device
+from embedfleet.embeddings.memory import MARGIN, Device
 from embedfleet.embeddings.memory.probing import measure, shapes
 from embedfleet.embeddings.sizing import holds
 from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, Vectors
@@ -24,11 +24,27 @@ class CheckFailed(Exception):
     """What was seen is not what must be."""
 
 
-def provider(encoder: Encoder) -> dict[str, Any]:
-    """See that the model runs on the GPU."""
-    if encoder.device != "cuda":
-        raise CheckFailed(f"the encoder runs on {encoder.device}, not on the GPU")
-    return {"device": encoder.device, "precision": encoder.precision}
+def provider(encoder: Any) -> dict[str, Any]:
+    """See where the model really is: `device` and `provider` of an encoder are only what it was asked for.
+
+    ONNX Runtime tells the providers that its session has now, the preferred one first; a session that can't
+    start a provider, or leaves it after a failure, goes on with the rest of them. Torch tells the devices of
+    the weights.
+
+    Args:
+        encoder: one of `encoders.encoder`; it encodes a batch first.
+    """
+    _batch(encoder, 2, encoder.max_tokens)
+    runtime = encoder._runtime
+    if hasattr(runtime, "_session"):
+        places = list(runtime._session.get_providers())
+        is_there = places[:1] == ["CUDAExecutionProvider"]
+    else:
+        places = sorted({weights.device.type for weights in runtime._transformer.parameters()})
+        is_there = places == ["cuda"]
+    if not is_there:
+        raise CheckFailed(f"the model runs on {', '.join(places) or 'nothing'}, not on the GPU")
+    return {"places": places, "precision": encoder.precision}
 
 
 def gate(encoder: Encoder, tokenizer: TextTokenizer, golden: Golden) -> dict[str, Any]:
@@ -43,7 +59,12 @@ def gate(encoder: Encoder, tokenizer: TextTokenizer, golden: Golden) -> dict[str
 def memory_fit(
     encoder: Encoder, device: Device, cap_tokens: int, give_back: Callable[[], object]
 ) -> dict[str, Any]:
-    """Fit what a batch costs by the worker's own probes; hold it against a shape that was not probed."""
+    """Fit what a batch costs by the worker's own probes; hold it against a shape that was not probed.
+
+    The budget plans batches of up to `MARGIN` of what is free. A batch that takes more than its prediction
+    divided by that may therefore run out of memory; one that takes less than its prediction times that leaves
+    more idle than was meant to be.
+    """
     model = measure(
         lambda rows, length: _batch(encoder, rows, length),
         give_back,
@@ -57,11 +78,16 @@ def memory_fit(
     _batch(encoder, rows, length)
     taken = ours() - held if ours else free - device.free()
     expected = model.bytes(rows, length)
+    seen = f"{rows} rows of {length} tokens took {taken / 1e6:,.0f} MB; the fit says {expected / 1e6:,.0f} MB"
+    if taken <= 0:
+        raise CheckFailed(f"nothing was measured: {seen}")
+    if not MARGIN <= expected / taken <= 1 / MARGIN:
+        raise CheckFailed(f"{seen}: more than the budget's margin of {MARGIN:g} apart")
     return {
         **asdict(model),
         "expected_bytes": expected,
         "taken_bytes": taken,
-        "ratio": _ratio(expected, taken),
+        "ratio": expected / taken,
     }
 
 
@@ -85,7 +111,3 @@ def out_of_memory(encoder: Encoder) -> dict[str, Any]:
 def _batch(encoder: Encoder, rows: int, length: int) -> Vectors:
     ids = np.full((rows, length), ANY_ID, dtype=np.int64)
     return encoder.encode(ids, np.full(rows, length, dtype=np.int32))
-
-
-def _ratio(expected: float, taken: float) -> float | None:
-    return expected / taken if taken else None

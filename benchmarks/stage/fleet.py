@@ -60,10 +60,16 @@ class Fleet:
         self._child.stop()
 
     def worker_rss(self) -> tuple[int, int]:
-        """Return the bytes that the embedding worker is resident with now, and at most so far (Linux)."""
-        lines = (
-            Path(f"/proc/{self.state.pids['embeddings']}/status").read_text("ascii", "replace").splitlines()
-        )
+        """Return the bytes that the embedding worker is resident with now, and at most so far (Linux).
+
+        Raises:
+            RuntimeError: the worker that was started with the fleet has ended; another's memory is not asked.
+        """
+        try:
+            status = Path(f"/proc/{self.state.pids['embeddings']}/status").read_text("ascii", "replace")
+        except OSError:
+            raise RuntimeError("the embedding worker ended on the way; its log says why") from None
+        lines = status.splitlines()
         fields = dict(line.split(":", 1) for line in lines if ":" in line)
         now, most = (int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
         return now, most

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,13 @@ from benchmarks.gpu.detect import main as detect
 
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.encoders.base import OUT_OF_MEMORY
+from embedfleet.encoders.encoder import make
+from embedfleet.encoders.files import inspect
 from tests.benchmarks.records import engine
+from tests.encoders.runtimes import PLAIN
+
+TINY = Path(__file__).parents[1] / "encoders" / "tiny"
+MOST_PROBED = 1024
 
 
 class FakeEncoder:
@@ -21,8 +30,18 @@ class FakeEncoder:
 
     max_tokens, dim, model_key, precision, device = 32, 4, "test", "fp16", "cuda"
 
-    def __init__(self, room: int = 64 * 32 * 4, code: str | None = OUT_OF_MEMORY, drift: float = 0.0) -> None:
-        self.room, self.code, self.drift = room, code, drift
+    a_batch, a_token = 1000.0, 10.0
+    _runtime: Any
+
+    def __init__(
+        self,
+        room: int = 64 * 32 * 4,
+        code: str | None = OUT_OF_MEMORY,
+        drift: float = 0.0,
+        beyond: float = 1.0,
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.room, self.code, self.drift, self.beyond, self.then = room, code, drift, beyond, then
         self.held = 0
         self.failures = 0
 
@@ -30,13 +49,13 @@ class FakeEncoder:
         if ids.size > self.room:
             self.failures += 1
             raise EmbeddingError("memory is full", code=self.code)
-        self.held = max(self.held, 1000 + 10 * ids.size)
+        # Beyond what the probes see, tokens cost another time as much.
+        factor = self.beyond if ids.size > MOST_PROBED else 1.0
+        self.held = max(self.held, round(factor * (self.a_batch + self.a_token * ids.size)))
+        self.then()
         vectors = np.full((len(ids), 4), 0.5, dtype=np.float32)
         vectors[:, 0] += self.drift * self.failures
         return vectors
-
-    def memory(self) -> int:
-        return self.held
 
     def total(self) -> int:
         return 10**9
@@ -99,21 +118,70 @@ def test_the_fit_is_held_against_a_shape_that_was_not_probed() -> None:
     assert found["ratio"] == pytest.approx(1.0, rel=0.01)
 
 
-def test_an_encoder_on_the_cpu_is_refused() -> None:
-    encoder = FakeEncoder()
-    assert checks.provider(encoder) == {"device": "cuda", "precision": "fp16"}
-    encoder.device = "cpu"
-    with pytest.raises(checks.CheckFailed, match="runs on cpu"):
+@pytest.mark.parametrize("beyond", [1.25, 0.75])
+def test_a_fit_that_is_further_off_than_the_budget_s_margin_fails(beyond: float) -> None:
+    encoder = FakeEncoder(room=10**9, beyond=beyond)
+    with pytest.raises(checks.CheckFailed, match=r"margin of 0\.85"):
+        checks.memory_fit(encoder, encoder, 4096, encoder.give_back)
+    encoder.beyond = 1 + 0.1 * (beyond - 1)
+    assert checks.memory_fit(encoder, encoder, 4096, encoder.give_back)["ratio"] != 1
+
+
+def test_a_fit_of_nothing_fails() -> None:
+    encoder = FakeEncoder(room=10**9)
+    encoder.a_token = encoder.a_batch = 0.0
+    with pytest.raises(checks.CheckFailed, match="nothing was measured"):
+        checks.memory_fit(encoder, encoder, 4096, encoder.give_back)
+
+
+class FakeSession:
+    """A session whose provider ends with the first batch."""
+
+    def __init__(self, *providers: str) -> None:
+        self.providers = list(providers)
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+
+def test_a_session_that_is_not_on_the_gpu_fails_whatever_its_encoder_says() -> None:
+    encoder, cuda, cpu = FakeEncoder(), "CUDAExecutionProvider", "CPUExecutionProvider"
+    encoder._runtime = SimpleNamespace(_session=FakeSession(cuda, cpu))
+    assert checks.provider(encoder) == {"places": [cuda, cpu], "precision": "fp16"}
+    for providers in ([cpu], [cpu, cuda], []):
+        encoder._runtime._session.providers = providers
+        with pytest.raises(checks.CheckFailed, match="not on the GPU"):
+            checks.provider(encoder)
+
+
+def test_a_session_that_leaves_the_gpu_at_its_first_batch_fails() -> None:
+    session = FakeSession("CUDAExecutionProvider", "CPUExecutionProvider")
+    encoder = FakeEncoder(then=lambda: session.providers.remove("CUDAExecutionProvider"))
+    encoder._runtime = SimpleNamespace(_session=session)
+    with pytest.raises(checks.CheckFailed, match="runs on CPUExecutionProvider, not on the GPU"):
         checks.provider(encoder)
+
+
+def test_weights_that_are_not_all_on_the_gpu_fail() -> None:
+    encoder, weights = FakeEncoder(), [SimpleNamespace(device=SimpleNamespace(type="cuda")) for _ in range(3)]
+    encoder._runtime = SimpleNamespace(_transformer=SimpleNamespace(parameters=lambda: weights))
+    assert checks.provider(encoder)["places"] == ["cuda"]
+    weights[1].device.type = "cpu"
+    with pytest.raises(checks.CheckFailed, match="runs on cpu, cuda, not on the GPU"):
+        checks.provider(encoder)
+
+
+def test_the_real_runtime_is_asked() -> None:
+    with pytest.raises(checks.CheckFailed, match="runs on CPUExecutionProvider, not on the GPU"):
+        checks.provider(make(inspect(TINY, "test/tiny"), PLAIN, 1))
 
 
 def test_the_record_says_what_failed_and_gives_a_line() -> None:
     passed = {"onnx": {"gate": {"cos_min": 0.9995}}, "torch": {"gate": {"failed": "cosine 0.4"}}}
     record = {"gpus": ["Test L4"], "date": "2026-11-26", "checks": passed, "engine": engine()}
-    assert gpu.failed(record) == [
-        "torch gate: cosine 0.4",
-        "infinity torch: infinity torch has ended: no module\nand more",
-    ]
+    assert gpu.failed(record) == ["torch gate: cosine 0.4", "ours, torch bf16: it computes in\nfp32"]
+    record["engine"]["wanted"] = 5  # type: ignore[index]
+    assert gpu.failed(record)[2].startswith("engines: 1 of 2 rounds count and 5 are wanted")
     line = gpu.readme_line(record)
     assert line.startswith(
         "| Test L4 | sentence-transformers fp32 40 chunks/s (1x), engine 180 chunks/s (4.5x) |"

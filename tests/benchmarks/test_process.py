@@ -1,12 +1,14 @@
 """Contestants in processes of their own."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks.bench.process import Contestant, Unavailable
-from benchmarks.engine.compare import cosines
+from benchmarks.bench.setup import Setup
+from benchmarks.engine.compare import Field, cosines
 from benchmarks.engine.contestants import Entry
 from benchmarks.engine.serving import encoding
 
@@ -56,6 +58,21 @@ def test_another_precision_than_asked_for_is_said() -> None:
     assert entry.why_not({"precision": "bf16"}) == ""
     assert entry.why_not({"precision": "fp32"}) == "it computes in fp32"
     assert Entry("engine", "module", Path("/venv")).why_not({"precision": "fp32"}) == ""
+
+
+def test_who_is_not_installed_says_what_to_run(tmp_path: Path) -> None:
+    entry = Entry("peer", "module", tmp_path, target="bench-peers")
+    assert entry.absence == "it is not installed: run `make bench-peers`"
+    taking_part = Field()
+    setup = Setup(tmp_path, 0.1, lambda _: None)
+    with ExitStack() as stack:
+        taking_part.enter(entry, setup, stack)
+        assert taking_part.absent == {"peer": entry.absence}
+        with pytest.raises(Unavailable, match="run `make bench`"):
+            taking_part.enter(Entry("reference", "module", tmp_path, is_required=True), setup, stack)
+    entry.python.parent.mkdir()
+    entry.python.touch()
+    assert entry.absence == ""
 
 
 def test_cosines_do_not_depend_on_length() -> None:

@@ -26,13 +26,16 @@ def test_times_is_the_median_of_the_rounds_that_count() -> None:
         Round(8.0, 8.0, {"engine": 1.0, "other": 2.0}),
         Round(8.0, 16.0, {"engine": 0.1, "other": 100.0}),
     ]
-    assert times(rounds, "engine") == pytest.approx(4.5)
-    assert times(rounds, "engine", against="other") == pytest.approx(3.0)
+    assert times(rounds, "engine", 3) == pytest.approx(4.5)
+    assert times(rounds, "engine", 3, against="other") == pytest.approx(3.0)
 
 
-def test_without_a_round_that_counts_there_is_no_figure() -> None:
-    assert times([Round(1.0, 2.0, {"engine": 1.0})], "engine") is None
-    assert times([Round(1.0, 1.0, {"engine": 1.0})], "engine", against="absent") is None
+def test_with_fewer_rounds_that_count_than_are_wanted_there_is_no_figure() -> None:
+    good, bad = Round(1.0, 1.0, {"engine": 0.5}), Round(1.0, 2.0, {"engine": 0.5})
+    assert times([bad], "engine", 1) is None
+    assert times([good, bad, good], "engine", 3) is None
+    assert times([good, bad, good, good], "engine", 3) == 2.0
+    assert times([good], "engine", 1, against="absent") is None
 
 
 def test_rounds_are_repeated_until_enough_of_them_count() -> None:
