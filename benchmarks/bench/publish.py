@@ -99,8 +99,10 @@ def recorded() -> dict[str, Any] | None:
 
 
 def _rejected(record: Mapping[str, Any]) -> str:
-    stages = [one for rounds in record["stage"]["rounds"].values() for one in rounds]
-    parts = {"engines": record["engine"]["rounds"], "stage": stages, "path": record["path"]["rounds"]}
+    engines, stages = (
+        [one for rounds in record[part]["rounds"].values() for one in rounds] for part in ("engine", "stage")
+    )
+    parts = {"engines": engines, "stage": stages, "path": record["path"]["rounds"]}
     return ", ".join(
         f"{name} {sum(not one['counts'] for one in rounds)} of {len(rounds)}"
         for name, rounds in parts.items()

@@ -16,7 +16,7 @@ from benchmarks.bench.process import Contestant, Unavailable
 from benchmarks.bench.publish import RESULTS
 from benchmarks.bench.rounds import Plan
 from benchmarks.bench.setup import FULL, Setup
-from benchmarks.engine.compare import Outcome, describe, side_by_side
+from benchmarks.engine.compare import Outcome, side_by_side
 from benchmarks.engine.contestants import Entry
 from benchmarks.gpu.detect import NoGpu, gpus
 
@@ -69,7 +69,10 @@ def failed(record: Mapping[str, Any]) -> list[str]:
     ]
     engine = record["engine"]
     absent = [f"{name}: {why}" for name, why in engine["absent"].items()]
-    return [*checks, *absent, *too_few("engines", engine["wanted"], engine["rounds"])]
+    few = [
+        line for name, rounds in engine["rounds"].items() for line in too_few(name, engine["wanted"], rounds)
+    ]
+    return [*checks, *absent, *few]
 
 
 def readme_line(record: Mapping[str, Any]) -> str:
@@ -123,7 +126,7 @@ def _engine(outcome: Outcome) -> dict[str, Any]:
         "rows": outcome.rows(),
         "absent": outcome.taking_part.absent,
         "wanted": outcome.wanted,
-        "rounds": [describe(one) for one in outcome.rounds],
+        "rounds": outcome.described(),
     }
 
 

@@ -25,7 +25,7 @@ def engine() -> dict[str, Any]:
         "padding": {"mixed": 0.02, "short": 0.1},
         "peak_share": 0.31,
         "wanted": 1,
-        "rounds": [round_of(True), round_of(False)],
+        "rounds": {"engine": [round_of(True), round_of(False)]},
     }
 
 

@@ -181,7 +181,7 @@ def test_the_record_says_what_failed_and_gives_a_line() -> None:
     record = {"gpus": ["Test L4"], "date": "2026-11-26", "checks": passed, "engine": engine()}
     assert gpu.failed(record) == ["torch gate: cosine 0.4", "ours, torch bf16: it computes in\nfp32"]
     record["engine"]["wanted"] = 5  # type: ignore[index]
-    assert gpu.failed(record)[2].startswith("engines: 1 of 2 rounds count and 5 are wanted")
+    assert gpu.failed(record)[2].startswith("engine: 1 of 2 rounds count and 5 are wanted")
     line = gpu.readme_line(record)
     assert line.startswith(
         "| Test L4 | sentence-transformers fp32 40 chunks/s (1x), engine 180 chunks/s (4.5x) |"
