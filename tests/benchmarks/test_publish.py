@@ -51,7 +51,8 @@ def test_a_full_run_is_shown_on_both_pages(pages: tuple[Path, Path, Path]) -> No
     assert publish.recorded() == record(engine_x=7.5)
     text = docs.read_text("utf-8")
     assert "2026-11-26, 2 x Test <CPU>, 2 threads, with AMX-bf16, 24 GiB" in text
-    assert "Rejected rounds: engines 1 of 2, stage 0 of 1, path 1 of 1." in text
+    assert "The worker's memory is that of 21,150 chunks." in text
+    assert "Rejected rounds: engines 1 of 2, stage 0 of 1, path 1 of 2." in text
 
 
 def test_a_quick_run_is_shown_nowhere(pages: tuple[Path, Path, Path]) -> None:
