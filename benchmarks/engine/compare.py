@@ -165,7 +165,7 @@ def compare(setup: Setup) -> dict[str, Any]:
         setup,
         _entries(setup),
         cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64)),
-        Plan(max(1, setup.scaled(ROUNDS)), max(1, setup.scaled(MOST_ROUNDS)), MOST_SECONDS),
+        Plan(max(1, setup.scaled(ROUNDS)), setup.scaled(MOST_ROUNDS, 3), MOST_SECONDS),
         then=lambda taking_part: padding.update(_padding(taking_part.running[ENGINE], setup)),
     )
     tokens = [len(row) for row in setup.tokenizer.encode(outcome.texts)]

@@ -48,7 +48,7 @@ def compare(setup: Setup, fleet: Fleet, bare: Contestant) -> dict[str, Any]:
             # So many that each of a worker's processes gets some.
             design.run(files[: 8 * threads()], "warm-up-2")
         bare.ask(texts=flank)
-        plan = Plan(max(1, setup.scaled(ROUNDS)), max(1, setup.scaled(MOST_ROUNDS)), MOST_SECONDS)
+        plan = Plan(max(1, setup.scaled(ROUNDS)), setup.scaled(MOST_ROUNDS, 3), MOST_SECONDS)
         reference = lambda: float(bare.ask(texts=flank)["seconds"])  # noqa: E731
         rounds = gather(reference, {"path": everyone}, plan, setup.say)["path"]
     best = quickest(counted(rounds) or rounds, [rival.name for rival in rivals])

@@ -58,7 +58,8 @@ def status(task_id: str) -> dict[str, Any]:
 def process_document(path: str, collection: str, filename: str) -> dict[str, Any]:
     """Parse and chunk in process; send the chunks on in a message."""
     limits = {"max_tokens": 256, "limits": Limits(), "progress": lambda *_: None}
-    done = process(Path(path), ".txt", ChunkOptions(), tokenizer=loaded["tokens"], **limits)
+    with Path(path).open("rb") as file:
+        done = process(file, ".txt", ChunkOptions(), tokenizer=loaded["tokens"], **limits)
     chunks = [{"text": one.text, "chunk_index": one.index, "filename": filename} for one in done.chunks]
     task = generate_embeddings.delay(chunks, collection)
     return {"chunk_count": len(chunks), "embedding_task_id": task.id}

@@ -45,7 +45,7 @@ def compare(setup: Setup, fleet: Fleet, bare: Contestant) -> dict[str, Any]:
     for size in SIZES:
         of_size(size, texts[:WARM_UP_CHUNKS])
     bare.ask(texts=file)
-    plan = Plan(max(1, setup.scaled(ROUNDS)), max(1, setup.scaled(MOST_ROUNDS)), MOST_SECONDS)
+    plan = Plan(max(1, setup.scaled(ROUNDS)), setup.scaled(MOST_ROUNDS, 3), MOST_SECONDS)
     kinds = {_name(size): lambda size=size: of_size(size) for size in SIZES}
     rounds = gather(lambda: float(bare.ask(texts=file)["seconds"]), kinds, plan, setup.say)
     stage.close()

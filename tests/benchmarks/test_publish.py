@@ -51,6 +51,7 @@ def test_a_full_run_is_shown_on_both_pages(pages: tuple[Path, Path, Path]) -> No
     assert publish.recorded() == record(engine_x=7.5)
     text = docs.read_text("utf-8")
     assert "2026-11-26, 2 x Test <CPU>, 2 threads, with AMX-bf16, 24 GiB" in text
+    assert "The worker's memory is that of 21,150 chunks." in text
     assert "Rejected rounds: engines 1 of 2, stage 0 of 1, path 1 of 2." in text
 
 
