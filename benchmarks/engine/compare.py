@@ -99,15 +99,15 @@ class Outcome:
 
     def _row(self, name: str) -> dict[str, Any]:
         if name == self.reference:
-            x, seconds = 1.0, [one.reference for rounds in self.rounds.values() for one in rounds]
+            rounds = [one for rounds in self.rounds.values() for one in rounds]
+            seconds = [one.reference for one in rounds]
         else:
-            rounds = self.rounds[name]
-            x = times(rounds, name, self.wanted)
+            rounds = list(self.rounds[name])
             seconds = [one.seconds[name] for one in counted(rounds) or rounds]
         near = cosines(self.vectors[name], self.vectors[self.reference])
         facts, answers = self.taking_part.running[name].facts, self.taking_part.answers[name]
         return {
-            "x": x,
+            "x": 1.0 if name == self.reference else times(rounds, name, self.wanted),
             "chunks_a_second": len(self.texts) / statistics.median(seconds),
             "cos_min": near[0],
             "cos_mean": near[1],

@@ -42,7 +42,7 @@ def main() -> int:
             setup, _entries(setup), cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64)), PLAN
         )
         source = setup.corpus.source
-    record = {
+    record: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "gpus": names,
         "machine": machine.describe(),

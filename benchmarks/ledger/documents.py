@@ -60,7 +60,7 @@ def chunked(ledger: Ledger, numbers: Iterable[int]) -> Iterator[Job]:
 
 def used_memory(client: redis.Redis) -> int:
     """Return the bytes that Redis has allocated."""
-    return int(client.info("memory")["used_memory"])  # type: ignore[index]
+    return int(client.info("memory")["used_memory"])
 
 
 def scale() -> float:

@@ -81,7 +81,7 @@ def _finish(client: Any, ledger: Ledger, count: int) -> None:
         raise RuntimeError(f"the claim was refused: {claim}")
     ledger.fail(claim, EmbeddingError("the bench ends it"), retryable=False)
     client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
-    raw = redis.Redis(port=client.connection_pool.connection_kwargs["port"])
+    raw: Any = redis.Redis(port=client.connection_pool.connection_kwargs["port"])
     raw.set("result", "x" * 400)
     result = raw.dump("result")
     row, tombstone = raw.dump(f"task:{job.task_id}"), raw.dump(f"tombstone:default:{job.task_id}")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from kombu import Connection
 
 from benchmarks.ledger.documents import accepted, chunked
 from embedfleet.contracts.jobs import Job
@@ -97,7 +96,7 @@ def publish(url: str, queue: str, messages: list[tuple[str, str, dict[str, Any]]
     """Queue messages as `broker.publish` does, over one connection."""
     app = Celery("bench", broker=url)
     app.conf.task_serializer = "json"
-    with Connection(url) as connection, app.amqp.Producer(connection) as producer:
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
         for name, task_id, body in messages:
             app.send_task(
                 name, kwargs=body, task_id=task_id, queue=queue, producer=producer, ignore_result=True,

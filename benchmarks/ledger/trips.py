@@ -26,7 +26,8 @@ def per_task(url: str, tasks: int) -> float:
     watching = threading.Event()
 
     def watch() -> None:
-        with connect(url).monitor() as monitor:
+        watched: Any = connect(url)
+        with watched.monitor() as monitor:
             watching.set()
             for command in monitor.listen():
                 seen.append(command)

@@ -57,7 +57,7 @@ def status(task_id: str) -> dict[str, Any]:
 @worker.task(name="plain.process")  # type: ignore[untyped-decorator]
 def process_document(path: str, collection: str, filename: str) -> dict[str, Any]:
     """Parse and chunk in process; send the chunks on in a message."""
-    limits = {"max_tokens": 256, "limits": Limits(), "progress": lambda *_: None}
+    limits: Any = {"max_tokens": 256, "limits": Limits(), "progress": lambda *_: None}
     with Path(path).open("rb") as file:
         done = process(file, ".txt", ChunkOptions(), tokenizer=loaded["tokens"], **limits)
     chunks = [{"text": one.text, "chunk_index": one.index, "filename": filename} for one in done.chunks]

@@ -76,7 +76,7 @@ def ours(fleet: Fleet) -> Design:
     url = fleet.state.url
 
     def is_ready(count: int) -> bool:
-        asked = {"collection": COLLECTION, "limit": min(count, 1000)}
+        asked: dict[str, str | int] = {"collection": COLLECTION, "limit": min(count, 1000)}
         answer = httpx.get(f"{url}/api/v1/documents", params=asked, timeout=60, trust_env=False)
         return all(one["state"] == "READY" for one in answer.raise_for_status().json()["documents"])
 

@@ -162,6 +162,8 @@ class SimulatedLane:
         tokens = rows * length
         needed = COST.bytes(rows, length) * _departure(rows, length)
         seconds = BATCH_SECONDS + tokens * TOKEN_SECONDS * (1 + length / 2048)
+        first: tuple[float, ...]
+        second: tuple[float, ...]
         first, second = BUFFERS
         if self._foresees:
             first, second = first + second, ()
