@@ -77,10 +77,19 @@ def environment(redis: str, qdrant: str, blobs: Path, probe_port: int) -> dict[s
 
 @contextmanager
 def worker(
-    queue: str, env: dict[str, str], log: Path, concurrency: int
+    queue: str, env: dict[str, str], log: Path, concurrency: int, prelude: str = ""
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a worker as the documentation says; stop it by SIGTERM and see that it ends well."""
-    command = [sys.executable, "-m", "celery", "-A", f"embedfleet.{queue}.tasks", "worker"]
+    """Run a worker as the documentation says; stop it by SIGTERM and see that it ends well.
+
+    Args:
+        queue: its pool.
+        env: its variables.
+        log: where its output goes.
+        concurrency: its threads.
+        prelude: Python that its process runs first.
+    """
+    program = ["-c", f"{prelude}\nfrom celery.__main__ import main\nmain()"] if prelude else ["-m", "celery"]
+    command = [sys.executable, *program, "-A", f"embedfleet.{queue}.tasks", "worker"]
     command += [f"--queues={queue}", f"--concurrency={concurrency}"]
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=env, stdout=file, stderr=file)

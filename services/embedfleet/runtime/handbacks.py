@@ -1,8 +1,9 @@
 """Hand-backs that don't need Redis: what a worker had in hand while Redis refused to take it back.
 
 A lease that runs out counts as the death of its worker, and three deaths make a task poison. A worker that
-ends while Redis is down, read-only or full didn't die of its task. So it leaves a note in the blobs, and the
-janitor gives the task back before it looks for leases that ran out.
+ends while Redis is down, read-only or full didn't die of its task, nor did one whose drain somebody silent
+held up. So it leaves a note in the blobs, and the janitor gives the task back before it looks for leases that
+ran out.
 
 ==================================  =====================================================================
 dies after                          what happens then

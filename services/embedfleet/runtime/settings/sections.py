@@ -95,6 +95,11 @@ class LedgerSettings(Settings):
     )
 
     @property
+    def late_seconds(self) -> float:
+        """Return for how long after its last good beat a run may still write."""
+        return self.lease_seconds + self.hold_seconds
+
+    @property
     def delays(self) -> tuple[float, ...]:
         """Return the seconds before the first retry, the second, and so on."""
         return tuple(float(part) for part in self.retry_delays.split(","))

@@ -50,6 +50,11 @@ class Leases:
         self._stopping.set()
         self._thread.join(timeout=5)
 
+    @property
+    def runs(self) -> list[Run]:
+        """The runs in hand."""
+        return list(self._runs.values())
+
     @contextmanager
     def held(self, run: Run) -> Iterator[None]:
         """Keep a run's lease while the block runs."""
@@ -82,8 +87,11 @@ class Leases:
         pulses = [run.pulse for run in runs.values() if not run.is_lost]
         if pulses == self._told and time.monotonic() - self._told_at < self._interval:
             return
+        asked_at = time.monotonic()
         lost = self._ledger.beat(self._queue, self._worker, pulses, parked=self._gate.reason)
         self._told, self._told_at = pulses, time.monotonic()
-        for key, run in runs.items():
-            if key in lost:
-                run.lose()
+        for pulse in pulses:
+            if pulse.owner in lost:
+                runs[pulse.owner].lose()
+            else:
+                runs[pulse.owner].heard(asked_at)

@@ -1,6 +1,8 @@
 """A worker's life in Celery: checks before it consumes, probes while it does, a drain at its end."""
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +27,8 @@ from embedfleet.runtime.worker.slots import IdleWatch, SlotWatch, start_afresh
 from embedfleet.runtime.worker.worker import Worker
 
 TICK_SECONDS = 5.0
+# A pool is gone 5 s after SIGTERM; what is left of them is for the notes.
+DRAIN_SECONDS = 4.0
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +106,21 @@ class Lifecycle:
             _log.error("the worker can't start: %s", error)
             raise SystemExit(1) from error
         self._worker.leases.start(self._watch(instance.concurrency))
+        threading.Thread(target=self._leave_in_time, name="drain", daemon=True).start()
         signals.worker_shutdown.connect(lambda **_: self._worker.leases.stop(), weak=False)
+
+    def _leave_in_time(self) -> None:
+        """End the process as a kill would, but without a death, unless its drain is quick enough.
+
+        A run waits for the answer of Qdrant or Redis, and Celery says goodbye to Redis four times: where one
+        is silent, that may take a minute. The points of a request that is on its way are the same ones that
+        the next run writes.
+        """
+        self._worker.draining.wait()
+        time.sleep(DRAIN_SECONDS)
+        _log.warning("the drain takes longer than %g s: the worker ends now", DRAIN_SECONDS)
+        self._worker.leave()
+        os._exit(0)
 
     def tick(self) -> None:
         """Show that the consumer's loop turns, and look for slots that nobody runs."""

@@ -18,9 +18,18 @@ class Run:
 
     A stage has a deadline: without progress until then the lease is left to expire, because a lease
     that a free-running thread extends would hide a hang.
+
+    Args:
+        claim: what it works on.
+        draining: set when the worker ends.
+        soft_limit: seconds that it may take.
+        late_after: seconds after which it ends by itself when the ledger isn't heard of
+            (`LedgerSettings.late_seconds`); the janitor has taken away what was written until then.
     """
 
-    def __init__(self, claim: Claim, draining: threading.Event, soft_limit: float) -> None:
+    def __init__(
+        self, claim: Claim, draining: threading.Event, soft_limit: float, late_after: float = math.inf
+    ) -> None:
         self.claim = claim
         self._draining = draining
         self._lost = threading.Event()
@@ -28,6 +37,8 @@ class Run:
         self._soft_limit = soft_limit
         self._patience = soft_limit
         self._stalls_at = time.monotonic() + soft_limit
+        self._late_after = late_after
+        self.heard(time.monotonic())
         self._stage, self._done, self._total = "claimed", 0, claim.task.total
 
     @property
@@ -59,15 +70,19 @@ class Run:
         """Return while the run may go on.
 
         Raises:
-            Stopped: the claim is lost or the worker drains.
+            Stopped: the claim is lost, or may be for all that is known, or the worker drains.
             TimeLimitExceeded: the soft time limit has passed.
         """
-        if self._lost.is_set() or self._draining.is_set():
+        if self.is_lost or self._draining.is_set():
             raise Stopped
         if time.monotonic() > self._ends_at:
             raise TimeLimitExceeded(
                 f"the task ran longer than {self._soft_limit:g} seconds; raise CELERY_TASK_SOFT_TIME_LIMIT"
             )
+
+    def heard(self, asked_at: float) -> None:
+        """Note that the ledger knew the claim, and at what time it was asked for that, at the latest."""
+        self._late_at = asked_at + self._late_after
 
     def ending(self) -> None:
         """Note that only its end is left to be recorded; no time limit cuts that short."""
@@ -79,8 +94,8 @@ class Run:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the claim is lost."""
-        return self._lost.is_set()
+        """Whether the claim is lost, or the ledger wasn't heard of for so long that it may be."""
+        return self._lost.is_set() or time.monotonic() > self._late_at
 
     @property
     def is_stalled(self) -> bool:

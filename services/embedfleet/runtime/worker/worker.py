@@ -8,6 +8,7 @@ the worker dies …                            what happens then
 with a message popped, before the claim      nobody holds the task; the janitor publishes it again
 after the claim, before the end              the lease expires; the janitor publishes it again
 at the end, which Redis refuses              the janitor gives it back (``runtime/handbacks.py``)
+in a drain that somebody holds up            the same: what is in hand is noted before the process ends
 after the end, before the message is acked   Celery redelivers; the claim refuses a finished task
 ===========================================  ==========================================================
 """
@@ -71,6 +72,7 @@ class Worker:
         self.taken_at = time.monotonic()
         self._soft_limit = soft_limit
         self._hold_seconds = settings.hold_seconds
+        self._late_after = settings.late_seconds
         self._revocations = revocations
         self._hand_backs = hand_backs
         self._dependencies = (ledger.ping, *dependencies)
@@ -105,11 +107,11 @@ class Worker:
         self.inside[thread] = request_id
         self.taken_at = time.monotonic()
         try:
-            claim = self._claim(job)
-            if isinstance(claim, str):
-                self._drop(job.task_id, claim)
+            run = self._claim(job)
+            if isinstance(run, str):
+                self._drop(job.task_id, run)
             else:
-                self._work(claim, work)
+                self._work(run, work)
         finally:
             del self.inside[thread]
 
@@ -117,9 +119,8 @@ class Worker:
         DROPPED.labels(reason).inc()
         _log.info("message dropped", extra={"task_id": task_id, "reason": reason})
 
-    def _work(self, claim: Claim, work: Callable[[Run], None]) -> None:
-        run = Run(claim, self.draining, self._soft_limit)
-        ids = telemetry.Ids(task_id=run.task.id, document_id=run.document.id, fence=claim.fence)
+    def _work(self, run: Run, work: Callable[[Run], None]) -> None:
+        ids = telemetry.Ids(task_id=run.task.id, document_id=run.document.id, fence=run.claim.fence)
         with telemetry.about(ids), self.leases.held(run):
             try:
                 if self.hold(run, lambda: self._revocations.enforce(run.document)):
@@ -149,6 +150,12 @@ class Worker:
             raise Stopped
         return answer
 
+    def leave(self) -> None:
+        """Leave a note for every run in hand: the process ends now, whatever they wait for."""
+        for run in self.leases.runs:
+            _log.warning("still in hand, and noted", extra={"task_id": run.task.id})
+            self._note(run)
+
     def hold(self, run: Run, call: Callable[[], Answer]) -> Answer:
         """Call a dependency; while it is down, keep the work in hand and try again for a while."""
         return self.gate.hold(run, call, self._hold_seconds)
@@ -157,9 +164,10 @@ class Worker:
         for ask in self._dependencies:
             ask()
 
-    def _claim(self, job: Job) -> Claim | str:
+    def _claim(self, job: Job) -> Run | str:
         owner = f"{self.name}:{uuid.uuid4()}"
         while self.gate.pass_through(self.draining):
+            asked_at = time.monotonic()
             try:
                 claim = self.ledger.claim(job, owner)
             except DependencyDown as error:
@@ -167,6 +175,10 @@ class Worker:
                 self.gate.close(error)
             else:
                 self.gate.hold_back(claim == BACKLOG)
+                if isinstance(claim, Claim):
+                    run = Run(claim, self.draining, self._soft_limit, self._late_after)
+                    run.heard(asked_at)
+                    return run
                 if claim != BACKLOG:
                     return claim
         raise Reject("the worker drains", requeue=True)
