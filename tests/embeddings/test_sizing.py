@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ from prometheus_client import REGISTRY
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.embeddings.memory import BUDGETS, MemoryBudget, MemoryModel, ThroughputTuner
 from embedfleet.embeddings.memory.cpu import CpuDevice
-from embedfleet.embeddings.sizing import Sizing, measured
+from embedfleet.embeddings.sizing import TASKS_BYTES, Sizing, measured
 from embedfleet.runtime.settings import EngineSettings
 
 
@@ -47,6 +48,42 @@ def test_a_memory_limit_below_what_the_worker_holds_refuses_to_start_and_says_th
     assert caught.value.code == "out_of_memory"
 
 
+@pytest.mark.parametrize("short", [0, 1_000_000])
+def test_a_refusal_says_the_least_that_works_and_that_works(
+    monkeypatch: pytest.MonkeyPatch, short: int
+) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    with pytest.raises(ConfigurationError, match="the least that works") as caught:
+        measured(encoder, EngineSettings(memory_limit=150_000_000))
+    least = int(re.findall(r"([\d,]+) MB is the least", str(caught.value))[0].replace(",", "")) * 1_000_000
+    assert least > 200_000_000 + TASKS_BYTES["cpu"]
+    settings = EngineSettings(memory_limit=least - short)
+    if short:
+        with pytest.raises(ConfigurationError, match="the least that works"):
+            measured(encoder, settings)
+    else:
+        assert measured(encoder, settings).max_rows(256) >= 1
+
+
+def test_under_a_limit_what_tasks_hold_is_no_room_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    sizing = measured(encoder, EngineSettings(memory_limit=300_000_000))
+    assert sizing.max_rows(256) == 4
+    encoder.rest += 92_000_000  # texts, ids, points
+    encoder.give_back()
+    sizing.passed(4, 256, 1024, 0.1)
+    sizing.rest()
+    assert sizing.max_rows(256) == 2
+
+
+def test_an_idle_worker_has_given_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    sizing = measured(encoder, EngineSettings())
+    encoder.held += 90_000_000
+    sizing.rest()
+    assert encoder.held == 200_000_000
+
+
 def spied(init: Callable[..., None], made: list[CpuDevice]) -> Callable[..., None]:
     def spy(device: CpuDevice, *arguments: object) -> None:
         init(device, *arguments)
@@ -60,12 +97,12 @@ class Freeing(Counting):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rest: int) -> None:
         super().__init__()
-        self.rest, self.held, self.peak = rest, rest + 60_000_000, 0
+        self.rest, self.held, self.peak, self.token = rest, rest + 60_000_000, 0, 10_000
         monkeypatch.setattr(CpuDevice, "_resident", lambda _: self.held)
         monkeypatch.setattr(CpuDevice, "peak", lambda _: self.peak)
 
     def encode(self, token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        self.peak = max(self.peak, self.held + 10_000 * token_ids.size)
+        self.peak = max(self.peak, self.held + self.token * token_ids.size)
         return super().encode(token_ids, lengths)
 
     def give_back(self) -> None:
@@ -74,12 +111,16 @@ class Freeing(Counting):
 
 @pytest.mark.parametrize(
     ("limit", "rows"),
-    [(230_000_000, (4, 4)), (208_000_000, (2, 3))],  # the tuner's first choice; 0.85 of 8 MB at 10 kB a token
+    [
+        (500_000_000, (4, 4)),
+        (280_000_000, (2, 2)),
+    ],  # the tuner's first choice; 0.85 of 80 MB at 0.1 MB a token
 )
 def test_the_memory_limit_bounds_a_batch_though_its_memory_is_freed_when_it_is_done(
     monkeypatch: pytest.MonkeyPatch, limit: int, rows: tuple[int, int]
 ) -> None:
     encoder = Freeing(monkeypatch, rest=200_000_000)
+    encoder.token = 100_000
     sizing = measured(encoder, EngineSettings(memory_limit=limit))
     assert rows[0] <= sizing.max_rows(256) <= rows[1]
 
