@@ -105,6 +105,9 @@ class Freeing(Counting):
         self.peak = max(self.peak, self.held + self.token * token_ids.size)
         return super().encode(token_ids, lengths)
 
+    def memory(self) -> int:
+        return self.held
+
     def give_back(self) -> None:
         self.held = self.peak = self.rest
 

@@ -153,6 +153,7 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
             device.restart_peak()
 
     model = measure(run, begin, device, shapes(encoder.max_tokens, cap), holds(device))
+    give_back()
     budget = MemoryBudget(model, device, time.monotonic, cap, paged=encoder.device == "cpu")
     made.append(budget)
     _refuse_too_little(budget, device, encoder)
@@ -182,7 +183,8 @@ def _refuse_too_little(budget: MemoryBudget, device: Device, encoder: Encoder) -
     longest, tasks = encoder.max_tokens, TASKS_BYTES[encoder.device]
     needed, left, total = budget.model.bytes(1, longest) + tasks, budget.available, device.total()
     if not left or left < needed:
-        least = -(-(total - left + needed) // MEGABYTE)
+        held = max(total - left, encoder.memory())
+        least = -(-(held + needed) // MEGABYTE)
         raise ConfigurationError(
             f"with the model loaded {left / 1e6:,.0f} MB of {total / 1e6:,.0f} MB are left, and the tasks "
             f"and one chunk of {longest} tokens need {needed / 1e6:,.0f} MB: {least:,} MB is the least that "
