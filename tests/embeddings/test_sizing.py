@@ -1,3 +1,4 @@
+import ctypes
 import re
 from collections.abc import Callable
 
@@ -5,11 +6,16 @@ import numpy as np
 import pytest
 from lanes import Gated, Room
 from prometheus_client import REGISTRY
+from tests.encoders.conftest import TINY
+from tests.encoders.runtimes import BF16, PLAIN, made
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.embeddings.memory import BUDGETS, MemoryBudget, MemoryModel, ThroughputTuner
 from embedfleet.embeddings.memory.cpu import CpuDevice
 from embedfleet.embeddings.sizing import TASKS_BYTES, Sizing, measured
+from embedfleet.encoders.backends.choice import Choice
+from embedfleet.encoders.base import process_memory
+from embedfleet.encoders.files import inspect
 from embedfleet.runtime.settings import EngineSettings
 
 
@@ -139,9 +145,31 @@ def test_idle_memory_is_given_back_before_what_is_held_counts_as_never_idle(
     assert [device.reserved() for device in made] == [5_000_000]
 
 
-@pytest.mark.parametrize(("asked", "most"), [(0, max(BUDGETS)), (2048, 2048)])
-def test_the_tuner_chooses_below_the_most_tokens(asked: int, most: int) -> None:
-    sizing = measured(Counting(), EngineSettings(max_batch_tokens=asked))
+@pytest.mark.parametrize("choice", [PLAIN, BF16], ids=str)
+def test_a_real_encoder_s_idle_worker_is_as_small_as_before_its_tasks(choice: Choice) -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("this C library is not glibc: it has no malloc_trim")
+    encoder = made(inspect(TINY, "test/tiny"), choice)  # skips where there is no OpenVINO
+    sizing = measured(encoder, EngineSettings())
+    sizing.rest()
+    before = process_memory()
+    texts = [b"x" * (4000 + n % 2) for n in range(20_000)]
+    last = texts.pop()
+    assert process_memory() - before > 70_000_000
+    texts.clear()
+    sizing.rest()
+    assert len(last) == 4000  # it lies above the others: without the rest they stay with the process
+    assert process_memory() - before < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "most"),
+    [(0, 1, 1024), (0, 2, 1024), (0, 5, 2048), (0, 64, max(BUDGETS)), (2048, 1, 2048), (512, 64, 512)],
+)
+def test_the_tuner_tries_no_more_tokens_than_its_threads_can_use_or_the_setting_says(
+    asked: int, threads: int, most: int
+) -> None:
+    sizing = measured(Counting(), EngineSettings(max_batch_tokens=asked, threads=threads))
     for _ in range(3000):  # each budget twice as fast as the one before
         rows = sizing.max_rows(1)
         sizing.passed(rows, 1, rows, 1 / rows)

@@ -16,6 +16,7 @@ from embedfleet.embeddings.memory.cpu import CpuDevice
 from embedfleet.embeddings.memory.nvml import NvmlDevice
 from embedfleet.embeddings.memory.probing import measure, shapes
 from embedfleet.embeddings.memory.torch import TorchDevice
+from embedfleet.encoders.backends.machine import threads
 from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, padded_width
 from embedfleet.runtime.settings import EngineSettings
 
@@ -26,6 +27,11 @@ OVERHEAD_TOKENS = {"cpu": 128, "cuda": 1024}
 # What tasks hold besides the lane: texts, token ids, the requests to Qdrant, and what their allocator keeps.
 TASKS_BYTES = {"cpu": 50_000_000, "cuda": 0}
 MEGABYTE = 1_000_000
+# What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set. OpenVINO never gives back what its
+# largest batch took: after 5,000 rows on 2 threads a worker held 486 MB with 1024 tokens and 560 MB with
+# trials of 2048 and 4096, which were no faster.
+TRIED_TOKENS_PER_THREAD = 512
+TRIED_TOKENS = 1024
 MOST_TOKENS = {"cpu": max(BUDGETS), "cuda": 131_072}
 
 
@@ -158,8 +164,13 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     made.append(budget)
     _refuse_too_little(budget, device, encoder)
     _show(encoder, device)
-    tuner = ThroughputTuner(most=cap) if encoder.device == "cpu" else None
+    tuner = ThroughputTuner(most=_most_tried(settings)) if encoder.device == "cpu" else None
     return Sizing(budget, encoder, tuner, OVERHEAD_TOKENS[encoder.device], give_back)
+
+
+def _most_tried(settings: EngineSettings) -> int:
+    tried = max(TRIED_TOKENS, TRIED_TOKENS_PER_THREAD * threads(settings.threads))
+    return settings.max_batch_tokens or min(tried, MOST_TOKENS["cpu"])
 
 
 def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int]) -> Device:
