@@ -1,4 +1,4 @@
-import time
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -189,34 +189,129 @@ def test_while_nothing_fits_the_lane_waits_for_its_neighbours() -> None:
     lane.close()
 
 
-def test_what_neighbours_leave_no_room_for_is_handed_back_each_after_a_minute_of_its_own() -> None:
+def short_lane(monkeypatch: pytest.MonkeyPatch) -> tuple[Lane, Gated, Room, list[float]]:
+    """Return a lane that is busy while others take its device, and its clock: waiting passes its time."""
     room, now = Room(100), [0.0]
     encoder = Gated(room)
     lane = lane_of(encoder, cap=4096, room=room, clock=lambda: now[0])
     lane._clock = lambda: now[0]
+
+    def rest(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(lane._queue, "rest", rest)
     busy(lane, encoder)
     room.size = 10
     now[0] = 1.0
-    first, second = lane.submit("first", [[4] * 50]), lane.submit("second", [[5] * 50])
+    return lane, encoder, room, now
+
+
+def test_what_neighbours_leave_no_room_for_is_handed_back_after_one_minute_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane, encoder, _, now = short_lane(monkeypatch)
+    parts = [lane.submit(f"part {n}", [[4] * (50 + n % 7), [5] * 20]) for n in range(200)]
     encoder.open()
-    refused(first)
-    now[0] += lane_module.MEMORY_PATIENCE_SECONDS
-    error = first.future.exception(WAIT_SECONDS)
-    assert isinstance(error, DependencyDown)
-    assert "one chunk of 50 tokens" in error.detail
-    refused(second)
-    assert not second.future.done()
-    room.size = 100
-    now[0] += 1.0
-    assert firsts(second) == [5]
+    for part in parts:
+        error = part.future.exception(WAIT_SECONDS)
+        assert isinstance(error, DependencyDown)
+        assert "not even for one chunk of 5" in error.detail
+    assert now[0] == pytest.approx(1 + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
     lane.close()
 
 
-def refused(submission: Submission) -> None:
-    """Wait until the device has had no room for it."""
-    ends_at = time.monotonic() + WAIT_SECONDS
-    while submission.refused_since is None and not submission.future.done():
-        assert time.monotonic() < ends_at
+def test_short_rows_are_encoded_while_long_ones_are_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane, encoder, _, now = short_lane(monkeypatch)
+    parts = [(lane.submit(f"long {n}", [[4] * 50]), lane.submit(f"short {n}", [[5] * 8])) for n in range(50)]
+    encoder.open()
+    for long, short in parts:
+        assert isinstance(long.future.exception(WAIT_SECONDS), DependencyDown)
+        assert firsts(short) == [5]
+    assert now[0] == pytest.approx(1 + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
+    lane.close()
+
+
+def test_the_lane_says_for_how_long_others_hold_the_memory_and_waits_anew_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane, encoder, room, now = short_lane(monkeypatch)
+    lane.check_room()
+    row = lane.submit("row", [[4] * 50])
+    encoder.open()
+    assert isinstance(row.future.exception(WAIT_SECONDS), DependencyDown)
+    with pytest.raises(DependencyDown, match="one chunk of 50 tokens"):
+        lane.check_room()
+    room.size = 49
+    with pytest.raises(DependencyDown):
+        lane.check_room()
+    room.size = 50
+    lane.check_room()
+    room.size, began = 10, now[0]
+    lane.check_room()  # nobody was refused since
+    again = lane.submit("again", [[4] * 50])
+    assert isinstance(again.future.exception(WAIT_SECONDS), DependencyDown)
+    assert now[0] == pytest.approx(began + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
+    lane.close()
+
+
+def test_a_lane_that_waits_for_memory_is_not_down_before_its_minute_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane, encoder, room, now = short_lane(monkeypatch)
+    asked: list[float] = []
+
+    def rest(seconds: float) -> None:
+        now[0] += 20.0
+        lane.check_room()
+        asked.append(now[0])
+        if len(asked) == 2:
+            room.size = 100
+
+    monkeypatch.setattr(lane._queue, "rest", rest)
+    row = lane.submit("row", [[4] * 50])
+    encoder.open()
+    assert firsts(row) == [4]
+    assert asked == [21.0, 41.0]
+    lane.close()
+
+
+def test_an_idle_lane_gives_memory_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "IDLE_SECONDS", 0.0)
+    encoder = Gated()
+    given_back = threading.Semaphore(0)
+    monkeypatch.setattr(encoder, "give_back", given_back.release)
+    lane = lane_of(encoder)
+    encoder.open()
+    assert given_back.acquire(timeout=WAIT_SECONDS)
+    assert firsts(lane.submit("t", [[1]])) == [1]
+    assert given_back.acquire(timeout=WAIT_SECONDS)
+    lane.close()
+    assert not given_back.acquire(timeout=0)
+
+
+def test_a_busy_lane_gives_no_memory_back(lane: Lane, encoder: Gated) -> None:
+    busy(lane, encoder)
+    rows = lane.submit("t", [[1] * 64] * 20)
+    encoder.open()
+    assert len(firsts(rows)) == 20
+    assert encoder.given_back == 0
+
+
+def test_a_lane_that_cannot_give_memory_back_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "IDLE_SECONDS", 0.0)
+    encoder = Gated()
+    failed = threading.Semaphore(0)
+
+    def fail() -> None:
+        failed.release()
+        raise EmbeddingError("the GPU no longer answers")
+
+    monkeypatch.setattr(encoder, "give_back", fail)
+    lane = lane_of(encoder)
+    encoder.open()
+    assert failed.acquire(timeout=WAIT_SECONDS)
+    assert firsts(lane.submit("t", [[1]])) == [1]
+    lane.close()
 
 
 def test_a_single_row_that_should_fit_fails_after_three_tries_and_alone() -> None:

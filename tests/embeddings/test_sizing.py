@@ -1,14 +1,21 @@
+import ctypes
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from lanes import Gated, Room
 from prometheus_client import REGISTRY
+from tests.encoders.conftest import TINY
+from tests.encoders.runtimes import BF16, PLAIN, made
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.embeddings.memory import BUDGETS, MemoryBudget, MemoryModel, ThroughputTuner
 from embedfleet.embeddings.memory.cpu import CpuDevice
-from embedfleet.embeddings.sizing import Sizing, measured
+from embedfleet.embeddings.sizing import TASKS_BYTES, Sizing, measured
+from embedfleet.encoders.backends.choice import Choice
+from embedfleet.encoders.base import process_memory
+from embedfleet.encoders.files import inspect
 from embedfleet.runtime.settings import EngineSettings
 
 
@@ -47,6 +54,42 @@ def test_a_memory_limit_below_what_the_worker_holds_refuses_to_start_and_says_th
     assert caught.value.code == "out_of_memory"
 
 
+@pytest.mark.parametrize("short", [0, 1_000_000])
+def test_a_refusal_says_the_least_that_works_and_that_works(
+    monkeypatch: pytest.MonkeyPatch, short: int
+) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    with pytest.raises(ConfigurationError, match="the least that works") as caught:
+        measured(encoder, EngineSettings(memory_limit=150_000_000))
+    least = int(re.findall(r"([\d,]+) MB is the least", str(caught.value))[0].replace(",", "")) * 1_000_000
+    assert least > 200_000_000 + TASKS_BYTES["cpu"]
+    settings = EngineSettings(memory_limit=least - short)
+    if short:
+        with pytest.raises(ConfigurationError, match="the least that works"):
+            measured(encoder, settings)
+    else:
+        assert measured(encoder, settings).max_rows(256) >= 1
+
+
+def test_under_a_limit_what_tasks_hold_is_no_room_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    sizing = measured(encoder, EngineSettings(memory_limit=300_000_000))
+    assert sizing.max_rows(256) == 4
+    encoder.rest += 92_000_000  # texts, ids, points
+    encoder.give_back()
+    sizing.passed(4, 256, 1024, 0.1)
+    sizing.rest()
+    assert sizing.max_rows(256) == 2
+
+
+def test_an_idle_worker_has_given_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    sizing = measured(encoder, EngineSettings())
+    encoder.held += 90_000_000
+    sizing.rest()
+    assert encoder.held == 200_000_000
+
+
 def spied(init: Callable[..., None], made: list[CpuDevice]) -> Callable[..., None]:
     def spy(device: CpuDevice, *arguments: object) -> None:
         init(device, *arguments)
@@ -60,13 +103,16 @@ class Freeing(Counting):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rest: int) -> None:
         super().__init__()
-        self.rest, self.held, self.peak = rest, rest + 60_000_000, 0
+        self.rest, self.held, self.peak, self.token = rest, rest + 60_000_000, 0, 10_000
         monkeypatch.setattr(CpuDevice, "_resident", lambda _: self.held)
         monkeypatch.setattr(CpuDevice, "peak", lambda _: self.peak)
 
     def encode(self, token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        self.peak = max(self.peak, self.held + 10_000 * token_ids.size)
+        self.peak = max(self.peak, self.held + self.token * token_ids.size)
         return super().encode(token_ids, lengths)
+
+    def memory(self) -> int:
+        return self.held
 
     def give_back(self) -> None:
         self.held = self.peak = self.rest
@@ -74,12 +120,16 @@ class Freeing(Counting):
 
 @pytest.mark.parametrize(
     ("limit", "rows"),
-    [(230_000_000, (4, 4)), (208_000_000, (2, 3))],  # the tuner's first choice; 0.85 of 8 MB at 10 kB a token
+    [
+        (500_000_000, (4, 4)),
+        (280_000_000, (2, 2)),
+    ],  # the tuner's first choice; 0.85 of 80 MB at 0.1 MB a token
 )
 def test_the_memory_limit_bounds_a_batch_though_its_memory_is_freed_when_it_is_done(
     monkeypatch: pytest.MonkeyPatch, limit: int, rows: tuple[int, int]
 ) -> None:
     encoder = Freeing(monkeypatch, rest=200_000_000)
+    encoder.token = 100_000
     sizing = measured(encoder, EngineSettings(memory_limit=limit))
     assert rows[0] <= sizing.max_rows(256) <= rows[1]
 
@@ -95,9 +145,31 @@ def test_idle_memory_is_given_back_before_what_is_held_counts_as_never_idle(
     assert [device.reserved() for device in made] == [5_000_000]
 
 
-@pytest.mark.parametrize(("asked", "most"), [(0, max(BUDGETS)), (2048, 2048)])
-def test_the_tuner_chooses_below_the_most_tokens(asked: int, most: int) -> None:
-    sizing = measured(Counting(), EngineSettings(max_batch_tokens=asked))
+@pytest.mark.parametrize("choice", [PLAIN, BF16], ids=str)
+def test_a_real_encoder_s_idle_worker_is_as_small_as_before_its_tasks(choice: Choice) -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("this C library is not glibc: it has no malloc_trim")
+    encoder = made(inspect(TINY, "test/tiny"), choice)  # skips where there is no OpenVINO
+    sizing = measured(encoder, EngineSettings())
+    sizing.rest()
+    before = process_memory()
+    texts = [b"x" * (4000 + n % 2) for n in range(20_000)]
+    last = texts.pop()
+    assert process_memory() - before > 70_000_000
+    texts.clear()
+    sizing.rest()
+    assert len(last) == 4000  # it lies above the others: without the rest they stay with the process
+    assert process_memory() - before < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "most"),
+    [(0, 1, 1024), (0, 2, 1024), (0, 5, 2048), (0, 64, max(BUDGETS)), (2048, 1, 2048), (512, 64, 512)],
+)
+def test_the_tuner_tries_no_more_tokens_than_its_threads_can_use_or_the_setting_says(
+    asked: int, threads: int, most: int
+) -> None:
+    sizing = measured(Counting(), EngineSettings(max_batch_tokens=asked, threads=threads))
     for _ in range(3000):  # each budget twice as fast as the one before
         rows = sizing.max_rows(1)
         sizing.passed(rows, 1, rows, 1 / rows)

@@ -9,8 +9,9 @@ a batch                                then
 gives a vector with NaN or infinity    that row fails, the others are delivered
 runs out of memory                     its rows are tried again at once, in smaller batches
 fails otherwise                        its rows are tried again one by one, so that only the bad ones fail
-doesn't fit into memory with one row   the lane waits for the device's neighbours; after a minute that
-                                       row's task is handed back, or fails if the row can't ever fit
+doesn't fit into memory with one row   the lane waits for the device's neighbours, a minute in all: then it
+                                       hands back the task of each row that doesn't fit, until one as long
+                                       does; a row that can't ever fit fails
 =====================================  ===============================================================
 """
 
@@ -20,6 +21,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,8 +35,24 @@ from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, pad
 WINDOWS_WAITING = 2
 MEMORY_CHECK_SECONDS = 0.1
 MEMORY_PATIENCE_SECONDS = 60.0
+IDLE_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Others hold the device's memory.
+
+    Attributes:
+        since: when the first row had no room, by the lane's clock.
+        length: tokens of the shortest row that had none.
+        is_over: whether the lane has waited for long enough, and hands back what doesn't fit.
+    """
+
+    since: float
+    length: int
+    is_over: bool
 
 
 class Lane:
@@ -57,6 +75,7 @@ class Lane:
         longest = 4 * (encoder.max_tokens + encoder.dim)
         self._queue = RowQueue(WINDOWS_WAITING * WINDOW_ROWS * longest, clock=clock)
         self._busy_since: float | None = None
+        self._short: Shortage | None = None
         self._busy, self._padding = metrics.RecentShare(clock), metrics.RecentShare(clock)
         metrics.QUEUE_ROWS.set_function(lambda: len(self._queue))
         metrics.BUSY.set_function(self._busy.of_time)
@@ -110,18 +129,40 @@ class Lane:
         """Whether its thread has ended though nobody closed it."""
         return not (self._thread.is_alive() or self._queue.is_closed)
 
+    def check_room(self) -> None:
+        """Ask whether the device has room again for the rows that were handed back; from any thread.
+
+        Raises:
+            DependencyDown: others still hold its memory.
+            EmbeddingError: the device no longer answers.
+        """
+        if (short := self._short) is None or not short.is_over:
+            return
+        if not self._sizing.has_room(short.length):
+            raise self._others_hold(short.length)
+        self._short = None
+
     def close(self) -> None:
         """Stop after the batch in hand; what waits is not encoded."""
         self._queue.close()
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        while batch := self._queue.take(self._choose):
+        while batch := self._next():
             metrics.WAIT_SECONDS.observe(max(map(self._queue.age, batch)))
             parts = [batch]
             while parts and not self._queue.is_closed:
                 if part := [row for row in parts.pop() if row.is_wanted]:
                     parts += self._survive(part)
+
+    def _next(self) -> list[Row] | None:
+        """Return the next batch; where none comes for a while, give idle memory back, once."""
+        if not self._queue.comes_within(IDLE_SECONDS):
+            try:
+                self._sizing.rest()
+            except Exception:  # the next batch shows whether the device still serves
+                _log.exception("an idle lane could not give memory back")
+        return self._queue.take(self._choose)
 
     def _survive(self, part: list[Row]) -> list[list[Row]]:
         """Process rows; whatever goes wrong there ends them, and never the lane."""
@@ -146,8 +187,8 @@ class Lane:
             most = self._sizing.max_rows(longest)
             if not most:
                 return self._wait_for_memory(part, longest)
-            for row in part:
-                row.submission.refused_since = None
+            if self._short and longest >= self._short.length:
+                self._short = None
             if most < len(part):
                 return _pieces(part, most)
             vectors, seconds = self._encode(part, longest)
@@ -208,18 +249,21 @@ class Lane:
         return []
 
     def _wait_for_memory(self, part: list[Row], longest: int) -> list[list[Row]]:
-        """Wait a little for the device's neighbours; in the end give up one row that needs too much."""
+        """Wait a little for the device's neighbours; in the end give up the row that needs most."""
         now = self._clock()
-        for row in part:
-            if row.submission.refused_since is None:
-                row.submission.refused_since = now
-        largest = max(part, key=lambda row: len(row.tokens))
-        since = largest.submission.refused_since
-        if since is None or now - since < MEMORY_PATIENCE_SECONDS:
+        # Once for all rows: a document of 1,000 parts waited 1,000 minutes, and all others behind it.
+        since = self._short.since if self._short else now
+        is_over = now - since >= MEMORY_PATIENCE_SECONDS
+        shortest = min(longest, self._short.length) if self._short else longest
+        self._short = Shortage(since, shortest, is_over)
+        if not is_over:
             self._queue.rest(MEMORY_CHECK_SECONDS)
-        elif self._sizing.may_fit(longest):
-            self._end(largest, DependencyDown("memory", self.encoder.device, _others_hold(longest)))
+            return [part]
+        largest = max(part, key=lambda row: len(row.tokens))
+        if self._sizing.may_fit(longest):
+            self._end(largest, self._others_hold(longest))
         else:
+            self._short = None
             self._fail(largest, self._sizing.refusal(longest))
         return [part]
 
@@ -230,17 +274,18 @@ class Lane:
         named.__cause__ = error
         self._end(row, named)
 
+    def _others_hold(self, length: int) -> DependencyDown:
+        return DependencyDown(
+            "memory",
+            self.encoder.device,
+            f"there was room at the start, and now not even for one chunk of {length} tokens; "
+            "end what else uses the device, or give the worker a device of its own",
+        )
+
     def _end(self, row: Row, error: FleetError) -> None:
         """End the submission of a row, and forget its other rows."""
         self._queue.withdraw(row.submission)
         row.submission.fail(error)
-
-
-def _others_hold(length: int) -> str:
-    return (
-        f"there was room at the start, and now not even for one chunk of {length} tokens; "
-        "end what else uses the device, or give the worker a device of its own"
-    )
 
 
 def _pieces(part: list[Row], rows: int) -> list[list[Row]]:

@@ -16,6 +16,7 @@ from embedfleet.embeddings.memory.cpu import CpuDevice
 from embedfleet.embeddings.memory.nvml import NvmlDevice
 from embedfleet.embeddings.memory.probing import measure, shapes
 from embedfleet.embeddings.memory.torch import TorchDevice
+from embedfleet.encoders.backends.machine import threads
 from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, padded_width
 from embedfleet.runtime.settings import EngineSettings
 
@@ -23,6 +24,14 @@ from embedfleet.runtime.settings import EngineSettings
 # bf16, where 38 tokens a ms are encoded, and our own part about as much. GPU: not measured; some 4 ms of
 # launches at 250 tokens a ms.
 OVERHEAD_TOKENS = {"cpu": 128, "cuda": 1024}
+# What tasks hold besides the lane: texts, token ids, the requests to Qdrant, and what their allocator keeps.
+TASKS_BYTES = {"cpu": 50_000_000, "cuda": 0}
+MEGABYTE = 1_000_000
+# What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set. OpenVINO never gives back what its
+# largest batch took: after 5,000 rows on 2 threads a worker held 486 MB with 1024 tokens and 560 MB with
+# trials of 2048 and 4096, which were no faster.
+TRIED_TOKENS_PER_THREAD = 512
+TRIED_TOKENS = 1024
 MOST_TOKENS = {"cpu": max(BUDGETS), "cuda": 131_072}
 
 
@@ -34,6 +43,7 @@ class Sizing:
         encoder: pads its batches, and gives its idle memory back between them.
         tuner: chooses the cap on tokens; None: the budget's cap stays as it is.
         overhead: see `next_batch`.
+        give_back: gives idle memory back; the encoder's own unless given.
     """
 
     def __init__(
@@ -42,10 +52,12 @@ class Sizing:
         encoder: Encoder,
         tuner: ThroughputTuner | None = None,
         overhead: int = OVERHEAD_TOKENS["cpu"],
+        give_back: Callable[[], None] | None = None,
     ) -> None:
         self.overhead = overhead
         self._budget = budget
         self._encoder = encoder
+        self._give_back = give_back or encoder.give_back
         self._tuner = tuner
         self._at_start = budget.available
         self._settle()
@@ -65,6 +77,15 @@ class Sizing:
     def may_fit(self, length: int) -> bool:
         """Say whether one row of this length fits into what was free at the start: if so, others hold it."""
         return self._budget.model.bytes(1, self.padded(length)) <= self._at_start
+
+    def has_room(self, length: int) -> bool:
+        """Say whether one row of this length fits now; reads the device, and may be asked from any thread."""
+        return self._budget.model.bytes(1, self.padded(length)) <= self._budget.look()
+
+    def rest(self) -> None:
+        """Give idle memory back: the lane has had nothing to do for a while."""
+        self._release()
+        self._settle()
 
     def passed(self, rows: int, longest: int, tokens: int, seconds: float) -> None:
         """Learn that a batch has passed.
@@ -99,7 +120,7 @@ class Sizing:
             self._settle()
 
     def _release(self) -> None:
-        self._encoder.give_back()
+        self._give_back()
         self._budget.gave_back()
 
     def _settle(self) -> None:
@@ -130,15 +151,26 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     def give_back() -> None:
         encoder.give_back()
         if isinstance(device, CpuDevice):
+            device.settle()
+
+    def begin() -> None:
+        give_back()
+        if isinstance(device, CpuDevice):
             device.restart_peak()
 
-    model = measure(run, give_back, device, shapes(encoder.max_tokens, cap), holds(device))
+    model = measure(run, begin, device, shapes(encoder.max_tokens, cap), holds(device))
+    give_back()
     budget = MemoryBudget(model, device, time.monotonic, cap, paged=encoder.device == "cpu")
     made.append(budget)
-    _refuse_too_little(budget, device, encoder.max_tokens)
+    _refuse_too_little(budget, device, encoder)
     _show(encoder, device)
-    tuner = ThroughputTuner(most=cap) if encoder.device == "cpu" else None
-    return Sizing(budget, encoder, tuner, OVERHEAD_TOKENS[encoder.device])
+    tuner = ThroughputTuner(most=_most_tried(settings)) if encoder.device == "cpu" else None
+    return Sizing(budget, encoder, tuner, OVERHEAD_TOKENS[encoder.device], give_back)
+
+
+def _most_tried(settings: EngineSettings) -> int:
+    tried = max(TRIED_TOKENS, TRIED_TOKENS_PER_THREAD * threads(settings.threads))
+    return settings.max_batch_tokens or min(tried, MOST_TOKENS["cpu"])
 
 
 def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int]) -> Device:
@@ -158,13 +190,17 @@ def holds(device: Device) -> Callable[[], int] | None:
     return device.reserved
 
 
-def _refuse_too_little(budget: MemoryBudget, device: Device, max_tokens: int) -> None:
-    if not (budget.available and budget.max_rows(max_tokens)):
-        needed, left = budget.model.bytes(1, max_tokens), budget.available
+def _refuse_too_little(budget: MemoryBudget, device: Device, encoder: Encoder) -> None:
+    longest, tasks = encoder.max_tokens, TASKS_BYTES[encoder.device]
+    needed, left, total = budget.model.bytes(1, longest) + tasks, budget.available, device.total()
+    if not left or left < needed:
+        held = max(total - left, encoder.memory())
+        least = -(-(held + needed) // MEGABYTE)
         raise ConfigurationError(
-            f"with the model loaded {left / 1e6:,.0f} MB of {device.total() / 1e6:,.0f} MB are left, and one "
-            f"chunk of {max_tokens} tokens needs {needed / 1e6:,.0f} MB; raise FLEET_MEMORY_LIMIT or the "
-            "container's limit, end what else uses the device, or choose a smaller model (FLEET_MODEL_ID)",
+            f"with the model loaded {left / 1e6:,.0f} MB of {total / 1e6:,.0f} MB are left, and the tasks "
+            f"and one chunk of {longest} tokens need {needed / 1e6:,.0f} MB: {least:,} MB is the least that "
+            "works; raise FLEET_MEMORY_LIMIT or the container's limit, end what else uses the device, or "
+            "choose a smaller model (FLEET_MODEL_ID)",
             code=OUT_OF_MEMORY,
         )
 

@@ -42,7 +42,6 @@ class Submission:
         future: gives `vectors`, or the error of the first row that failed.
         missing: rows that have no vector yet.
         since: when it was submitted, by the queue's clock.
-        refused_since: when the device had no room for its rows in hand; None while it has.
     """
 
     owner: str
@@ -52,7 +51,6 @@ class Submission:
     future: "Future[Vectors]" = field(default_factory=Future)
     missing: int = field(init=False)
     since: float = 0.0
-    refused_since: float | None = None
 
     def __post_init__(self) -> None:
         self.missing = len(self.rows)
@@ -170,6 +168,11 @@ class RowQueue:
                 self._waiting[anchor] = self._waiting.pop(anchor)
             self._left.notify_all()
             return batch
+
+    def comes_within(self, seconds: float) -> bool:
+        """Say whether a row waits within so many seconds, or the queue is closed."""
+        with self._lock:
+            return self._arrived.wait_for(lambda: self._closed or bool(self._waiting), seconds)
 
     def withdraw(self, submission: Submission) -> None:
         """Forget the rows of a submission that has ended."""

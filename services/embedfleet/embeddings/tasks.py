@@ -50,7 +50,11 @@ def _problems() -> list[str]:
     return ["the lane has died: nothing is encoded any more"] if _engine.lane.has_died else []
 
 
-_worker = compose(Queue.EMBEDDINGS, _start, _blobs, [_store.ping, _blobs.check], _problems)
+def _room() -> None:
+    _engine.lane.check_room()
+
+
+_worker = compose(Queue.EMBEDDINGS, _start, _blobs, [_store.ping, _blobs.check, _room], _problems)
 
 
 @app.task(name=GenerateEmbeddings.task_name, bind=True)  # type: ignore[untyped-decorator]  # celery has no types

@@ -26,8 +26,9 @@ class TextTokenizer:
         self._files = files
         self.max_tokens = files.max_tokens
         self.pad_id = files.pad_id
-        self._whole = self._load()
-        self.special_tokens: int = self._whole.num_special_tokens_to_add(is_pair=False)
+        self._cutting = self._load()
+        self._cutting.enable_truncation(self.max_tokens)
+        self.special_tokens: int = self._cutting.num_special_tokens_to_add(is_pair=False)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return each chunk's ids, special tokens included, at most `max_tokens` of them."""
@@ -55,11 +56,10 @@ class TextTokenizer:
         return self._cutting.encode_batch_fast([scrub(text) for text in texts])
 
     @cached_property
-    def _cutting(self) -> Tokenizer:
-        # A second instance: switching truncation on and off in one is not thread-safe.
-        tokenizer = self._load()
-        tokenizer.enable_truncation(self.max_tokens)
-        return tokenizer
+    def _whole(self) -> Tokenizer:
+        # A second instance: switching truncation on and off in one is not thread-safe. A worker that embeds
+        # never needs it.
+        return self._load()
 
     def _load(self) -> Tokenizer:
         try:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.embeddings.memory import MARGIN, MemoryBudget, MemoryModel
-from embedfleet.embeddings.memory.budget import SINGLE_ROW_TRIES, STEP
+from embedfleet.embeddings.memory.budget import KEPT_BYTES, KEPT_SECONDS, SINGLE_ROW_TRIES, STEP
 from embedfleet.embeddings.memory.unsafe import FORGET_SECONDS
 
 MODEL = MemoryModel(fixed=50e6, per_token=40_000, per_pair=30)
@@ -270,6 +270,29 @@ def test_main_memory_is_given_back_only_when_less_is_left_than_the_largest_batch
     device.held, device.now = 0, 2.0  # there is nothing to give
     budget.passed(2, 256)
     assert not budget.gives_back(2, 256)
+
+
+def test_what_comes_together_in_main_memory_is_given_back_a_few_times_a_minute() -> None:
+    device = StillDevice(left=100 * GIGABYTE, held=KEPT_BYTES + 1)
+    budget = MemoryBudget(MODEL, device, device.clock, 4096, paged=True)
+    device.now = KEPT_SECONDS - 1
+    assert not budget.gives_back(4, 256)
+    device.now = KEPT_SECONDS
+    assert budget.gives_back(4, 256)
+    budget.gave_back()
+    device.now += KEPT_SECONDS - 1
+    assert not budget.gives_back(4, 256)
+    device.now, device.held = device.now + 1, KEPT_BYTES
+    budget.passed(4, 256)
+    assert not budget.gives_back(4, 256)
+
+
+def test_what_is_free_may_be_looked_at_without_the_budget_remembering_it() -> None:
+    device = StillDevice(left=8 * GIGABYTE, held=GIGABYTE)
+    budget = made(device)
+    device.left = GIGABYTE
+    assert budget.look() == 2 * GIGABYTE
+    assert budget.available == 9 * GIGABYTE
 
 
 def test_what_the_allocator_keeps_is_told_by_the_model_until_it_is_given_back() -> None:

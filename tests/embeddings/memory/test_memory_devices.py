@@ -178,6 +178,15 @@ def test_main_memory_without_any_limit(tmp_path: Path) -> None:
     assert device.reserved() == 200 * 4096
 
 
+def test_what_is_still_held_when_memory_was_given_back_is_not_idle(tmp_path: Path) -> None:
+    device = CpuDevice(limit=3_000_000, root=put(tmp_path, MACHINE))
+    put(tmp_path, {"proc/self/statm": "2000 700 100 1 0 300 0\n"})
+    assert device.reserved() == 200 * 4096
+    device.settle()
+    assert device.reserved() == 0
+    assert device.free() == 3_000_000 - 700 * 4096
+
+
 def test_the_limit_that_is_set_bounds_this_process(tmp_path: Path) -> None:
     device = CpuDevice(limit=3_000_000, root=put(tmp_path, MACHINE))
     assert (device.total(), device.free()) == (3_000_000, 3_000_000 - 500 * 4096)

@@ -9,7 +9,8 @@
 - What the allocator keeps idle counts as free, though pieces of it may be too small for the next batch. So
   the runtime is asked to give its idle memory back after a batch (`gives_back`) when it would keep more than
   an eighth: what is left to the driver is then always more than the 0.85 that a batch may need. Main memory
-  comes in pages that fit any batch: there it is asked only when less is left than the largest batch needs.
+  comes in pages that fit any batch: there it is asked when less is left than the largest batch needs, and a
+  few times a minute when 16 MB or more have come together.
 
 Additive increase, multiplicative decrease: the law by which TCP shares a link among strangers.
 """
@@ -27,13 +28,15 @@ STEP = 1 / 32
 REREAD_SECONDS = 0.05
 SINGLE_ROW_TRIES = 3
 KEPT_SHARE = 1 / 8
+KEPT_BYTES = 16_000_000
+KEPT_SECONDS = 15.0
 
 
 class MemoryBudget:
     """Says how many rows fit, and learns from the batches that pass or fail.
 
-    Owned by the lane's thread: every method is called on it alone, there is no lock. Other threads may read
-    the plain attributes, which may be one batch old.
+    Owned by the lane's thread: every method but `look` is called on it alone, there is no lock. Other threads
+    may read the plain attributes, which may be one batch old.
 
     Args:
         model: what a batch costs.
@@ -68,12 +71,17 @@ class MemoryBudget:
         self._unsafe = UnsafeArea()
         self._share = 1.0
         self._single_tries = 0
+        self._gave_back_at = clock()
         self._read()
 
     @property
     def available(self) -> int:
         """Return the bytes that could be used without any margin, as last read."""
         return self.free + self.reserved
+
+    def look(self) -> int:
+        """Return what `available` would be if it were read now; from any thread, nothing is remembered."""
+        return max(0, self._device.free()) + max(0, self._device.reserved())
 
     @property
     def limit(self) -> float:
@@ -112,14 +120,16 @@ class MemoryBudget:
         it. It also leaves the device to its neighbours while the lane is idle.
         """
         if self._paged:
-            return self.reserved > 0 and self.free < self.model.bytes(
-                max(rows, self.cap_tokens // length), length
-            )
+            if self.reserved > KEPT_BYTES and self._clock() - self._gave_back_at >= KEPT_SECONDS:
+                return True
+            largest = max(rows, self.cap_tokens // length)
+            return self.reserved > 0 and self.free < self.model.bytes(largest, length)
         return self.reserved + self.model.bytes(rows, length) > KEPT_SHARE * self.available
 
     def gave_back(self) -> None:
         """Learn that the runtime gave its idle memory back; said last, after `passed` or `ran_out`."""
         self.kept = 0
+        self._gave_back_at = self._clock()
         self._read()
 
     def passed(self, rows: int, length: int) -> None:

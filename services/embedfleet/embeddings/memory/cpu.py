@@ -52,12 +52,17 @@ class CpuDevice:
         return max(0, min(left, default=_NO_LIMIT))
 
     def reserved(self) -> int:
-        """Return what this process holds beyond what it held when this was made: its allocator's arena.
+        """Return what this process holds beyond what it held when idle memory was last given back.
 
-        What the arena holds beyond the limit is not for use again.
+        That is its allocator's arena; tasks' texts, which are no memory for a batch, are in it only until
+        they are still held after the next time. What the arena holds beyond the limit is not for use again.
         """
         allowed = _NO_LIMIT if self._limit is None else max(0, self._limit - self._at_rest)
         return min(allowed, max(0, self._resident() - self._at_rest))
+
+    def settle(self) -> None:
+        """Learn that idle memory was given back: what is still held is not idle."""
+        self._at_rest = self._resident()
 
     def restart_peak(self) -> None:
         """Let `peak` begin anew; where the kernel doesn't allow that, it is what is held when it is asked."""
