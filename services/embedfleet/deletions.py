@@ -111,12 +111,12 @@ class Deletions:
             DependencyDown: it is down for all, as Redis always is.
         """
         match error.dependency:
+            case "Redis":
+                raise error
             case "Qdrant":
                 self._store.ping()
-            case "Blob folder":
-                self._blobs.check()
             case _:
-                raise error
+                self._blobs.check()
 
     def _carry_out(self, key: str) -> None:
         try:

@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import NewerVersion, NotFound
 from embedfleet.contracts.versions import Stranger, is_newer
-from embedfleet.runtime.blobs import Blobs, Record
+from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger.edges import Ledger
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 
 RECORDS_A_PAGE = 500
 
 Item = TypeVar("Item")
+Record = TypeVar("Record", bound=BaseModel)
 
 _log = logging.getLogger(__name__)
 
