@@ -203,7 +203,7 @@ def test_a_record_of_a_newer_version_goes_only_with_its_generation(
     house: House, through: int, is_left: bool
 ) -> None:
     document = ready(house, upload("t1", key="one.txt"))
-    write_as_newer(house, record_key(document), {"generation": 2, "language": "vi"})
+    write_as_newer(house, record_key(document), {"generation": 2, "options": {"chunker_type": "semantic"}})
     house.janitor._deletions.remove_record("default", document.id, through)
     assert house.blobs.exists(record_key(document)) == is_left
 

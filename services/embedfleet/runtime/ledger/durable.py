@@ -109,15 +109,14 @@ class Rebuild:
     def _put_back(self, record: Document | Stranger) -> None:
         if isinstance(record, Stranger):
             raise NewerVersion(f"the record of document {record.id}")
-        if f"{record.tenant}:{record.id}" in self._unclear:
+        if record.id in self._unclear:
             raise NewerVersion(f"a deletion of document {record.id}")
         self._ledger.restore(record)
 
     def _bury(self, key: str) -> None:
-        _, tenant, _, document_id, _ = key.split("/")
         try:
             if tombstone := read_whole(self._blobs, Tombstone, key):
                 self._ledger.delete(tombstone.tenant, tombstone.document_id, tombstone.generation)
         except Exception:
-            self._unclear.add(f"{tenant}:{document_id}")  # what it may be about is not put back, either
+            self._unclear.add(key.split("/")[-2])  # the document that it may be about is not put back, either
             raise
