@@ -69,7 +69,7 @@ def place(
 ) -> Iterator[Place]:
     store = VectorStore(VectorSettings(url=qdrant_url))
     store.ensure_collection(COLLECTION, 2)
-    ledger._quiet_after |= {"durable_after": 0, "writers_stop": 0}
+    ledger._durable_after = ledger._late_after = 0
     ledger.rebuilt(ledger.run_id())
     monkeypatch.setattr(janitor_module, "SETTLE_GRACE_SECONDS", -5)
     monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
@@ -252,7 +252,7 @@ def test_a_deletion_of_the_upload_again_is_one_of_its_own(place: Place) -> None:
 
 
 def test_the_tombstone_stays_while_a_writer_may_be_at_work(place: Place) -> None:
-    place.ledger._quiet_after["writers_stop"] = 0.4
+    place.ledger._late_after = 0.4
     document, began = place.take(upload(key="one.txt")), time.monotonic()
     place.embed(document, points=3, finish=False)
     place.delete(document)
@@ -392,7 +392,7 @@ def test_a_deleted_document_does_not_come_back_for_a_moment_after_a_loss_of_redi
     document = place.settled(upload(key="one.txt"))
     place.delete(document)
     place.ledger._redis.flushall()
-    place.janitor._rebuild()
+    place.janitor._durable.run(place.janitor._each)
     assert place.ledger.live_generations("default", [document.id]) == {}
 
 
@@ -463,9 +463,54 @@ def test_a_pass_that_breaks_off_is_not_taken_for_one(place: Place) -> None:
     before = place.ledger.passes()
 
     def down(_: Tombstone) -> None:
-        raise DependencyDown("Qdrant", "there", "it is down")
+        raise DependencyDown("Redis", "there", "it is down")
 
     place.deletions.steps = (down,)
     with pytest.raises(DependencyDown):
         place.deletions.round()
     assert place.ledger.passes() == before
+
+
+def test_a_deletion_that_something_always_refuses_holds_up_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = sorted(
+        (place.settled(upload(name, key=f"{name}.txt")) for name in ("one", "two")), key=lambda one: one.id
+    )
+    for document in documents:
+        place.delete(document)
+    remove = place.store.delete_generations
+
+    def refused(name: str, document_id: str, keep: int | None = None, through: int | None = None) -> None:
+        if document_id == documents[0].id:
+            raise DependencyDown("Qdrant", "there", "it answered 500: this shard is broken")
+        remove(name, document_id, keep, through)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place.store, "delete_generations", refused)
+        place.janitor.round()
+    assert [place.points(document) for document in documents] == [3, 0]
+    assert list(place.blobs.keys("deleted")) == [place.tombstone(documents[0]).key]
+    assert place.ledger.passes().deleted > 0
+    place.janitor.round()
+    assert place.points(documents[0]) == 0
+
+
+def test_a_qdrant_that_is_down_is_not_asked_for_each_deletion(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        place.delete(place.settled(upload(name, key=f"{name}.txt")))
+    before, asked = place.ledger.passes().deleted, list[str]()
+
+    def refused(*arguments: object, **options: object) -> None:
+        asked.append("asked")
+        raise DependencyDown("Qdrant", "there", "connection refused")
+
+    monkeypatch.setattr(place.store, "delete_generations", refused)
+    monkeypatch.setattr(place.store, "ping", refused)
+    with pytest.raises(DependencyDown):
+        place.deletions.round()
+    assert len(asked) == 2
+    assert place.ledger.passes().deleted == before
+    assert not place.deletions.has_more, "the next round begins again"

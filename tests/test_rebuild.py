@@ -1,9 +1,17 @@
 """The comparison of Redis with the blobs: it comes to an end, whatever meets it on the way."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.errors import DependencyDown, NewerVersion
+from embedfleet.contracts.states import DocumentState
 from embedfleet.janitor import Janitor
-from embedfleet.runtime.blobs import pending_key, record_key
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key
+from embedfleet.runtime.ledger.durable import durable_record
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 from embedfleet.runtime.settings import LedgerSettings
 from tests.runtime.uploads import upload
@@ -31,7 +39,7 @@ def test_the_role_is_kept_while_much_is_read(
     monkeypatch.setattr(janitor, "_wake", lambda: (wake(), looks.append(len(reads))))
     monkeypatch.setattr(house.blobs, "read", lambda kind, key: (reads.append(key), read(kind, key))[1])
     if what == "deleted":
-        janitor._rebuild()
+        janitor._durable.run(janitor._each)
     else:
         janitor._take_up_pending()
     assert [number for number in range(9) if number not in looks] == [], "tasks are woken between any two"
@@ -43,8 +51,8 @@ def test_an_older_end_never_takes_the_place_of_a_newer_record(house: House) -> N
     ready(house, upload("t2", key="one.txt", content="two"), points=2)
     come_back()
     house.janitor.settle(old)
-    durable = house.intake.record(record_key(old))
-    assert durable
+    durable = durable_record(house.blobs, record_key(old))
+    assert isinstance(durable, Document)
     assert (durable.generation, record(house, old).live_generation) == (2, 2)
     assert house.points(old) == 2
 
@@ -82,3 +90,198 @@ def test_a_row_that_cannot_be_compared_holds_up_no_other(house: House) -> None:
     house.janitor.round()
     assert house.ledger.document("default", bad.id)
     assert house.ledger.is_rebuilt()
+
+
+NEWER: dict[str, dict[str, Any]] = {
+    "field": {"language": "vi"},
+    "state": {"state": "TRANSLATED"},
+    "option": {"options": {"window": 3}},
+}
+
+
+def write_as_newer(house: House, key: str, change: dict[str, Any]) -> bytes:
+    """Write what a newer version would; return what was there."""
+    before = house.blobs.get(key)
+    house.blobs.put(key, json.dumps(json.loads(before) | change).encode())
+    return before
+
+
+@pytest.mark.parametrize("what", NEWER)
+def test_a_record_of_a_newer_version_is_left_to_its_janitor_and_holds_up_no_other(
+    house: House, what: str
+) -> None:
+    documents = [ready(house, upload(f"t{number}", key=f"{number}.txt"), points=1) for number in range(3)]
+    key = record_key(documents[1])
+    before = write_as_newer(house, key, NEWER[what])
+    newer = house.blobs.get(key)
+    house.ledger._redis.flushall()
+    for _ in range(2):
+        house.janitor.round()
+        assert [bool(house.ledger.document("default", one.id)) for one in documents] == [True, False, True]
+        assert house.blobs.get(key) == newer
+        assert not house.ledger.is_rebuilt()
+    house.blobs.put(key, before)  # this process is the newer janitor now
+    house.janitor.round()
+    assert record(house, documents[1]) == documents[1]
+    assert house.ledger.is_rebuilt()
+
+
+@pytest.mark.parametrize("what", NEWER)
+def test_a_record_of_a_newer_version_that_redis_knows_does_not_put_off_the_end(
+    house: House, what: str
+) -> None:
+    document = ready(house, upload("t1", key="one.txt"), points=1)
+    write_as_newer(house, record_key(document), NEWER[what])
+    if "state" in NEWER[what]:
+        house.ledger._redis.hset(f"document:default:{document.id}", mapping=NEWER[what])
+    house.ledger._redis.set("rebuilt", "another run")
+    house.janitor.round()
+    assert house.ledger.is_rebuilt()
+
+
+def test_what_a_newer_version_deletes_is_not_put_back(house: House) -> None:
+    documents = [ready(house, upload(f"t{number}", key=f"{number}.txt"), points=1) for number in range(2)]
+    tombstone = Tombstone.of(documents[0])
+    Tombstones(house.blobs).put(tombstone)
+    before = write_as_newer(house, tombstone.key, {"reason": "expired"})
+    house.ledger._redis.flushall()
+    house.janitor.round()
+    assert [bool(house.ledger.document("default", one.id)) for one in documents] == [False, True]
+    assert not house.ledger.is_rebuilt()
+    house.blobs.put(tombstone.key, before)
+    house.janitor.round()
+    assert house.ledger.deleted_through("default", documents[0].id) == 1
+    assert house.ledger.is_rebuilt()
+
+
+def test_a_manifest_of_a_newer_version_is_waited_for_after_a_loss(house: House) -> None:
+    waiting = [house.take(upload(f"t{number}", key=f"{number}.txt")) for number in range(2)]
+    for one in waiting:
+        make_old(house.blobs, pending_key(one.task_id))
+    before = write_as_newer(house, pending_key("t0"), {"language": "vi"})
+    make_old(house.blobs, pending_key("t0"))
+    house.ledger._redis.flushall()
+    house.janitor.round()
+    assert [bool(house.ledger.document("default", one.id)) for one in waiting] == [False, True]
+    assert not house.ledger.is_rebuilt(), "a deletion of it would find nothing"
+    house.blobs.put(pending_key("t0"), before)
+    make_old(house.blobs, pending_key("t0"))
+    house.janitor.round()
+    assert house.ledger.is_rebuilt()
+
+
+def test_an_upload_does_not_overtake_a_record_that_only_a_newer_version_knows(house: House) -> None:
+    document = ready(house, upload("t1", key="one.txt"))
+    before = write_as_newer(house, record_key(document), NEWER["field"])
+    newer = house.blobs.get(record_key(document))
+    house.ledger._redis.flushall()
+    with pytest.raises(NewerVersion):
+        house.take(upload("t2", key="one.txt", content="two"))
+    make_old(house.blobs, pending_key("t2"))
+    other = house.take(upload("t3", key="two.txt"))
+    house.janitor.round()
+    assert house.blobs.get(record_key(document)) == newer
+    assert house.points(document) == 3
+    assert record(house, other).state == "QUEUED"
+    house.blobs.put(record_key(document), before)
+    house.janitor.round()
+    assert (record(house, document).generation, record(house, document).live_generation) == (2, 1)
+
+
+def test_a_ready_row_of_a_newer_version_is_not_written_down_without_what_it_holds(house: House) -> None:
+    document = house.take(upload("t1", key="one.txt"))
+    house.embed(document, points=1)
+    house.ledger._redis.hset(f"document:default:{document.id}", "language", "vi")
+    house.janitor.take_up(document)
+    assert not house.blobs.exists(record_key(document))
+    house.take(upload("t2", key="one.txt", content="two"))
+    assert not house.blobs.exists(record_key(document))
+
+
+@pytest.mark.parametrize(("through", "is_left"), [(1, True), (2, False)])
+def test_a_record_of_a_newer_version_goes_only_with_its_generation(
+    house: House, through: int, is_left: bool
+) -> None:
+    document = ready(house, upload("t1", key="one.txt"))
+    write_as_newer(house, record_key(document), {"generation": 2, "options": {"chunker_type": "semantic"}})
+    house.janitor._deletions.remove_record("default", document.id, through)
+    assert house.blobs.exists(record_key(document)) == is_left
+
+
+def test_an_end_that_a_newer_record_knows_more_of_stays_unsettled(house: House) -> None:
+    document = house.take(upload("t1", key="one.txt"))
+    house.embed(document, points=3, finish=False)
+    live = document.model_copy(update={"state": DocumentState.READY, "live_generation": 1})
+    house.blobs.put(record_key(live), live.model_dump_json().encode())
+    write_as_newer(house, record_key(live), NEWER["field"])
+    newer = house.blobs.get(record_key(live))
+    house.ledger.revoke("default", "t1")
+    other = house.take(upload("t2", key="two.txt"))
+    house.ledger.revoke("default", "t2")
+    house.janitor.round()
+    assert house.blobs.get(record_key(live)) == newer
+    assert house.points(document) == 3
+    assert [one.task_id for one in house.ledger.unsettled(9)] == ["t1"]
+    assert not house.blobs.exists(pending_key(other.task_id))
+
+
+def unreadable(house: House, keys: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    get = Blobs.get
+
+    def refused(blobs: Blobs, key: str) -> bytes:
+        if key in keys:
+            raise DependencyDown("Blob folder", blobs.address, "Permission denied")
+        return get(blobs, key)
+
+    monkeypatch.setattr(Blobs, "get", refused)
+
+
+@pytest.mark.parametrize("folder", ["documents", "deleted", "pending", "revoked", "handed_back"])
+def test_a_file_that_the_disk_refuses_holds_up_no_other_and_no_task(
+    house: House, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [ready(house, upload(f"t{number}", key=f"{number}.txt"), points=1) for number in range(3)]
+    waiting = house.take(upload("waiting", key="waiting.txt"))
+    make_old(house.blobs, pending_key("waiting"))
+    bad = record_key(documents[0]) if folder == "documents" else f"{folder}/default/notes/a/1"
+    if folder not in ("documents", "deleted"):
+        bad = f"{folder}/bad"
+    house.blobs.put(bad, house.blobs.get(record_key(documents[0])))
+    make_old(house.blobs, bad)
+    house.ledger._redis.flushall()
+    house.published.clear()
+    with monkeypatch.context() as patch:
+        unreadable(house, {bad}, patch)
+        house.janitor.round()
+        found = [bool(house.ledger.document("default", one.id)) for one in [*documents, waiting]]
+        assert found == [folder != "documents", True, True, True]
+        assert [job.task_id for job in house.published] == ["waiting"]
+        assert house.ledger.is_rebuilt() == (folder == "handed_back"), (
+            "a note is of a run, and of no document"
+        )
+        assert house.blobs.exists(bad)
+        house.published.clear()
+        house.ledger._redis.hset("task:waiting", "published_at", 1)
+        house.ledger._redis.delete("grace")
+        house.janitor.round()
+        assert [job.task_id for job in house.published] == ["waiting"]
+
+
+def test_a_disk_that_refuses_all_ends_the_round(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [ready(house, upload(f"t{number}", key=f"{number}.txt"), points=1) for number in range(3)]
+    house.ledger._redis.flushall()
+    asked: list[str] = []
+
+    def refused(blobs: Blobs, key: str, *data: bytes) -> bytes:
+        asked.append(key)
+        raise DependencyDown("Blob folder", blobs.address, "Input/output error")
+
+    monkeypatch.setattr(Blobs, "get", refused)
+    monkeypatch.setattr(Blobs, "put", refused)
+    with pytest.raises(DependencyDown):
+        house.janitor.round()
+    assert len(asked) == 2, "the first record, and whether the disk serves anything"
+    assert not house.ledger.is_rebuilt()
+    assert not any(house.ledger.document("default", one.id) for one in documents)

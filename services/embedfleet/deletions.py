@@ -15,20 +15,19 @@ the durable record is gone             the same
 the tombstone is gone                  nothing is missing; the ledger refuses the generations for a day
 =====================================  ================================================================
 
-The tombstone stays until Qdrant counts no point, until no writer can be at work (a lease has passed), and
+The tombstone stays until Qdrant counts no point, until no writer can be at work (docs/reliability.md), and
 until Redis has the edge on disk. A writer that comes later still takes back what it stored.
 """
 
 import logging
 from collections.abc import Callable
 
-from pydantic import ValidationError
-
 from embedfleet.contracts.documents import Document, qdrant_collection
 from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload, upload_folder
 from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.durable import record_of
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 from embedfleet.vectors import VectorStore
 
@@ -57,19 +56,18 @@ class Deletions:
         """Go on with up to `LIMIT` deletions. A pass takes all that there are when it begins, some a round.
 
         Raises:
-            DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round begins a pass.
+            DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round begins a pass. What
+                only one deletion can't reach holds up no other.
         """
         if not self.has_more:
             self._began, self._left = self._ledger.now(), self._tombstones.keys()
         keys, self._left = self._left[:LIMIT], self._left[LIMIT:]
-        for tombstone in self._tombstones.at(keys):
-            try:
-                self.carry_out(tombstone)
-            except DependencyDown:
-                self._left = []
-                raise
-            except Exception:
-                _log.exception("the deletion of document %s failed", tombstone.document_id)
+        try:
+            for key in keys:
+                self._carry_out(key)
+        except DependencyDown:
+            self._left = []
+            raise
         if not self.has_more:
             self._ledger.note_progress("deleted", self._began)
         else:
@@ -85,15 +83,6 @@ class Deletions:
         for step in self.steps:
             step(tombstone)
 
-    def keys(self) -> list[str]:
-        """Return where all tombstones are."""
-        return self._tombstones.keys()
-
-    def rebuild(self, key: str) -> None:
-        """Tell a Redis that has lost everything what one tombstone says; before any record is put back."""
-        for tombstone in self._tombstones.at([key]):
-            self.bury(tombstone)
-
     def covers(self, manifest: Document) -> bool:
         """Say whether a manifest that the ledger has no row for is of a deleted upload."""
         found = self._tombstones.of_document(manifest.tenant, manifest.collection, manifest.id)
@@ -107,13 +96,37 @@ class Deletions:
         """Remove a document's durable record, unless it is of a newer generation than this."""
         key = f"documents/{tenant}/{document_id}.json"
         try:
-            generation = Document.model_validate_json(self._blobs.get(key)).generation
+            record = record_of(self._blobs.get(key), key)
         except NotFound:
             return
-        except ValidationError:
-            generation = 0  # it brings nothing back
-        if generation <= through:
+        if record is None or record.generation <= through:  # a damaged one brings nothing back
             self._blobs.delete(key)
+
+    def raise_if_down(self, error: DependencyDown) -> None:
+        """Ask whether what a step for one row couldn't reach serves the others.
+
+        A collection may be broken while Qdrant is well, and a file unreadable while the disk is.
+
+        Raises:
+            DependencyDown: it is down for all, as Redis always is.
+        """
+        match error.dependency:
+            case "Redis":
+                raise error
+            case "Qdrant":
+                self._store.ping()
+            case _:
+                self._blobs.check()
+
+    def _carry_out(self, key: str) -> None:
+        try:
+            for tombstone in self._tombstones.at([key]):
+                self.carry_out(tombstone)
+        except DependencyDown as error:
+            self.raise_if_down(error)
+            _log.warning("the deletion %s waits: %s", key, error)
+        except Exception:
+            _log.exception("the deletion %s failed", key)
 
     def _remove_points(self, tombstone: Tombstone) -> None:
         self._store.delete_generations(

@@ -26,19 +26,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import islice
 from typing import TypeVar
 
 from embedfleet.contracts.documents import Document, qdrant_collection
-from embedfleet.contracts.errors import DependencyDown
+from embedfleet.contracts.errors import DependencyDown, NewerVersion
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
+from embedfleet.contracts.versions import Stranger
 from embedfleet.deletions import Deletions
 from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.durable import Rebuild, durable_record, read_whole
 from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.telemetry import process_name
@@ -46,7 +47,6 @@ from embedfleet.vectors import VectorStore
 
 SETTLE_GRACE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
-RECORDS_A_PAGE = 500
 # By so much the age of a file may be wrong.
 CLOCK_MARGIN_SECONDS = 2.0
 SHORTEST_PAUSE_SECONDS = 1.0
@@ -76,6 +76,7 @@ class Janitor:
         self._revocations = Revocations(ledger, blobs)
         self._hand_backs = HandBacks(ledger, blobs)
         self._deletions = Deletions(ledger, blobs, store)
+        self._durable = Rebuild(ledger, blobs)
         self._interval = settings.scan_seconds
         self._name = process_name()
         self._swept_at = 0.0
@@ -103,8 +104,8 @@ class Janitor:
         run_id = self._ledger.run_id()
         is_rebuilt = self._ledger.is_rebuilt()
         self._lost_at = None if is_rebuilt else self._lost_at or time.monotonic()
-        is_known = is_rebuilt or self._rebuild()
-        self._revocations.repeat()
+        is_known = is_rebuilt or self._durable.run(self._each)
+        is_known &= self._each(self._revocations.repeat, self._revocations.keys())
         self._wake()
         are_all_taken_up = self._take_up_pending()
         if not is_rebuilt and is_known and are_all_taken_up:
@@ -119,16 +120,12 @@ class Janitor:
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
-        began = self._ledger.now()
-        record = self._intake.record(record_key(document))
-        if record and record.generation > document.generation:
-            self._ledger.restore(record)  # another Redis took over, without knowing it
+        began, record = self._ledger.now(), durable_record(self._blobs, record_key(document))
+        if self._is_overtaken(document, record):
             return
         if document.state is DocumentState.READY:
             self._blobs.put(record_key(document), document.model_dump_json().encode())
         else:
-            if record and self._ledger.restore(record):
-                return  # Redis came back without knowing it; there was no chunk file to run on
             self._blobs.delete(pending_key(document.task_id))
             if record and record.generation != document.live_generation:
                 # Forgotten, and then revoked: it must not come back with the next loss of Redis.
@@ -143,6 +140,18 @@ class Janitor:
         if not self._ledger.settled(document, began):
             # Deleted since it was read, perhaps to the end: what was written above must not bring it back.
             self._deletions.remove_record(document.tenant, document.id, document.generation)
+
+    def _is_overtaken(self, document: Document, record: Document | Stranger | None) -> bool:
+        """Say whether a durable record tells more than the ledger does; then the ledger is told."""
+        if isinstance(record, Stranger) and record.generation >= document.generation:
+            raise NewerVersion(f"the record of document {record.id}")
+        if not isinstance(record, Document):
+            return False
+        if record.generation > document.generation:
+            self._ledger.restore(record)  # another Redis took over, without knowing it
+            return True
+        # Redis came back without knowing it; there was no chunk file to run on.
+        return document.state is not DocumentState.READY and self._ledger.restore(record)
 
     def _settle_all(self) -> None:
         now = self._ledger.now()
@@ -173,7 +182,7 @@ class Janitor:
         return self._interval
 
     def _each(self, step: Callable[[Item], object], items: Iterable[Item]) -> bool:
-        """Take a step for each item; one that fails holds up no other, but what is down does.
+        """Take a step for each item; one that fails holds up no other, but what is down for all does.
 
         A round may be long: tasks are woken and the role is kept meanwhile.
 
@@ -192,11 +201,15 @@ class Janitor:
                 self._wake()
             try:
                 step(item)
-            except DependencyDown:
-                raise
+                continue
+            except NewerVersion as error:
+                _log.warning("left where it is: %s", error)
+            except DependencyDown as error:
+                self._deletions.raise_if_down(error)
+                _log.warning("%s waits: %s", getattr(item, "id", item), error)
             except Exception:
-                is_whole = False
                 _log.exception("the janitor failed on %s", getattr(item, "id", item))
+            is_whole = False
         return is_whole
 
     def _is_elected(self) -> bool:
@@ -204,47 +217,40 @@ class Janitor:
 
     def _wake(self) -> None:
         self._woke_at = time.monotonic()
-        self._publish(self._hand_backs.repeat())  # before the scan would count their leases as deaths
+        try:
+            self._publish(self._hand_backs.repeat())  # before the scan would count their leases as deaths
+        except DependencyDown as error:
+            self._deletions.raise_if_down(error)
+            _log.warning("a note in handed_back/ can't be read: %s", error)
         more = True
         while more and not self._stopping.is_set():
             jobs, more = self._ledger.scan()
             self._publish(jobs)
 
-    def _rebuild(self) -> bool:
-        """Put back what the durable records say, and what is deleted, into a Redis that may have lost it.
-
-        After a restart that lost nothing this only reads: the records, and two fields of each row.
-        Answers whether all could be; what fails is tried again each round.
-        """
-        is_whole = self._each(self._deletions.rebuild, self._deletions.keys())
-        keys = self._blobs.keys("documents")
-        while page := list(islice(keys, RECORDS_A_PAGE)):
-            records = [record for key in page if (record := self._intake.record(key))]
-            is_whole &= self._each(self._ledger.restore, self._ledger.behind(records))
-        return is_whole
-
     def _take_up_pending(self) -> bool:
         """Find manifests whose upload isn't in the ledger, the oldest first.
 
         Returns:
-            False when one that Redis may have lost has to wait. One that came after Redis did is an upload
-            in the middle.
+            False when one that Redis may have lost has to wait, for its turn or for a newer version. One that
+            came after Redis did is an upload in the middle.
         """
         keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
         ages = {key: self._blobs.age(key) for key in unknown}
         due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
-        manifests: list[Document | None] = []
-        self._each(lambda key: manifests.append(self._blobs.read(Document, key)), due)
-        self._each(self.take_up, sorted(filter(None, manifests), key=lambda manifest: manifest.uploaded_at))
+        found: list[Document | None] = []
+        are_taken_up = self._each(lambda key: found.append(read_whole(self._blobs, Document, key)), due)
+        manifests = sorted(filter(None, found), key=lambda manifest: manifest.uploaded_at)
+        are_taken_up &= self._each(self.take_up, manifests)
         since = time.monotonic() - (self._lost_at or 0.0) - CLOCK_MARGIN_SECONDS
-        return all(age < since for key, age in ages.items() if key not in due)
+        return are_taken_up and all(age < since for key, age in ages.items() if key not in due)
 
     def take_up(self, manifest: Document) -> None:
         """Do what a manifest asks for: settle what has ended, drop what was overtaken, drive the rest."""
         record = self._ledger.document(manifest.tenant, manifest.id)
         if record and record.task_id == manifest.task_id and record.state in TERMINAL_DOCUMENT_STATES:
-            self.settle(record)
+            if ended := self._ledger.ended(manifest.tenant, manifest.id):
+                self.settle(ended)
         elif record and record.uploaded_at > manifest.uploaded_at:
             self._intake.discard(manifest)  # a newer upload took its place
         elif self._deletions.covers(manifest):

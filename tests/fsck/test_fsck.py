@@ -1,5 +1,7 @@
 """What the check promises as a whole: filters, repeated repairs, refusals, renewal beside users."""
 
+import json
+
 import pytest
 
 from embedfleet.contracts.errors import DependencyDown
@@ -182,3 +184,23 @@ def test_uploads_of_a_document_whose_row_is_lost_are_not_swept(house: House) -> 
     house.ledger._redis.delete(f"document:default:{one.id}")
     house.janitor.sweep_upload(one.blob)
     assert house.blobs.get(one.blob) == b"the file"
+
+
+def test_a_repair_writes_no_record_without_what_a_newer_version_knows(house: House) -> None:
+    one = house.settled(document())
+    house.ledger._redis.hset(f"document:default:{one.id}", "language", "vi")
+    house.blobs.delete(record_key(one))
+    (said,) = house.repair().values()
+    assert "newer version" in said
+    assert not house.blobs.exists(record_key(one))
+
+
+def test_a_repair_puts_no_row_back_without_what_a_newer_version_knows(house: House) -> None:
+    one = house.settled(document())
+    newer = json.dumps(one.model_dump(mode="json") | {"language": "vi"}).encode()
+    house.blobs.put(record_key(one), newer)
+    house.ledger._redis.delete(f"document:default:{one.id}")
+    assert any("newer version" in said for said in house.repair().values())
+    assert house.blobs.get(record_key(one)) == newer
+    assert house.ledger.document("default", one.id) is None
+    assert house.store.count(COLLECTION, one.id) == 3

@@ -117,20 +117,28 @@ def test_settling_tells_that_the_document_was_deleted(ledger: Ledger) -> None:
     assert not ledger.settled(ended, ledger.now())
 
 
-@pytest.mark.parametrize("state", ["READY", "EMBEDDING"])
-def test_it_is_quiet_when_redis_has_it_on_disk_and_a_lease_has_passed(ledger: Ledger, state: str) -> None:
-    brief = Ledger(ledger._redis, ledger._settings.model_copy(update={"lease_seconds": 0.3}))
-    brief._quiet_after["durable_after"] = 0.05
+@pytest.mark.parametrize(("state", "seconds"), [("READY", 0.5), ("READY long ago", 0.05), ("EMBEDDING", 0.5)])
+def test_it_is_quiet_when_redis_has_it_on_disk_and_no_writer_is_left(
+    ledger: Ledger, state: str, seconds: float
+) -> None:
+    brief = Ledger(
+        ledger._redis, ledger._settings.model_copy(update={"lease_seconds": 0.3, "hold_seconds": 0.2})
+    )
+    brief._durable_after = 0.05
     document, began = upload(), time.monotonic()
-    if state == "READY":
-        ready(brief, document)
-    else:
+    if state == "EMBEDDING":
         jobs: list[Job] = brief.accept(document).publish
         claim(brief, jobs[0])
+    else:
+        ready(brief, document)
+    if state == "READY long ago":
+        brief._redis.hset(f"document:default:{document.id}", "updated_at", 1)
     assert not brief.delete("default", document.id, 1)
+    quiet_at = float(brief._redis.hget(f"deleted:default:{document.id}", "quiet_at"))
+    assert quiet_at <= brief.now() + seconds
     while not brief.delete("default", document.id, 1):
         assert time.monotonic() < began + 10
-    assert time.monotonic() - began >= (0.05 if state == "READY" else 0.3)
+    assert time.monotonic() - began >= seconds
 
 
 def test_a_foreign_document_is_not_touched(ledger: Ledger) -> None:

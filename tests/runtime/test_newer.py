@@ -1,16 +1,18 @@
 """What a newer version wrote: left to it, unspent, by an older one that runs beside it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedfleet.contracts.documents import Document
+from embedfleet.contracts.errors import EmbeddingError, NewerVersion
 from embedfleet.contracts.jobs import JOBS, Job
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.records import Part
+from embedfleet.runtime.ledger.records import Claim, Part
 from embedfleet.runtime.settings import LedgerSettings
 from tests.runtime.uploads import claim, upload
 
@@ -136,3 +138,112 @@ def test_a_message_that_a_janitor_writes_anew_lacks_nothing(patient: Ledger) -> 
         assert job.model_dump(exclude={"sequence"}) == original.model_dump(exclude={"sequence"})
         assert set(type(job).model_fields) == {"task_id", "sequence"}, "what else a task needs is in its row"
     assert patient._redis.hget("task:p", "cost") == "7"
+
+
+def scan_all(ledger: Ledger) -> set[str]:
+    """Scan until nothing is due; return the tasks that are woken."""
+    woken, more = set[str](), True
+    while more:
+        jobs, more = ledger.scan()
+        woken |= {job.task_id for job in jobs}
+    return woken
+
+
+def test_a_step_of_a_newer_version_waits_for_its_janitor_and_holds_up_no_other(patient: Ledger) -> None:
+    (job,) = patient.accept(upload()).publish
+    parts = [Part(f"p{number}", number, 1, "f") for number in range(60)]
+    patient._go_on = lambda answer: None  # type: ignore[method-assign]  # who parsed it dies at once
+    patient.chunked(claim(patient, job), parts, {})
+    patient._redis.zadd("steps", {"merge:t1": 1, "spread:t1": 2, "index:a:b:c": 3})
+    assert {f"p{number}" for number in range(24, 60)} <= scan_all(patient)
+    steps = patient._redis.zrange("steps", 0, -1, withscores=True)
+    assert {name for name, _ in steps} == {"merge:t1", "index:a:b:c"}
+    assert all(at > patient.now() for _, at in steps)
+
+
+@pytest.mark.parametrize("where", ["due", "leases:embeddings"])
+def test_a_task_in_an_unknown_state_is_left_to_a_newer_janitor_and_holds_up_no_other(
+    patient: Ledger, where: str
+) -> None:
+    (job,) = patient.accept(upload()).publish
+    jobs = patient.chunked(claim(patient, job), [Part("p0", 0, 1, "f"), Part("p1", 1, 1, "f")], {})
+    assert jobs
+    for part in jobs:
+        claim(patient, part)
+        patient._redis.hset(f"task:{part.task_id}", "lease_until", 1)
+    patient._redis.hset("task:p0", "state", "PAUSED")
+    before = patient._redis.hgetall("task:p0")
+    patient._redis.delete("due", "leases:embeddings", "grace")
+    patient._redis.zadd(where, {"p0": 1, "p1": 2})
+    assert scan_all(patient) == {"p1"}
+    assert patient._redis.hgetall("task:p0") == before
+    assert patient._redis.zscore("due", "p0") > patient.now(), "the newer janitor finds it"
+    assert patient._redis.zscore("leases:embeddings", "p0") is None
+    assert patient.claim(jobs[0], "old") == "newer"
+
+
+def test_a_task_in_an_unknown_state_does_not_keep_its_document_from_being_closed(patient: Ledger) -> None:
+    (job,) = patient.accept(upload()).publish
+    patient.chunked(claim(patient, job), [Part("p0", 0, 1, "f"), Part("p1", 1, 1, "f")], {})
+    patient._redis.hset("task:p0", "state", "PAUSED")
+    assert patient.revoke("default", "t1")
+    states = [patient._redis.hget(f"task:{name}", "state") for name in ("p0", "p1")]
+    assert states == ["PAUSED", "REVOKED"]
+
+
+def test_a_document_in_an_unknown_state_is_not_failed_when_its_task_dies(patient: Ledger) -> None:
+    for number in range(2):
+        (job,) = patient.accept(upload(f"t{number}", key=f"{number}.txt")).publish
+        claim(patient, job)
+        patient._redis.hset(f"task:t{number}", mapping={"lease_until": 1, "deaths": 9})
+        patient._redis.zadd("leases:documents", {f"t{number}": number})
+    newer, other = upload(key="0.txt"), upload(key="1.txt")
+    patient._redis.hset(f"document:default:{newer.id}", "state", "TRANSLATING")
+    patient._redis.delete("grace")
+    scan_all(patient)
+    assert patient._redis.hget("task:t0", "state") == "STARTED"
+    assert patient._redis.hget(f"document:default:{newer.id}", "state") == "TRANSLATING"
+    assert patient._redis.hget(f"document:default:{other.id}", "state") == "FAILED"
+
+
+ENDS: dict[str, Callable[[Ledger, Claim], object]] = {
+    "chunked": lambda ledger, held: ledger.chunked(held, [Part("p", 0, 1, "f")], {}),
+    "embedded": lambda ledger, held: ledger.embedded(held, {}),
+    "fail": lambda ledger, held: ledger.fail(held, EmbeddingError("no"), retryable=False),
+    "revoke": lambda ledger, held: ledger.revoke("default", held.task_id) or None,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_no_edge_ends_a_document_in_an_unknown_state(patient: Ledger, end: str) -> None:
+    (job,) = patient.accept(upload()).publish
+    held = claim(patient, job)
+    if end == "embedded":
+        (job,) = patient.chunked(held, [Part("p", 0, 1, "f")], {}) or []
+        held = claim(patient, job)
+    write_as_newer(patient, "document state")
+    before = [patient._redis.hgetall(key) for key in (DOCUMENT, f"task:{held.task_id}")]
+    assert ENDS[end](patient, held) is None
+    assert [patient._redis.hgetall(key) for key in (DOCUMENT, f"task:{held.task_id}")] == before
+    assert patient.hand_back(held), "it may be given back, for a newer worker to take it"
+
+
+def test_a_document_in_an_unknown_state_is_neither_overtaken_nor_restored(patient: Ledger) -> None:
+    patient.accept(upload())
+    write_as_newer(patient, "document state")
+    before = patient._redis.hgetall(DOCUMENT)
+    with pytest.raises(NewerVersion, match="newer version"):
+        patient.accept(upload("t2", content="two"))
+    with pytest.raises(NewerVersion, match="newer version"):
+        patient.restore(upload().model_copy(update={"generation": 5}))
+    assert patient._redis.hgetall(DOCUMENT) == before
+    assert patient._redis.hget("task:t1", "state") == "PENDING"
+
+
+def test_a_row_that_is_damaged_keeps_no_other_from_being_settled(patient: Ledger) -> None:
+    for number in range(3):
+        patient.accept(upload(f"t{number}", key=f"{number}.txt"))
+        patient.revoke("default", f"t{number}")
+    patient._redis.hdel(f"document:default:{upload(key='0.txt').id}", "upload")
+    patient._redis.hset(f"document:default:{upload(key='1.txt').id}", "generation", "many")
+    assert [document.task_id for document in patient.unsettled(9)] == ["t2"]

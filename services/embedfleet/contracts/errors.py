@@ -9,6 +9,7 @@ FleetError                      code, HTTP status, retryable, detail
 ├── Overloaded             429 / 503  refused before anything was stored; try again after `retry_after`
 ├── DependencyDown         503  can't be had now: Redis, Qdrant, room in a folder, a device's memory that
 │                               others hold; spends no attempt
+├── NewerVersion           503  what is there was written by a newer version, which has to go on with it
 ├── DocumentProcessingError     the file itself: corrupt, encrypted, empty, over a limit; never retried
 ├── EmbeddingError              the model or its runtime; never retried
 ├── VectorStoreError            the vector store refused: wrong dimension, bad request; never retried
@@ -139,6 +140,21 @@ class DependencyDown(FleetError):
         self.dependency = dependency
         self.address = address
         self.retry_after = 5
+
+
+class NewerVersion(FleetError):
+    """What is there was written by a newer version: this process leaves it to one of that version.
+
+    Args:
+        what: what it is.
+    """
+
+    default_code = "newer_version"
+    default_status = 503
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was written by a newer version: try again when all processes run it")
+        self.retry_after = 30
 
 
 class DocumentProcessingError(FleetError):

@@ -5,10 +5,23 @@ added may matter, so who acts on a message, a claim or a manifest takes only wha
 Who only shows a record leaves out what it doesn't know.
 """
 
-from pydantic import ValidationError
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 # A field, a word, or a number beyond the bounds that this version knows.
 _ADDITIONS = {"extra_forbidden", "enum", "literal_error", "less_than_equal", "greater_than_equal"}
+
+
+class Stranger(BaseModel):
+    """A document's record that only a newer version knows to the last field: what every version writes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: str
+    id: str
+    generation: int
+    state: Any
 
 
 def is_newer(error: ValidationError) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pydantic import ValidationError
 
 from embedfleet.contracts.documents import Document, qdrant_collection
-from embedfleet.contracts.errors import FleetError, NotFound
+from embedfleet.contracts.errors import FleetError, NewerVersion, NotFound
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 from embedfleet.deletions import Deletions
 from embedfleet.fsck.findings import Finding, Kind
@@ -26,6 +26,7 @@ from embedfleet.janitor import Janitor
 from embedfleet.runtime.blobs import Blobs, pending_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger.audit import LedgerAudit
+from embedfleet.runtime.ledger.durable import read_whole
 from embedfleet.runtime.ledger.tombstones import Tombstone
 from embedfleet.vectors.audit import PointAudit
 
@@ -108,6 +109,12 @@ class Repair:
     def _row(self, finding: Finding) -> Document | None:
         return self._ledger.document(finding.tenant, finding.document_id)
 
+    def _ended(self, row: Document) -> Document:
+        """Read a row that has ended once more, to the last field: what is settled is written down."""
+        if ended := self._ledger.ended(row.tenant, row.id):
+            return ended
+        raise NewerVersion(f"the row of document {row.id}")
+
     def _restore(self, finding: Finding) -> str:
         key = f"documents/{finding.tenant}/{finding.document_id}.json"
         return "put back" if self._ledger.restore(self._manifest(key)) else CHANGED
@@ -115,7 +122,7 @@ class Repair:
     def _settle(self, finding: Finding) -> str:
         row = self._row(finding)
         if row and row.state is DocumentState.READY:
-            self._janitor.settle(row)
+            self._janitor.settle(self._ended(row))
             return "settled again"
         if row and row.state not in TERMINAL_DOCUMENT_STATES:
             return CHANGED
@@ -129,7 +136,7 @@ class Repair:
             return self._mend_document(finding)
         if row.state not in TERMINAL_DOCUMENT_STATES:
             return CHANGED
-        self._janitor.settle(row)
+        self._janitor.settle(self._ended(row))
         return "settled"
 
     def _remove_record(self, finding: Finding) -> str:
@@ -214,7 +221,10 @@ class Repair:
         return self._mend_task(finding) if finding.task_id else self._mend_document(finding)
 
     def _manifest(self, key: str) -> Document:
-        return Document.model_validate_json(self._blobs.get(key))
+        found = read_whole(self._blobs, Document, key)
+        if found is None:
+            raise NotFound(f"{key} is gone, or was moved to damaged/", code="no_blob")
+        return found
 
 
 def _upload_again(finding: Finding) -> str:

@@ -20,19 +20,18 @@ the ledger's row is written   the generation runs; a loss of Redis undoes it, `f
 ============================  =============================================================
 """
 
-import logging
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
-from pydantic import ValidationError
-
 from embedfleet.contracts.documents import NAMESPACE, Document
-from embedfleet.contracts.errors import DependencyDown, NotFound
+from embedfleet.contracts.errors import DependencyDown, NewerVersion, NotFound
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import DocumentState
+from embedfleet.contracts.versions import Stranger
 from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key, upload_key
 from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.durable import durable_record
 from embedfleet.runtime.ledger.records import Acceptance
 from embedfleet.runtime.ledger.tombstones import Tombstones
 
@@ -41,8 +40,6 @@ COPY_BYTES = 1 << 20
 PENDING_GRACE_SECONDS = 10.0
 # The same for an uploaded file without a manifest: a large one takes long to be stored.
 ORPHAN_GRACE_SECONDS = 3600.0
-
-_log = logging.getLogger(__name__)
 
 
 class Intake:
@@ -60,6 +57,7 @@ class Intake:
         Raises:
             DependencyDown: Redis or the blobs can't be reached; it may be taken yet, and the same upload sent
                 again becomes the same document.
+            NewerVersion: the document was written by a newer version, and Redis has lost it; as above.
         """
         try:
             # Which of two uploads is the newer is judged by one clock, whichever api took them.
@@ -132,21 +130,13 @@ class Intake:
         self._blobs.delete(pending_key(document.task_id))
         self._blobs.delete(document.blob)
 
-    def record(self, key: str) -> Document | None:
-        """Return a durable record; None when there is none, or it can't be read."""
-        try:
-            return Document.model_validate_json(self._blobs.get(key))
-        except NotFound:
-            return None
-        except ValidationError:
-            _log.error("the durable record %s can't be read: see `embedfleet fsck`", key)
-            return None
-
     def _agree(self, document: Document) -> None:
         """Make row and durable record of a document say the same before a new generation takes its place."""
-        record = self.record(record_key(document))
-        row = self._ledger.document(document.tenant, document.id)
+        record = durable_record(self._blobs, record_key(document))
+        row = self._ledger.ended(document.tenant, document.id)
         if record and self._ledger.behind([record]):
+            if isinstance(record, Stranger):
+                raise NewerVersion(f"the record of document {record.id}")
             self._ledger.restore(record)
         elif row and row.state is DocumentState.READY and (not record or record.generation < row.generation):
             # READY for some seconds only, and nobody settles it once another generation is in work.

@@ -65,12 +65,15 @@ class Revocations:
         self._ledger.revoke(document.tenant, document.task_id)
         return True
 
-    def repeat(self) -> None:
-        """Take the ledger's edge again for all marks, and remove those that have done their work."""
-        for key in list(self._blobs.keys("revoked")):
-            mark = self._blobs.read(Mark, key)
-            if mark is None:
-                continue
-            self._ledger.revoke(mark.tenant, mark.task_id)
-            if self._blobs.age(key) >= MARK_SECONDS and not self._blobs.exists(pending_key(mark.task_id)):
-                self._blobs.delete(key)
+    def keys(self) -> list[str]:
+        """Return where all marks are."""
+        return list(self._blobs.keys("revoked"))
+
+    def repeat(self, key: str) -> None:
+        """Take the ledger's edge again for a mark, and remove it if it has done its work."""
+        mark = self._blobs.read(Mark, key)
+        if mark is None:
+            return
+        self._ledger.revoke(mark.tenant, mark.task_id)
+        if self._blobs.age(key) >= MARK_SECONDS and not self._blobs.exists(pending_key(mark.task_id)):
+            self._blobs.delete(key)

@@ -48,9 +48,9 @@ class LedgerCalls(LedgerViews):
             "high_water": settings.embeddings_high_water,
             "low_water": settings.embeddings_high_water // 2,
         }
-        # Work in hand is held this long at most without the ledger, and its claim is lost a lease before.
+        # A writer is dead or knows that its claim is lost: its lease ran out, and what it held is given up.
         self._late_after = settings.lease_seconds + settings.hold_seconds
-        self._quiet_after = {"durable_after": DURABLE_AFTER_SECONDS, "writers_stop": settings.lease_seconds}
+        self._durable_after = DURABLE_AFTER_SECONDS
         self._script = client.register_script(script_text(constants))
 
     @classmethod
@@ -68,12 +68,18 @@ class LedgerCalls(LedgerViews):
     def _plan(self, claim: Claim, rows: Sequence[dict[str, Any]]) -> None:
         """Write down which tasks `chunked` makes besides the first: as one call they would hold Redis up."""
         key = f"plan:{claim.task_id}:{claim.owner}"
-        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.unlink(key)
-            for at in range(0, len(rows), SLICE):
-                pipe.rpush(key, *(json.dumps(row, separators=(",", ":")) for row in rows[at : at + SLICE]))
-            pipe.expire(key, PLAN_SECONDS)
-            pipe.execute()
+        lines = [json.dumps(row, separators=(",", ":")) for row in rows]
+        with self._reachable():
+            with self._redis.pipeline(transaction=True) as pipe:  # no list is ever there without its expiry
+                pipe.unlink(key)
+                pipe.rpush(key, *lines[:SLICE])
+                pipe.expire(key, PLAN_SECONDS)
+                pipe.execute()
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.ltrim(key, 0, SLICE - 1)  # should a broken connection make the client repeat the others
+                for at in range(SLICE, len(lines), SLICE):
+                    pipe.rpushx(key, *lines[at : at + SLICE])
+                pipe.execute()
 
     def _edge(self, edge: str, /, **arguments: Any) -> dict[str, Any]:
         answer = self._call(edge, arguments)

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.errors import FleetError
+from embedfleet.contracts.errors import FleetError, NewerVersion
 from embedfleet.contracts.jobs import Job, ProcessDocument, Queue
 from embedfleet.contracts.states import TaskState
 from embedfleet.runtime.ledger import calls
@@ -34,8 +34,8 @@ from embedfleet.runtime.ledger.views import PASSES, REBUILT
 
 JITTER = 0.1
 BACKLOG = "backlog"
-# One look at a task keeps Redis busy for ~30 µs, and nothing else runs meanwhile.
-SCAN_LIMIT = 50
+# So many of each kind a call: one look at a task keeps Redis busy for ~30 µs, and nothing else runs then.
+SCAN_LIMIT = 20
 
 
 class Ledger(LedgerCalls):
@@ -49,6 +49,9 @@ class Ledger(LedgerCalls):
             replaces: take it even though nothing changed, but only in place of the generation of this
                 task: a document that is newer or deleted stays as it is.
             above: a number that the new generation must be higher than: points of it may be there.
+
+        Raises:
+            NewerVersion: the document is in a state that only a newer version knows.
         """
         answer = self._edge(
             "accept",
@@ -58,6 +61,8 @@ class Ledger(LedgerCalls):
             above=above,
             **({"replaces": replaces} if replaces else {}),
         )
+        if answer.get("newer"):
+            raise NewerVersion(f"the state of document {document.id}")
         return Acceptance(
             task_id=answer["task_id"],
             generation=answer["generation"],
@@ -66,8 +71,15 @@ class Ledger(LedgerCalls):
         )
 
     def restore(self, document: Document) -> bool:
-        """Put back a record from its durable copy; False when what is here is newer, or it is deleted."""
-        return bool(self._edge("restore", document=document_fields(document))["restored"])
+        """Put back a record from its durable copy; False when what is here is newer, or it is deleted.
+
+        Raises:
+            NewerVersion: the row is in a state that only a newer version knows.
+        """
+        answer = self._edge("restore", document=document_fields(document))
+        if answer.get("newer"):
+            raise NewerVersion(f"the state of document {document.id}")
+        return bool(answer["restored"])
 
     def claim(self, job: Job, owner: str) -> Claim | str:
         """Take the right to run a task, or say why not.
@@ -166,7 +178,12 @@ class Ledger(LedgerCalls):
             Whether it is quiet: Redis has it on disk, and no writer of a deleted generation is left.
         """
         answer = self._edge(
-            "delete", tenant=tenant, document=document_id, generation=through, **self._quiet_after
+            "delete",
+            tenant=tenant,
+            document=document_id,
+            generation=through,
+            durable_after=self._durable_after,
+            late_after=self._late_after,
         )
         return bool(answer["quiet"])
 

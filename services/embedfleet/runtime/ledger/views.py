@@ -1,15 +1,17 @@
 """What may be read of the ledger: tasks, documents, lists, pools. No view changes a state."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import Queue
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
+from embedfleet.contracts.versions import Stranger
 from embedfleet.runtime.ledger.records import (
     Load,
     Passes,
@@ -23,12 +25,17 @@ from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import require
 from embedfleet.runtime.settings import LedgerSettings
 
+Durable = TypeVar("Durable", bound=Document | Stranger)
+
 PROBE_MILLISECONDS = 1000
 SETTLE_PAGE = 200
 TO_SETTLE = "to_settle"
 SETTLE_AGAIN = "settle_again"
 REBUILT = "rebuilt"
 PASSES = "passes"
+
+
+_log = logging.getLogger(__name__)
 
 
 class LedgerViews:
@@ -191,7 +198,7 @@ class LedgerViews:
             rebuilt, info = pipe.execute()
         return bool(rebuilt == info["run_id"])
 
-    def behind(self, records: Sequence[Document]) -> list[Document]:
+    def behind(self, records: Sequence[Durable]) -> list[Durable]:
         """Return those of these durable records that the ledger may not know; one round trip."""
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             for record in records:
@@ -209,6 +216,10 @@ class LedgerViews:
         with self._reachable():
             members = self._redis.zrange(TO_SETTLE, 0, limit - 1)
         return self._ended(members)
+
+    def ended(self, tenant: str, document_id: str) -> Document | None:
+        """Return a document that has ended, to act on it; None also where a newer version wrote it."""
+        return next(iter(self._ended([f"{tenant}:{document_id}"])), None)
 
     def due_to_settle(self, until: float) -> Iterator[list[Document]]:
         """Yield in pages the documents that have to be settled, first or once more; each is met once.
@@ -230,7 +241,13 @@ class LedgerViews:
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             for member in members:
                 pipe.hgetall(f"document:{member}")
-            documents = known_documents(pipe.execute(), "forbid")
+            rows = pipe.execute()
+        documents: list[Document] = []
+        for member, row in zip(members, rows, strict=True):
+            try:
+                documents += known_documents([row], "forbid")
+            except (KeyError, ValueError):
+                _log.exception("the row of document %s can't be read", member)
         # One that was uploaded again between the two reads is running, not ended.
         return [document for document in documents if document.state in TERMINAL_DOCUMENT_STATES]
 

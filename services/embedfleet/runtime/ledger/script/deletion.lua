@@ -1,7 +1,8 @@
 -- Deletion: what is dead up to a generation, and stays dead.
 --
 -- deleted:<tenant>:<id>  hash  `generation`: this one and all before it are deleted, the next upload's is higher;
---                              `quiet_at`: until then a writer of theirs may be at work. Expires by itself.
+--                              `quiet_at`: until then a writer of theirs may be at work, which is `late_after` the
+--                              end of the newest, as in `settled`. Expires by itself.
 
 local function remove_document(key, document)
   local row = {tenant = document.tenant, document = document.id, generation = document.generation}
@@ -24,7 +25,8 @@ function edges.delete()
   end
   if document and tonumber(document.generation) <= floor then
     remove_document(key, document)
-    quiet_at = now + (document.state == 'READY' and a.durable_after or math.max(a.durable_after, a.writers_stop))
+    local ended_at = is_open(document) and now or tonumber(document.updated_at)
+    quiet_at = math.max(quiet_at, now + a.durable_after, ended_at + a.late_after)
   elseif document and tonumber(document.live_generation) <= floor then
     write(key, document, {live_generation = 0})
   end

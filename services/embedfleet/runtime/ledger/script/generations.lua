@@ -30,6 +30,7 @@ end
 
 local function close_task(id, error)
   local row = record(task_key(id))
+  if row and is_newer(row.state, TASK_EDGES) then return look_again(id, now + a.recheck) end
   if row and not finished(row.state) then move_task(id, row, 'REVOKED', {error = error or why_closed(row)}) end
 end
 
@@ -70,29 +71,31 @@ local function take_plan(claim, length)
   return true
 end
 
-local function spread(id, publish)
+local function spread(id, publish, at)
   local key, row = 'plan:' .. id, record(task_key(id))
   if not (row and is_wanted(row)) then redis.call('UNLINK', key) end
   for _, part in ipairs(redis.call('LPOP', key, a.slice) or {}) do
     publish[#publish + 1] = new_part(row, id, cjson.decode(part))
   end
-  note_step('spread:' .. id, redis.call('EXISTS', key) == 1, now + a.recheck)
+  note_step('spread:' .. id, redis.call('EXISTS', key) == 1, at)
 end
 
-local function take_step(name, publish)
+-- Answers whether this version knows such a step. `at`: when the janitor goes on with what is left of it.
+local function take_step(name, publish, at)
   local id = string.match(name, '^spread:(.*)$')
   local tenant, document, number = string.match(name, '^close:([^:]*):([^:]*):(%d+)$')
   if id then
-    spread(id, publish)
-  else
+    spread(id, publish, at)
+  elseif tenant then
     close_some({tenant = tenant, document = document, generation = number})
   end
+  return id or tenant
 end
 
--- Goes on with a step; one that is done already has nothing left.
+-- Goes on with a step; one that is done already has nothing left. Whoever calls goes on with the next slice, too.
 function edges.step()
   local publish = {}
-  take_step(a.step, publish)
+  take_step(a.step, publish, now + a.recheck)
   return {publish = publish}
 end
 
@@ -121,6 +124,10 @@ local function bury(id, row)
   end
   local deaths = tonumber(row.deaths) + 1
   if deaths >= a.max_deaths then
+    if is_newer(redis.call('HGET', document_key(row), 'state'), DOCUMENT_EDGES) then
+      look_again(id, now + a.recheck)
+      return false
+    end
     fail_task(id, row, a.poison_error)
     return false
   end

@@ -20,6 +20,7 @@ function edges.accept()
   if a.replaces and not (old and (old.task_id == a.replaces or old.task_id == new.task_id)) then
     return {unchanged = true, task_id = old and old.task_id or '', generation = 0}  -- overtaken, or deleted
   end
+  if old and is_newer(old.state, DOCUMENT_EDGES) then return {newer = true} end
   local same = not a.replaces and old and old.fingerprint == new.fingerprint and old.state ~= 'FAILED' and old.state ~= 'REVOKED'
   if same or (old and old.task_id == new.task_id) then
     local row = record(task_key(old.task_id))
@@ -31,6 +32,7 @@ function edges.accept()
   end
   local task = {name = a.name, queue = a.queue, tenant = new.tenant, document = new.id}
   if old then
+    assert(DOCUMENT_EDGES[old.state]['QUEUED'])
     local before = {tenant = new.tenant, document = new.id, generation = old.generation}
     close_tasks(before, a.superseded_error)
     redis.call('UNLINK', generation_key(before, 'parts'))
@@ -39,7 +41,6 @@ function edges.accept()
     redis.call('HDEL', key, 'error', 'chunk_count', 'parts', 'result')
     forget_end(new.tenant .. ':' .. new.id)
     if is_open(old) then carry_document(old, -1) end
-    assert(DOCUMENT_EDGES[old.state]['QUEUED'])
   else
     new.generation, new.live_generation, new.created_at = deleted_through(new.tenant, new.id) + 1, 0, now
   end
@@ -70,6 +71,7 @@ function edges.restore()
   local key = 'document:' .. member
   local old = record(key)
   if tonumber(new.generation) <= deleted_through(new.tenant, new.id) then return {restored = false} end
+  if old and is_newer(old.state, DOCUMENT_EDGES) then return {restored = false, newer = true} end
   if old and not is_behind(old, new) then return {restored = false} end
   if old then
     local before = {tenant = new.tenant, document = new.id, generation = old.generation}

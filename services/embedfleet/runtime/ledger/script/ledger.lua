@@ -32,6 +32,7 @@ function edges.claim()
   if row.name ~= a.name then return {refused = 'foreign'} end
   -- Another number is that of an older wake-up, or from before a loss of Redis: it says nothing of the queue.
   if a.sequence == tonumber(row.sequence) then note_claim(row.queue) end
+  if is_newer(row.state, TASK_EDGES) then return {refused = 'newer'} end
   if finished(row.state) then return {refused = 'finished'} end
   local lives = tonumber(row.lease_until) > now or redis.call('EXISTS', 'grace') == 1
   if row.state == 'STARTED' and row.owner ~= a.owner and lives then return {refused = 'held'} end
@@ -50,6 +51,7 @@ function edges.claim()
     look_again(a.task_id, now + a.lease)
   end
   if document.state == 'QUEUED' and row.queue == 'documents' then move_document(document, 'PARSING', {}) end
+  document.result = nil  -- of the document task, for the API: a run needs none of it, and it may be long
   return {task = row, document = document}
 end
 
@@ -76,7 +78,7 @@ end
 -- than `parts` are in the run's plan.
 function edges.chunked()
   local row, found = owned(a)
-  if not row then
+  if not row or is_newer(found.state, DOCUMENT_EDGES) then
     redis.call('UNLINK', plan_key(a))
     return {lost = not (found and found.state == 'SUCCESS' and is_latest(a, found))}
   end
@@ -92,7 +94,7 @@ end
 -- An embedding task is done; the one that completes the set flips the document's live generation.
 function edges.embedded()
   local row, found = owned(a)
-  if not row then return {lost = not (found and found.state == 'SUCCESS' and is_latest(a, found))} end
+  if not row or is_newer(found.state, DOCUMENT_EDGES) then return {lost = not (found and found.state == 'SUCCESS' and is_latest(a, found))} end
   redis.call('HINCRBY', document_key(row), 'chunks_done', tonumber(row.total) - tonumber(row.done))
   move_task(a.task_id, row, 'SUCCESS', {result = a.result, stage = 'done', done = tonumber(row.total)})
   redis.call('SADD', generation_key(row, 'parts'), a.task_id)
@@ -102,8 +104,8 @@ function edges.embedded()
 end
 
 function edges.fail()
-  local row = owned(a)
-  if not row then return {lost = true} end
+  local row, document = owned(a)
+  if not row or is_newer(document.state, DOCUMENT_EDGES) then return {lost = true} end
   local attempt = tonumber(row.attempt)
   if a.retryable and attempt < #a.delays then
     local at = now + a.delays[attempt + 1]
@@ -129,15 +131,16 @@ function edges.revoke()
   local row = record(task_key(a.task_id))
   if not row or row.tenant ~= a.tenant then return {revoked = false} end
   local document = open_document(row)
-  if not document then return {revoked = false} end
+  if not document or is_newer(document.state, DOCUMENT_EDGES) then return {revoked = false} end
   move_document(document, 'REVOKED', {})
   close_tasks(row, a.revoked_error)
   return {revoked = true}
 end
 
 -- A document is settled as soon as it has ended, and once more `late_after` its end: a writer that has lost its
--- claim hears of it late, and may be killed before it takes back what it stored. The first generation that is
--- READY has no such writer: what a late one stores are the same points. `began`: when the settling did.
+-- claim hears of it late, and may be killed before it takes back what it stored; deletion.lua waits as long. The
+-- first generation that is READY has no such writer: what a late one stores are the same points. `began`: when the
+-- settling did.
 function edges.settled()
   local member = a.tenant .. ':' .. a.document
   local document = record('document:' .. member)

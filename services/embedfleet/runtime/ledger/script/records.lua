@@ -50,7 +50,9 @@ local function generation_key(row, kind)
   return kind .. ':' .. row.tenant .. ':' .. row.document .. ':' .. row.generation
 end
 local function index_key(row, state) return 'index:tasks:' .. row.tenant .. ':' .. state end
-local function finished(state) return next(TASK_EDGES[state]) == nil end
+-- Whether a newer version wrote a state that this one doesn't know: what has it is left to that version.
+local function is_newer(state, known) return state and not known[state] end
+local function finished(state) return not is_newer(state, TASK_EDGES) and next(TASK_EDGES[state]) == nil end
 local function look_again(id, at) redis.call('ZADD', 'due', at, id) end
 
 -- A number for the next publish; the caller publishes after the script has run.

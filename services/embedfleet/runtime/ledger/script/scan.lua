@@ -27,6 +27,8 @@ local function examine(id, publish)
   local row = record(task_key(id))
   if not row or finished(row.state) then
     redis.call('ZREM', 'due', id)
+  elseif is_newer(row.state, TASK_EDGES) then
+    look_again(id, now + a.recheck)
   elseif row.state ~= 'STARTED' then
     publish[#publish + 1] = next_publish(id, row)
   elseif tonumber(row.lease_until) > now then
@@ -61,10 +63,11 @@ local function adopt()
   return #members == a.limit
 end
 
--- Goes on with what was left of an edge; answers whether there is more.
+-- Goes on with what was left of an edge; answers whether there is more. Nobody else does, so the next slice is
+-- due at once. A step of a newer version waits for its janitor, behind those that this one knows.
 local function go_on(publish)
   local name = redis.call('ZRANGEBYSCORE', 'steps', '-inf', now, 'LIMIT', 0, 1)[1]
-  if name then take_step(name, publish) end
+  if name and not take_step(name, publish, now) then redis.call('ZADD', 'steps', now + a.recheck, name) end
   next_step = nil
   return name and redis.call('ZCOUNT', 'steps', '-inf', now) > 0
 end
@@ -81,7 +84,7 @@ function edges.scan()
   for _, queue in ipairs(a.queues) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases:' .. queue, '-inf', now, 'LIMIT', 0, a.limit)) do
       local row = record(task_key(id))
-      if row and row.state == 'STARTED' then examine(id, publish) end
+      if row and (row.state == 'STARTED' or is_newer(row.state, TASK_EDGES)) then examine(id, publish) end
       redis.call('ZREM', 'leases:' .. queue, id)  -- whatever has no row must not hold a pool up
     end
   end

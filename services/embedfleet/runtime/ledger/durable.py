@@ -1,0 +1,122 @@
+"""The durable records of READY documents: how they are read, and how a Redis that lost some gets them back.
+
+A record or a tombstone of a newer version is neither shortened nor forgotten: it stays where it is, and holds
+up nothing else. Redis isn't taken for complete before a newer janitor has put it back.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from embedfleet.contracts.documents import Document
+from embedfleet.contracts.errors import NewerVersion, NotFound
+from embedfleet.contracts.versions import Stranger, is_newer
+from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.ledger.edges import Ledger
+from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
+
+RECORDS_A_PAGE = 500
+
+Item = TypeVar("Item")
+Record = TypeVar("Record", bound=BaseModel)
+
+_log = logging.getLogger(__name__)
+
+
+class Each(Protocol):
+    """Takes a step for each item, though some fail; says whether none did."""
+
+    def __call__(self, step: Callable[[Item], object], items: Iterable[Item], /) -> bool:
+        """Take the steps."""
+
+
+def durable_record(blobs: Blobs, key: str) -> Document | Stranger | None:
+    """Return a durable record; None when there is none, or it can't be read.
+
+    A damaged one stays where it is, for `embedfleet fsck` to find.
+
+    Raises:
+        DependencyDown: the disk refuses.
+    """
+    try:
+        return record_of(blobs.get(key), key)
+    except NotFound:
+        return None
+
+
+def record_of(text: bytes, key: str) -> Document | Stranger | None:
+    """Read the text of a durable record; None when it is damaged."""
+    try:
+        return Document.model_validate_json(text, extra="forbid")
+    except ValidationError as error:
+        if is_newer(error):
+            return Stranger.model_validate_json(text)
+        _log.error("the durable record %s can't be read: see `embedfleet fsck`", key)
+        return None
+
+
+def read_whole(blobs: Blobs, kind: type[Record], key: str) -> Record | None:
+    """Return a record as `Blobs.read` does, but tell one that is gone from one that is left where it is.
+
+    Raises:
+        NewerVersion: it is there, for a newer version.
+    """
+    found = blobs.read(kind, key)
+    if found is None and blobs.exists(key):
+        raise NewerVersion(key)
+    return found
+
+
+class Rebuild:
+    """Brings a Redis that may have lost something up to what the blobs say; deletions first."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
+        self._ledger, self._blobs = ledger, blobs
+        self._tombstones = Tombstones(blobs)
+        self._unclear = set[str]()
+
+    def run(self, each: Each) -> bool:
+        """Tell Redis what is deleted, and put back what the durable records say.
+
+        After a restart that lost nothing this only reads: the records, and two fields of each row.
+
+        Args:
+            each: takes the steps.
+
+        Returns:
+            Whether all could be; what fails, or is left to a newer version, is tried again the next time.
+        """
+        self._unclear.clear()
+        is_whole = each(self._bury, self._tombstones.keys())
+        keys = self._blobs.keys("documents")
+        while page := list(islice(keys, RECORDS_A_PAGE)):
+            is_whole &= self._put_back_page(each, page)
+        return is_whole
+
+    def _put_back_page(self, each: Each, keys: list[str]) -> bool:
+        records: list[Document | Stranger] = []
+
+        def read(key: str) -> None:
+            if record := durable_record(self._blobs, key):
+                records.append(record)
+
+        is_whole = each(read, keys)
+        return each(self._put_back, self._ledger.behind(records)) and is_whole
+
+    def _put_back(self, record: Document | Stranger) -> None:
+        if isinstance(record, Stranger):
+            raise NewerVersion(f"the record of document {record.id}")
+        if record.id in self._unclear:
+            raise NewerVersion(f"a deletion of document {record.id}")
+        self._ledger.restore(record)
+
+    def _bury(self, key: str) -> None:
+        try:
+            if tombstone := read_whole(self._blobs, Tombstone, key):
+                self._ledger.delete(tombstone.tenant, tombstone.document_id, tombstone.generation)
+        except Exception:
+            self._unclear.add(key.split("/")[-2])  # the document that it may be about is not put back, either
+            raise
