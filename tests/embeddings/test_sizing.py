@@ -105,7 +105,7 @@ class Freeing(Counting):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rest: int) -> None:
         super().__init__()
         self.rest, self.held, self.peak, self.token = rest, rest + 60_000_000, 0, 10_000
-        monkeypatch.setattr(CpuDevice, "_resident", lambda _: self.held)
+        monkeypatch.setattr(CpuDevice, "resident", lambda _: self.held)
         monkeypatch.setattr(CpuDevice, "peak", lambda _: self.peak)
 
     def encode(self, token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -148,19 +148,21 @@ def test_idle_memory_is_given_back_before_what_is_held_counts_as_never_idle(
 
 IDLE = """
 import sys
+from embedfleet.embeddings.memory.cpu import CpuDevice
 from embedfleet.embeddings.sizing import measured
-from embedfleet.encoders.base import load, process_memory
+from embedfleet.encoders.base import load
 from embedfleet.runtime.settings import EngineSettings, ModelSettings
 engine = EngineSettings(device="cpu", precision=sys.argv[2])
 sizing = measured(load(ModelSettings(model_path=sys.argv[1]), engine), engine)
+held = CpuDevice().resident
 sizing.rest()
-before = process_memory()
+before = held()
 texts = [bytes([n % 256]) * 4000 for n in range(20_000)]
 last = texts.pop()  # it lies above the others, which therefore stay with the process
 texts.clear()
-kept = process_memory() - before
+kept = held() - before
 sizing.rest()
-print(kept, process_memory() - before, len(last))
+print(kept, held() - before, len(last))
 """
 
 

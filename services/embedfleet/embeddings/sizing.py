@@ -194,7 +194,7 @@ def _refuse_too_little(budget: MemoryBudget, device: Device, encoder: Encoder) -
     longest, tasks = encoder.max_tokens, TASKS_BYTES[encoder.device]
     needed, left, total = budget.model.bytes(1, longest) + tasks, budget.available, device.total()
     if not left or left < needed:
-        held = max(total - left, encoder.memory())
+        held = max(total - left, device.resident() if isinstance(device, CpuDevice) else 0)
         least = -(-(held + needed) // MEGABYTE)
         raise ConfigurationError(
             f"with the model loaded {left / 1e6:,.0f} MB of {total / 1e6:,.0f} MB are left, and the tasks "

@@ -34,7 +34,7 @@ class CpuDevice:
         self._limit = limit
         self._root = root
         self._groups = _groups(root)
-        self._at_rest = self._resident()
+        self._at_rest = self.resident()
         self._has_peak = False
 
     def total(self) -> int:
@@ -48,7 +48,7 @@ class CpuDevice:
         if (available := self._meminfo().get("MemAvailable")) is not None:
             left.append(available)
         if self._limit is not None:
-            left.append(self._limit - self._resident())
+            left.append(self._limit - self.resident())
         return max(0, min(left, default=_NO_LIMIT))
 
     def reserved(self) -> int:
@@ -58,11 +58,11 @@ class CpuDevice:
         they are still held after the next time. What the arena holds beyond the limit is not for use again.
         """
         allowed = _NO_LIMIT if self._limit is None else max(0, self._limit - self._at_rest)
-        return min(allowed, max(0, self._resident() - self._at_rest))
+        return min(allowed, max(0, self.resident() - self._at_rest))
 
     def settle(self) -> None:
         """Learn that idle memory was given back: what is still held is not idle."""
-        self._at_rest = self._resident()
+        self._at_rest = self.resident()
 
     def restart_peak(self) -> None:
         """Let `peak` begin anew; where the kernel doesn't allow that, it is what is held when it is asked."""
@@ -81,7 +81,12 @@ class CpuDevice:
     def peak(self) -> int:
         """Return the most bytes that this process held since `restart_peak`; the limit doesn't bound it."""
         peak = self._kilobytes("proc/self/status").get("VmHWM", 0) if self._has_peak else 0
-        return peak or self._resident()
+        return peak or self.resident()
+
+    def resident(self) -> int:
+        """Return what this process holds now."""
+        words = _text(self._root / "proc/self/statm").split()
+        return int(words[1]) * _PAGE if words else 0
 
     def _meminfo(self) -> dict[str, int]:
         return self._kilobytes("proc/meminfo")
@@ -90,10 +95,6 @@ class CpuDevice:
         """Return the lines of a file like /proc/meminfo that are in kB, in bytes."""
         lines = _text(self._root / name).splitlines()
         return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
-
-    def _resident(self) -> int:
-        words = _text(self._root / "proc/self/statm").split()
-        return int(words[1]) * _PAGE if words else 0
 
 
 class _Group:
