@@ -103,3 +103,7 @@ def test_in_a_folder_that_takes_no_file_ages_are_told_by_our_own_clock(
     monkeypatch.setattr(module.tempfile, "mkstemp", refuse)
     assert -1 <= blobs.age("a") < 60
     assert blobs.age("gone") == 0
+
+
+def test_a_key_names_a_file_in_the_folder_whatever_is_there(tmp_path: Path) -> None:
+    assert Blobs(tmp_path).path("uploads/tài liệu..txt") == tmp_path.resolve() / "uploads/tài liệu..txt"

@@ -5,6 +5,8 @@ thing that somebody pushes onto a queue by hand.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from json import JSONDecodeError
 from typing import Any
 
@@ -43,6 +45,17 @@ class Channel(transport.Channel):
     """The channel of every connection to the broker."""
 
     Message = Message
+    _shared: redis.Redis | None = None
+
+    @contextmanager
+    def conn_or_acquire(self, client: redis.Redis | None = None) -> Iterator[redis.Redis]:
+        """Yield a client: kombu makes a new one for each call, also for each acknowledgement."""
+        if client is None:
+            client, pool = self._shared, self.pool
+            # A pool is replaced when its connections broke: then a client of the old one is of no use.
+            if client is None or client.connection_pool is not pool:
+                client = self._shared = self._create_client()  # type: ignore[no-untyped-call]
+        yield client
 
     def _connparams(self, *args: Any, **kwargs: Any) -> Any:
         # A channel that is closed with its connection still asks it for an address: to put back what is
