@@ -68,13 +68,12 @@ def place(
     ledger: Ledger, qdrant_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Place]:
     store = VectorStore(VectorSettings(url=qdrant_url))
+    store._client.delete_collection(COLLECTION)  # other tests leave points in it
     store.ensure_collection(COLLECTION, 2)
     ledger._durable_after = ledger._late_after = 0
     ledger.rebuilt(ledger.run_id())
     monkeypatch.setattr(janitor_module, "SETTLE_GRACE_SECONDS", -5)
     monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
-    for name in ("one", "two"):
-        store.delete_generations(COLLECTION, upload(key=f"{name}.txt").id)
     yield Place(ledger, Blobs(tmp_path), store)
     store.close()
 
