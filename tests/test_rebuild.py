@@ -11,10 +11,11 @@ from embedfleet.contracts.errors import DependencyDown, NewerVersion
 from embedfleet.contracts.states import DocumentState
 from embedfleet.janitor import Janitor
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger.durable import durable_record
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 from embedfleet.runtime.settings import LedgerSettings
-from tests.runtime.uploads import upload
+from tests.runtime.uploads import claim, upload
 from tests.test_janitor import House, house, make_old
 from tests.test_restart import ready, record, snapshot
 
@@ -265,6 +266,20 @@ def test_a_file_that_the_disk_refuses_holds_up_no_other_and_no_task(
         house.ledger._redis.delete("grace")
         house.janitor.round()
         assert [job.task_id for job in house.published] == ["waiting"]
+
+
+def test_a_note_that_the_disk_refuses_holds_up_no_other_note(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = HandBacks(house.ledger, house.blobs)
+    jobs = house.ledger.accept(upload("t1")).publish
+    for key in ("handed_back/0", "handed_back/z"):
+        house.blobs.put(key, b"any")
+    notes.note(claim(house.ledger, jobs[0]))
+    unreadable(house, {"handed_back/0"}, monkeypatch)
+    house.janitor.round()
+    assert house.ledger.task("default", "t1").state == "PENDING"  # type: ignore[union-attr]
+    assert notes.keys() == ["handed_back/0"], "and one that is no note is put aside"
 
 
 def test_a_disk_that_refuses_all_ends_the_round(

@@ -47,8 +47,7 @@ from embedfleet.vectors import VectorStore
 
 SETTLE_GRACE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
-# By so much the age of a file may be wrong.
-CLOCK_MARGIN_SECONDS = 2.0
+CLOCK_MARGIN_SECONDS = 2.0  # by so much the age of a file may be wrong
 SHORTEST_PAUSE_SECONDS = 1.0
 
 Item = TypeVar("Item")
@@ -107,8 +106,8 @@ class Janitor:
         is_known = is_rebuilt or self._durable.run(self._each)
         is_known &= self._each(self._revocations.repeat, self._revocations.keys())
         self._wake()
-        are_all_taken_up = self._take_up_pending()
-        if not is_rebuilt and is_known and are_all_taken_up:
+        is_known &= self._take_up_pending()
+        if not is_rebuilt and is_known:
             self._ledger.rebuilt(run_id)
         if self._ledger.run_id() != run_id:
             return  # what another Redis holds is compared first
@@ -217,11 +216,12 @@ class Janitor:
 
     def _wake(self) -> None:
         self._woke_at = time.monotonic()
-        try:
-            self._publish(self._hand_backs.repeat())  # before the scan would count their leases as deaths
-        except DependencyDown as error:
-            self._deletions.raise_if_down(error)
-            _log.warning("a note in handed_back/ can't be read: %s", error)
+        for key in self._hand_backs.keys():  # before the scan would count their leases as deaths
+            try:
+                self._publish(self._hand_backs.repeat(key))
+            except DependencyDown as error:
+                self._deletions.raise_if_down(error)
+                _log.warning("%s waits: %s", key, error)
         more = True
         while more and not self._stopping.is_set():
             jobs, more = self._ledger.scan()

@@ -20,6 +20,7 @@ from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ModelSettings
 from tests.e2e.fleet import until
 from tests.e2e.workers import environment, publish, queue_one_chunk_document, worker
+from tests.runtime.uploads import given_back
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
 
@@ -121,7 +122,7 @@ def test_a_worker_is_gone_in_time_though_qdrant_is_silent_and_its_task_is_given_
                 process.terminate()
                 process.terminate()
                 assert process.wait(GONE_SECONDS) == 0
-        assert HandBacks(ledger, blobs).repeat() == [job.model_copy(update={"sequence": 2})]
+        assert given_back(HandBacks(ledger, blobs)) == [job.model_copy(update={"sequence": 2})]
         task = ledger.task("default", job.task_id)
         assert task
         deaths = ledger._redis.hget(f"task:{job.task_id}", "deaths")

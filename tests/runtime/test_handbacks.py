@@ -9,7 +9,7 @@ from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
-from tests.runtime.uploads import claim, upload
+from tests.runtime.uploads import claim, given_back, upload
 
 
 def test_a_note_of_an_older_claim_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_note_of_an_older_claim_changes_nothing(ledger: Ledger, tmp_path: Path
     hand_backs.note(old)
     (again,) = ledger.hand_back(old)
     new = claim(ledger, again, "new")
-    assert hand_backs.repeat() == []
+    assert given_back(hand_backs) == []
     assert ledger.claim(again, "third") == "held", "the newer claim stands"
     assert ledger.hand_back(new)
 
@@ -30,6 +30,6 @@ def test_a_note_stays_until_redis_takes_it(ledger: Ledger, tmp_path: Path) -> No
     HandBacks(ledger, blobs).note(claim(ledger, job))
     client = connect(f"redis://127.0.0.1:{port}/0", timeout=0.2, retries=0)
     with pytest.raises(DependencyDown):
-        HandBacks(Ledger(client, LedgerSettings()), blobs).repeat()
-    assert [found.task_id for found in HandBacks(ledger, blobs).repeat()] == ["t1"]
+        given_back(HandBacks(Ledger(client, LedgerSettings()), blobs))
+    assert [found.task_id for found in given_back(HandBacks(ledger, blobs))] == ["t1"]
     assert list(blobs.keys("handed_back")) == []

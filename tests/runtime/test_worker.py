@@ -19,7 +19,7 @@ from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.worker.gate import Turns
 from embedfleet.runtime.worker.runs import Run
 from embedfleet.runtime.worker.worker import Worker
-from tests.runtime.uploads import claim, upload
+from tests.runtime.uploads import claim, given_back, upload
 
 WAIT_SECONDS = 20
 DOWN = DependencyDown("Qdrant", "127.0.0.1:6333", "refused")
@@ -308,10 +308,10 @@ def test_what_redis_refuses_from_a_draining_worker_is_given_back_by_the_janitor_
 
         worker.run(job, work, job.task_id)
         assert task_of(worker).state == "STARTED"
-    (again,) = worker._hand_backs.repeat()
+    (again,) = given_back(worker._hand_backs)
     assert (task_of(worker).state, task_of(worker).attempt, deaths(worker)) == ("PENDING", 0, 0)
     assert isinstance(worker.ledger.claim(again, "the next worker"), Claim)
-    assert worker._hand_backs.repeat() == []
+    assert given_back(worker._hand_backs) == []
 
 
 def test_a_draining_worker_hands_back_what_it_holds(worker: Worker) -> None:

@@ -3,6 +3,7 @@
 from embedfleet.contracts.documents import ChunkOptions, Document, document_id
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import DocumentState
+from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Claim
 
@@ -35,3 +36,8 @@ def claim(ledger: Ledger, job: Job, owner: str = "worker") -> Claim:
     claimed = ledger.claim(job, owner)
     assert isinstance(claimed, Claim), claimed
     return claimed
+
+
+def given_back(hand_backs: HandBacks) -> list[Job]:
+    """Do what the janitor does with notes; return what it publishes."""
+    return [job for key in hand_backs.keys() for job in hand_backs.repeat(key)]

@@ -48,16 +48,19 @@ class HandBacks:
         note = Note(task_id=claim.task_id, fence=claim.fence, owner=claim.owner)
         self._blobs.put(handed_back_key(claim.task_id), note.model_dump_json().encode())
 
-    def repeat(self) -> list[Job]:
-        """Give back what was noted; return what to publish.
+    def keys(self) -> list[str]:
+        """Return where all notes are."""
+        return list(self._blobs.keys("handed_back"))
+
+    def repeat(self, key: str) -> list[Job]:
+        """Give back what a note names; return what to publish.
 
         Raises:
-            DependencyDown: Redis still refuses; the notes stay.
+            DependencyDown: Redis still refuses, or the note can't be read; it stays.
         """
-        jobs: list[Job] = []
-        for key in list(self._blobs.keys("handed_back")):
-            note = self._blobs.read(Note, key)
-            if note is not None:
-                jobs += self._ledger.hand_back(note)
-                self._blobs.delete(key)
+        note = self._blobs.read(Note, key)
+        if note is None:
+            return []
+        jobs = self._ledger.hand_back(note)
+        self._blobs.delete(key)
         return jobs
