@@ -279,7 +279,7 @@ def test_a_note_that_the_disk_refuses_holds_up_no_other_note(
     unreadable(house, {"handed_back/0"}, monkeypatch)
     house.janitor.round()
     assert house.ledger.task("default", "t1").state == "PENDING"  # type: ignore[union-attr]
-    assert notes.keys() == ["handed_back/0"], "and one that is no note is put aside"
+    assert notes.noted() == ["handed_back/0"], "and one that is no note is put aside"
 
 
 def test_a_disk_that_refuses_all_ends_the_round(

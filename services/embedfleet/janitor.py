@@ -216,7 +216,7 @@ class Janitor:
 
     def _wake(self) -> None:
         self._woke_at = time.monotonic()
-        for key in self._hand_backs.keys():  # before the scan would count their leases as deaths
+        for key in self._hand_backs.noted():  # before the scan would count their leases as deaths
             try:
                 self._publish(self._hand_backs.repeat(key))
             except DependencyDown as error:

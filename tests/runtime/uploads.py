@@ -40,4 +40,4 @@ def claim(ledger: Ledger, job: Job, owner: str = "worker") -> Claim:
 
 def given_back(hand_backs: HandBacks) -> list[Job]:
     """Do what the janitor does with notes; return what it publishes."""
-    return [job for key in hand_backs.keys() for job in hand_backs.repeat(key)]
+    return [job for key in hand_backs.noted() for job in hand_backs.repeat(key)]

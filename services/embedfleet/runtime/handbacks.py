@@ -48,7 +48,7 @@ class HandBacks:
         note = Note(task_id=claim.task_id, fence=claim.fence, owner=claim.owner)
         self._blobs.put(handed_back_key(claim.task_id), note.model_dump_json().encode())
 
-    def keys(self) -> list[str]:
+    def noted(self) -> list[str]:
         """Return where all notes are."""
         return list(self._blobs.keys("handed_back"))
 

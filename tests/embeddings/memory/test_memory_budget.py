@@ -2,7 +2,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedfleet.contracts.errors import EmbeddingError
@@ -93,6 +93,15 @@ events = st.lists(
 
 
 @given(events)
+@example(
+    [
+        *[("ran_out", 1, 0)] * 3,
+        *[("passed", 1, 0)] * 2,
+        ("ran_out", 1, 0),
+        *[("passed", 1, 0)] * 2,
+        ("ran_out", 512, 0),
+    ]
+)
 def test_whatever_happens_a_failure_makes_it_smaller_and_one_row_is_never_kept_out(
     happened: list[tuple[str, int, int]],
 ) -> None:
@@ -114,7 +123,8 @@ def test_whatever_happens_a_failure_makes_it_smaller_and_one_row_is_never_kept_o
                 break
             tries = budget.ran_out(rows, length)
             assert 1 <= tries <= rows // 2
-            assert budget.limit <= max(before / 2, MODEL.bytes(rows // 2, length)) + 1
+            # One byte for the one that `_shrink` adds, one for what floats round.
+            assert budget.limit <= max(before / 2, MODEL.bytes(rows // 2, length)) + 2
             assert budget.limit < MODEL.bytes(rows, length)
             assert budget.max_rows(length) <= max(1, rows // 2)
     assert 0 <= budget.limit <= MARGIN * budget.available
