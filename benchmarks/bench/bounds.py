@@ -128,7 +128,7 @@ def last_line(record: Mapping[str, Any], found: Sequence[str]) -> str:
 
 def _lacking(record: Mapping[str, Any]) -> Iterator[str]:
     engine, stage, path = record["engine"], record["stage"], record["path"]
-    yield from too_few(ENGINE, engine["wanted"], engine["rounds"][ENGINE])
+    yield from too_few(ENGINE, engine["wanted"][ENGINE], engine["rounds"][ENGINE])
     for kind, rounds in stage["rounds"].items():
         yield from too_few(kind, stage["wanted"], rounds)
     yield from too_few("whole path", path["wanted"], path["rounds"])

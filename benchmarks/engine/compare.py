@@ -21,9 +21,9 @@ from benchmarks.engine.contestants import ENGINE, GEMM, INFINITY, Entry, others,
 from benchmarks.engine.flops import Shape
 
 CHUNKS = 256
-ROUNDS = 5
-MOST_ROUNDS = 10
-MOST_SECONDS = 900.0
+# Of the engine, and of everyone else.
+ROUNDS, MOST_ROUNDS, MOST_SECONDS = 5, 20, 600.0
+OTHERS_ROUNDS, OTHERS_MOST_ROUNDS, OTHERS_MOST_SECONDS = 3, 12, 1200.0
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Outcome:
         taking_part: who ran.
         reference: whom they are compared with.
         rounds: all of each contestant by name, those that don't count too.
-        wanted: how many of them have to count for a figure.
+        wanted: how many of them have to count for a figure, by name.
         peaks: answers of `GEMM`, one in each turn, where it takes part.
         vectors: float32[n, dim] by name.
     """
@@ -83,7 +83,7 @@ class Outcome:
     taking_part: Field
     reference: str
     rounds: Mapping[str, Sequence[Round]]
-    wanted: int
+    wanted: Mapping[str, int]
     peaks: Sequence[Mapping[str, float]]
     vectors: Mapping[str, Any]
 
@@ -107,7 +107,7 @@ class Outcome:
         near = cosines(self.vectors[name], self.vectors[self.reference])
         facts, answers = self.taking_part.running[name].facts, self.taking_part.answers[name]
         return {
-            "x": 1.0 if name == self.reference else times(rounds, name, self.wanted),
+            "x": 1.0 if name == self.reference else times(rounds, name, self.wanted[name]),
             "chunks_a_second": len(self.texts) / statistics.median(seconds),
             "cos_min": near[0],
             "cos_mean": near[1],
@@ -121,6 +121,7 @@ def side_by_side(
     entries: Sequence[Entry],
     texts: Sequence[str],
     plan: Plan,
+    others: Plan,
     then: Callable[[Field], None] = lambda _: None,
 ) -> Outcome:
     """Start the entries, the reference first, and let them encode the texts in rounds.
@@ -129,7 +130,8 @@ def side_by_side(
         setup: of this run.
         entries: who takes part; there are no rounds without those that are `is_required`.
         texts: for everyone.
-        plan: how many rounds.
+        plan: how many rounds the first one after the reference has; they come before all others.
+        others: how many the others have, in turns.
         then: is called after the last round, while all still run.
 
     Raises:
@@ -153,9 +155,14 @@ def side_by_side(
         kinds = {name: running(name) for name in encoders if name != reference}
         if GEMM in taking_part.running:
             kinds[GEMM] = multiplying
-        rounds = gather(lambda: taking_part.run(reference, file), kinds, plan, setup.say)
+        first, *rest = kinds
+        rounds, wanted = dict[str, list[Round]](), dict[str, int]()
+        for names, how_many in (([first], plan), (rest, others)):
+            some = {name: kinds[name] for name in names}
+            rounds |= gather(lambda: taking_part.run(reference, file), some, how_many, setup.say)
+            wanted |= dict.fromkeys(names, how_many.wanted)
         then(taking_part)
-    return Outcome(texts, taking_part, reference, rounds, plan.wanted, peaks, vectors)
+    return Outcome(texts, taking_part, reference, rounds, wanted, peaks, vectors)
 
 
 def compare(setup: Setup) -> dict[str, Any]:
@@ -165,7 +172,8 @@ def compare(setup: Setup) -> dict[str, Any]:
         setup,
         _entries(setup),
         cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64)),
-        Plan(max(1, setup.scaled(ROUNDS)), setup.scaled(MOST_ROUNDS, 3), MOST_SECONDS),
+        Plan(setup.scaled(ROUNDS), setup.scaled(MOST_ROUNDS, 3), MOST_SECONDS),
+        Plan(setup.scaled(OTHERS_ROUNDS), setup.scaled(OTHERS_MOST_ROUNDS, 3), OTHERS_MOST_SECONDS),
         then=lambda taking_part: padding.update(_padding(taking_part.running[ENGINE], setup)),
     )
     tokens = [len(row) for row in setup.tokenizer.encode(outcome.texts)]

@@ -39,7 +39,7 @@ def main() -> int:
         setup = Setup(Path(folder), size, lambda line: print(line, file=sys.stderr, flush=True))
         checked = {backend: _checks(setup, backend) for backend in BACKENDS}
         outcome = side_by_side(
-            setup, _entries(setup), cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64)), PLAN
+            setup, _entries(setup), cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64)), PLAN, PLAN
         )
         source = setup.corpus.source
     record: dict[str, Any] = {
@@ -70,7 +70,9 @@ def failed(record: Mapping[str, Any]) -> list[str]:
     engine = record["engine"]
     absent = [f"{name}: {why}" for name, why in engine["absent"].items()]
     few = [
-        line for name, rounds in engine["rounds"].items() for line in too_few(name, engine["wanted"], rounds)
+        line
+        for name, rounds in engine["rounds"].items()
+        for line in too_few(name, engine["wanted"][name], rounds)
     ]
     return [*checks, *absent, *few]
 

@@ -24,7 +24,7 @@ def engine() -> dict[str, Any]:
         "infinity_x": None,
         "padding": {"mixed": 0.02, "short": 0.1},
         "peak_share": 0.31,
-        "wanted": 1,
+        "wanted": {"engine": 1},
         "rounds": {"engine": [round_of(True), round_of(False)]},
     }
 

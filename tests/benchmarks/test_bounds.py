@@ -68,7 +68,10 @@ def test_who_is_not_installed_fails_a_run_of_full_size_and_is_named_by_a_quick_o
 def test_too_few_rounds_that_count_fail_any_run(part: str, name: str) -> None:
     restless = record()
     rounds = [round_of(True), round_of(True), round_of(False)]
-    restless[part] |= {"wanted": 3, "rounds": rounds if part == "path" else {name: rounds}}
+    restless[part] |= {
+        "wanted": {name: 3} if part == "engine" else 3,
+        "rounds": rounds if part == "path" else {name: rounds},
+    }
     (sentence,) = faults(restless)
     assert sentence.startswith(f"{name}: 2 of 3 rounds count and 3 are wanted: run it again")
     rounds.append(round_of(True))

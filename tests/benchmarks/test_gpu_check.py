@@ -180,7 +180,7 @@ def test_the_record_says_what_failed_and_gives_a_line() -> None:
     passed = {"onnx": {"gate": {"cos_min": 0.9995}}, "torch": {"gate": {"failed": "cosine 0.4"}}}
     record = {"gpus": ["Test L4"], "date": "2026-11-26", "checks": passed, "engine": engine()}
     assert gpu.failed(record) == ["torch gate: cosine 0.4", "ours, torch bf16: it computes in\nfp32"]
-    record["engine"]["wanted"] = 5  # type: ignore[index]
+    record["engine"]["wanted"] = {"engine": 5}  # type: ignore[index]
     assert gpu.failed(record)[2].startswith("engine: 1 of 2 rounds count and 5 are wanted")
     line = gpu.readme_line(record)
     assert line.startswith(
