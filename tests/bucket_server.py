@@ -1,6 +1,7 @@
 """A server that speaks S3's protocol, for buckets under test."""
 
 import itertools
+import logging
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,7 @@ class BucketServer:
         return name
 
     def __enter__(self) -> Self:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
         self._server.start()
         self.url = "http://{}:{}".format(*self._server.get_host_and_port())
         return self

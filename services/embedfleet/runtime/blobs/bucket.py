@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown, DocumentProcessingError, NotFound
-from embedfleet.runtime.blobs.refusals import is_no_bucket, is_past_the_end, reason_of
+from embedfleet.runtime.blobs import refusals
 
 try:
     import obstore
@@ -71,10 +71,9 @@ class Bucket:
         try:
             self._objects = _opened(scheme, bucket, prefix or None)
         except (BaseError, ValueError) as error:
-            reason = str(error).split("\n", 1)[0]
-            raise ConfigurationError(
-                f"FLEET_BLOB_URL {url} can't be used: {reason}; see docs/blobs.md"
-            ) from error
+            # Its text may repeat a part of a key.
+            reason = refusals.reason_of_start(scheme, error)
+            raise ConfigurationError(f"FLEET_BLOB_URL {url}: {reason}; see docs/blobs.md") from None
         self._store_time, self._probe_at = 0.0, 0.0
 
     @property
@@ -106,7 +105,7 @@ class Bucket:
                 answer = obstore.get(self._objects, key, options={"range": (0, PIECE_BYTES)})
                 size, e_tag, piece = answer.meta["size"], answer.meta["e_tag"], bytes(answer.bytes())
             except BaseError as error:
-                if is_past_the_end(error):
+                if refusals.is_past_the_end(error):
                     return
                 raise
         yield piece
@@ -162,7 +161,7 @@ class Bucket:
                 try:
                     obstore.delete(self._objects, key)
                 except FileNotFoundError as error:
-                    if is_no_bucket(error):
+                    if refusals.is_no_bucket(error):
                         raise
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -233,14 +232,14 @@ class Bucket:
         try:
             yield
         except FileNotFoundError as error:
-            if is_no_bucket(error):
+            if refusals.is_no_bucket(error):
                 raise self._down(error) from error
             raise
         except (BaseError, OSError) as error:
             raise self._down(error) from error
 
     def _down(self, error: Exception) -> DependencyDown:
-        return DependencyDown("Blob store", self._url, reason_of(error))
+        return DependencyDown("Blob store", self._url, refusals.reason_of(error))
 
 
 def _opened(scheme: str, bucket: str, prefix: str | None) -> Objects:

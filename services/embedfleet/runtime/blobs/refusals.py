@@ -24,12 +24,13 @@ _REASONS = (
         "the bucket is in another region; correct AWS_REGION",
     ),
     (
-        re.compile("^(PermissionDenied|Unauthenticated)Error|<Code>AccessDenied</Code>"),
+        re.compile("^(PermissionDenied|Unauthenticated)Error|<Code>AccessDenied</|status(?: code)?: 40[13]"),
         "these credentials may not do that; they need to read, write, delete and list",
     ),
     (re.compile("kind: Timeout"), "no answer in time"),
     (re.compile("kind: Connect"), "no connection; is the network open, and the endpoint's variable right?"),
 )
+_VARIABLES = {"s3": "an AWS_…", "gs": "a GOOGLE_…", "az": "an AZURE_…"}
 _STATUS = re.compile(r"status(?: code)?: (\d{3})")
 
 
@@ -41,6 +42,13 @@ def is_no_bucket(error: Exception) -> bool:
 def is_past_the_end(error: Exception) -> bool:
     """Say whether a read began where a blob ends: the first byte of one that is empty."""
     return (found := _STATUS.search(str(error))) is not None and found.group(1) == "416"
+
+
+def reason_of_start(scheme: str, error: Exception) -> str:
+    """Return why a store can't be addressed at all."""
+    if "Account must be specified" in str(error):
+        return "AZURE_STORAGE_ACCOUNT_NAME is not set"
+    return f"{_VARIABLES[scheme]} variable has a value that can't be used"
 
 
 def reason_of(error: Exception) -> str:
