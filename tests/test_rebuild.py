@@ -1,5 +1,7 @@
 """The comparison of Redis with the blobs: it comes to an end, whatever meets it on the way."""
 
+import threading
+
 import pytest
 
 from embedfleet.janitor import Janitor
@@ -82,3 +84,13 @@ def test_a_row_that_cannot_be_compared_holds_up_no_other(house: House) -> None:
     house.janitor.round()
     assert house.ledger.document("default", bad.id)
     assert house.ledger.is_rebuilt()
+
+
+def test_records_are_read_side_by_side(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = [ready(house, upload(f"t{number}", key=f"{number}.txt")) for number in range(2)]
+    house.ledger._redis.flushall()
+    # Where one takes tens of milliseconds, a hundred thousand in a row would take an hour.
+    meeting, read = threading.Barrier(2), house.janitor._intake.record
+    monkeypatch.setattr(house.janitor._intake, "record", lambda key: (meeting.wait(10), read(key))[1])
+    assert house.janitor._rebuild()
+    assert all(house.ledger.document("default", one.id) for one in documents)

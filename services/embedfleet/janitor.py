@@ -25,6 +25,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
@@ -47,6 +48,8 @@ from embedfleet.vectors import VectorStore
 SETTLE_GRACE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
 RECORDS_A_PAGE = 500
+# A bucket takes tens of milliseconds to read one.
+RECORDS_AT_ONCE = 16
 # By so much the age of a file may be wrong.
 CLOCK_MARGIN_SECONDS = 2.0
 SHORTEST_PAUSE_SECONDS = 1.0
@@ -218,9 +221,10 @@ class Janitor:
         """
         is_whole = self._each(self._deletions.rebuild, self._deletions.keys())
         keys = self._blobs.keys("documents")
-        while page := list(islice(keys, RECORDS_A_PAGE)):
-            records = [record for key in page if (record := self._intake.record(key))]
-            is_whole &= self._each(self._ledger.restore, self._ledger.behind(records))
+        with ThreadPoolExecutor(RECORDS_AT_ONCE) as readers:
+            while page := list(islice(keys, RECORDS_A_PAGE)):
+                records = [record for record in readers.map(self._intake.record, page) if record]
+                is_whole &= self._each(self._ledger.restore, self._ledger.behind(records))
         return is_whole
 
     def _take_up_pending(self) -> bool:
