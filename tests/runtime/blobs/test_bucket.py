@@ -176,9 +176,20 @@ def test_the_other_clouds_refuse_alike(
     refusing.status, refusing.body = 403, "<Error><Code>AccessDenied</Code></Error>"
     with pytest.raises(DependencyDown, match="read, write, delete and list") as caught:
         Blobs(url).check()
-    assert refusing.seen
     assert "/p/.check" in unquote(refusing.seen[-1])
     assert not any(secret in chain(caught.value) for secret in SECRETS)
+
+
+def test_google_says_404_to_a_delete_of_what_is_gone(
+    refusing: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", GOOGLE.replace("URL", refusing.url))
+    refusing.status, refusing.body = 404, "<Error><Code>NoSuchKey</Code></Error>"
+    Blobs("gs://bkt").delete("gone")
+    assert not Blobs("gs://bkt").exists("gone")
+    refusing.body = "<Error><Code>NoSuchBucket</Code></Error>"
+    with pytest.raises(DependencyDown, match="no such bucket"):
+        Blobs("gs://bkt").delete("gone")
 
 
 @pytest.mark.parametrize(
