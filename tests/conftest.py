@@ -1,6 +1,7 @@
 """Fixtures of more than one area: a private Redis, and a ledger on it."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,6 +10,9 @@ from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
 from tests.qdrant_process import QdrantProcess
+
+if TYPE_CHECKING:
+    from tests.bucket_server import BucketServer
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +44,20 @@ def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded Qdrant, as a process of its own."""
     with QdrantProcess(tmp_path_factory.mktemp("qdrant")) as process:
         yield process.url
+
+
+@pytest.fixture(scope="session")
+def bucket_server() -> "Iterator[BucketServer]":
+    """A server of buckets, in a thread of this test process."""
+    from tests.bucket_server import BucketServer  # takes a second
+
+    with BucketServer() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket_url(bucket_server: "BucketServer", monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place in a bucket that this process, and those that it starts, may use."""
+    for name, value in bucket_server.variables.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{bucket_server.new_bucket()}/fleet/a"

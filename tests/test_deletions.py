@@ -231,7 +231,7 @@ def test_an_upload_that_has_no_manifest_yet_is_left_alone(place: Place) -> None:
     place.janitor.round()
     assert place.left() == [coming.blob]
     past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
-    os.utime(place.blobs.path(coming.blob), (past, past))
+    os.utime(Path(place.blobs.address) / coming.blob, (past, past))
     place.tombstones.put(Tombstone.of(document))
     place.janitor.round()
     assert place.left() == []
@@ -381,10 +381,10 @@ def test_a_manifest_of_a_deleted_upload_is_not_driven(place: Place) -> None:
     place.delete(document)
     place.published.clear()
     place.ledger._redis.delete("task:t1")
-    assert place.blobs.path(pending_key("t1")).exists()
+    assert place.blobs.exists(pending_key("t1"))
     place.janitor._take_up_pending()
     assert place.published == []
-    assert not place.blobs.path(pending_key("t1")).exists()
+    assert not place.blobs.exists(pending_key("t1"))
 
 
 def test_a_deleted_document_does_not_come_back_for_a_moment_after_a_loss_of_redis(place: Place) -> None:
@@ -434,10 +434,10 @@ def test_the_file_of_a_live_document_stays_however_old_it_is(place: Place) -> No
     live = place.settled(newer("t2"))
     place.ledger._redis.delete("task:t2")  # its details expired
     past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
-    os.utime(place.blobs.path(live.blob), (past, past))
+    os.utime(Path(place.blobs.address) / live.blob, (past, past))
     for step in place.deletions.steps:
         step(tombstone)
-    assert place.blobs.path(live.blob).exists()
+    assert place.blobs.exists(live.blob)
 
 
 def test_a_pass_takes_all_deletions_some_a_round(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ COLLECTION = "default__notes"
 
 def make_old(blobs: Blobs, key: str) -> None:
     past = time.time() - 3600
-    os.utime(blobs.path(key), (past, past))
+    os.utime(Path(blobs.address) / key, (past, past))
 
 
 class House:
@@ -251,7 +251,7 @@ def test_an_upload_that_nothing_names_is_swept_after_an_hour(house: House) -> No
         house.blobs.put(key, b"x")
     for key in (kept.blob, "uploads/default/nobody/old.txt"):
         past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
-        os.utime(house.blobs.path(key), (past, past))
+        os.utime(Path(house.blobs.address) / key, (past, past))
     house.janitor.round()
     assert sorted(house.blobs.keys("uploads")) == sorted([kept.blob, "uploads/default/nobody/young.txt"])
 

@@ -275,17 +275,17 @@ class Janitor:
         """Remove files that nothing names, once they are an hour old."""
         self._blobs.sweep_unfinished(intake.ORPHAN_GRACE_SECONDS)
         for folder, step in (("uploads", self.sweep_upload), ("chunks", self._sweep_chunks)):
-            keys = self._blobs.keys(folder)
-            self._each(step, [key for key in keys if self._blobs.age(key) >= intake.ORPHAN_GRACE_SECONDS])
+            ages = self._blobs.ages(folder)
+            self._each(step, [key for key, age in ages if age >= intake.ORPHAN_GRACE_SECONDS])
 
     def sweep_upload(self, key: str) -> None:
         """Remove an uploaded file, unless a record or a manifest names it."""
         _, tenant, document_id, name = key.split("/", 3)
         record = self._ledger.document(tenant, document_id)
         manifest = pending_key(name.split(".", 1)[0])
-        if record is None and self._blobs.path(f"documents/{tenant}/{document_id}.json").exists():
+        if record is None and self._blobs.exists(f"documents/{tenant}/{document_id}.json"):
             return  # the ledger has lost its row: `fsck` puts it back
-        if not (record and record.blob == key) and not self._blobs.path(manifest).exists():
+        if not (record and record.blob == key) and not self._blobs.exists(manifest):
             self._blobs.delete(key)
 
     def _sweep_chunks(self, key: str) -> None:

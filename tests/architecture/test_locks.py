@@ -32,7 +32,11 @@ def test_lock_satisfies_the_extra(image: str) -> None:
     text = (ROOT / "images" / image / "requirements.lock").read_text("utf-8")
     pinned = dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+) \\$", text, re.MULTILINE))
     pinned = {canonicalize_name(name): version for name, version in pinned.items()}
-    wanted = [*map(Requirement, PROJECT["dependencies"]), *requirements(EXTRA_OF[image])]
+    wanted = [
+        *map(Requirement, PROJECT["dependencies"]),
+        *requirements(EXTRA_OF[image]),
+        *requirements("object-store"),
+    ]
     for requirement in wanted:
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
     assert text.count("--hash=sha256:") >= len(pinned)

@@ -120,6 +120,19 @@ def test_a_folder_that_can_not_be_written_is_a_problem(
     assert "/proc/blobs can't be written" in found.detail
 
 
+def test_a_bucket_is_written_to_and_one_that_is_missing_is_a_problem(
+    tmp_path: Path, bucket_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_BLOB_URL", bucket_url)
+    (found,) = checks.blobs(place(tmp_path))
+    assert found.ok
+    assert found.detail == f"{bucket_url} can be written"
+    monkeypatch.setenv("FLEET_BLOB_URL", "s3://no-such-bucket/x")
+    found = next(one for one in checks.examine(place(tmp_path)) if one.name == "blobs")
+    assert not found.ok
+    assert "there is no such bucket; create it" in found.detail
+
+
 @pytest.mark.parametrize(
     ("about", "shown"),
     [

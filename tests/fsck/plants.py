@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 from embedfleet.contracts.documents import Document, point_id
 from embedfleet.runtime.blobs import pending_key, record_key
@@ -64,7 +65,7 @@ def upload_missing(house: House) -> Document:
 
 def orphan_upload(house: House) -> Document:
     house.blobs.put("uploads/default/nobody/task.txt", b"x")
-    os.utime(house.blobs.path("uploads/default/nobody/task.txt"), (1, 1))
+    os.utime(Path(house.blobs.address) / "uploads/default/nobody/task.txt", (1, 1))
     return document()
 
 
@@ -72,7 +73,7 @@ def old_chunks(house: House, one: Document, generation: int) -> None:
     """Leave a chunk file that no sweep has taken."""
     key = f"chunks/default/{one.id}/{generation}/0"
     house.blobs.put(key, b"x")
-    os.utime(house.blobs.path(key), (1, 1))
+    os.utime(Path(house.blobs.address) / key, (1, 1))
 
 
 def orphan_chunks(house: House) -> Document:

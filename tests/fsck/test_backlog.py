@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def ended_long_ago(house: House) -> Document:
 def deleted_long_ago(house: House) -> Document:
     one = plants.deletion_stuck(house)
     (key,) = house.blobs.keys("deleted")
-    os.utime(house.blobs.path(key), (time.time() - AGO, time.time() - AGO))
+    os.utime(Path(house.blobs.address) / key, (time.time() - AGO, time.time() - AGO))
     return one
 
 

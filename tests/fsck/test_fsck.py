@@ -36,7 +36,7 @@ def test_the_old_generation_is_live_until_the_renewed_one_is_ready(house: House)
     assert (row.state, row.generation, row.live_generation, row.model_key) == ("QUEUED", 2, 1, "model")
     assert house.store.count(COLLECTION, one.id, generation=1) == 3
     assert house.blobs.get(row.blob) == b"the file" != row.blob
-    assert house.blobs.path(pending_key(row.task_id)).exists()
+    assert house.blobs.exists(pending_key(row.task_id))
 
 
 def test_repairing_again_while_a_document_is_in_work_changes_nothing(house: House) -> None:

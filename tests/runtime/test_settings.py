@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from embedfleet.runtime.settings import BrokerSettings, VectorSettings, settings_sentence
+from embedfleet.runtime.settings import BlobSettings, BrokerSettings, VectorSettings, settings_sentence
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,44 @@ def test_what_is_no_qdrant_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ValidationError) as caught:
         VectorSettings(url=url)
     assert "http://HOST:PORT" in settings_sentence(caught.value)
+    assert "hush" not in settings_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("./fleet-data/blobs", "./fleet-data/blobs"),
+        ("/tệp tin/blobs", "/tệp tin/blobs"),
+        ("file:///var/blobs", "/var/blobs"),
+        ("s3://my-bucket", "s3://my-bucket"),
+        ("s3://my.bucket/fleet/a=1/", "s3://my.bucket/fleet/a=1"),
+        ("gs://bucket_1/x", "gs://bucket_1/x"),
+        ("az://container/x", "az://container/x"),
+    ],
+)
+def test_addresses_of_blobs(url: str, whole: str) -> None:
+    assert BlobSettings(blob_url=url).blob_url == whole
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:hush@bucket/x",
+        "s3://bucket/hush/../x",
+        "s3://bucket/./hush",
+        "s3://bucket//hush",
+        "s3://bucket/x?secret=hush",
+        "s3://bucket/x#hush",
+        "s3://Bucket/hush",
+        "s3:///hush",
+        "https://bucket.example/hush",
+        "file://hush/x",
+    ],
+)
+def test_what_is_no_place_for_blobs_is_refused_without_its_secret(url: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        BlobSettings.model_validate({"FLEET_BLOB_URL": url})
+    assert "FLEET_BLOB_URL: " in settings_sentence(caught.value)
     assert "hush" not in settings_sentence(caught.value)
 
 

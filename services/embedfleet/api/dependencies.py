@@ -17,7 +17,7 @@ from embedfleet.fsck.course import Fsck
 from embedfleet.fsck.watch import Watch
 from embedfleet.janitor import Janitor
 from embedfleet.runtime import broker
-from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.blobs import Blobs, open_blobs
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.results import CeleryResults
@@ -26,7 +26,6 @@ from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import (
     AdmissionSettings,
     ApiSettings,
-    BlobSettings,
     BrokerSettings,
     EngineSettings,
     LedgerSettings,
@@ -89,7 +88,7 @@ class Services:
         redis, records = load(BrokerSettings), load(LedgerSettings)
         _hurry()
         mirror = CeleryResults(redis, records)
-        blobs = Blobs(load(BlobSettings).blob_url)
+        blobs = open_blobs()
         ledger = Ledger.open(redis, records, mirror, timeout=REDIS_SECONDS, retries=0)
         vectors = load(VectorSettings)
         patient = Ledger.open(redis, records, mirror)

@@ -18,6 +18,7 @@ from embedfleet.contracts.errors import FleetError
 from embedfleet.encoders.backends.machine import runtime_wheels, wheels_problem
 from embedfleet.encoders.models import locate, verify
 from embedfleet.local.datadir import DataDir, FleetState
+from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.settings import (
     BlobSettings,
     BrokerSettings,
@@ -67,9 +68,9 @@ class Place:
         return VectorSettings().url
 
     @property
-    def blobs(self) -> Path:
-        """Folder of the blobs."""
-        return Path(BlobSettings().blob_url) if os.environ.get("FLEET_BLOB_URL") else self.data.blobs
+    def blobs(self) -> str:
+        """Where the blobs are: a folder or a bucket."""
+        return BlobSettings().blob_url if os.environ.get("FLEET_BLOB_URL") else str(self.data.blobs)
 
 
 def examine(place: Place) -> Iterator[Finding]:
@@ -202,8 +203,12 @@ def disk(place: Place) -> Iterator[Finding]:
 
 
 def blobs(place: Place) -> Iterator[Finding]:
-    """Whether the blobs' folder can be written."""
-    folder = place.blobs.expanduser()
+    """Whether the folder or the bucket of the blobs can be written."""
+    if "://" in place.blobs:
+        Blobs(place.blobs).check()
+        yield Finding("blobs", f"{place.blobs} can be written")
+        return
+    folder = Path(place.blobs).expanduser()
     nearest = _existing(folder)
     try:
         with tempfile.TemporaryFile(dir=nearest):

@@ -11,6 +11,7 @@ the ledger took the end of the task        nothing: the embedding tasks exist, t
 """
 
 import uuid
+from contextlib import ExitStack
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -23,11 +24,10 @@ from embedfleet.documents.pipeline import Processed
 from embedfleet.documents.sandbox import SandboxPool
 from embedfleet.encoders import models
 from embedfleet.runtime import chunkfiles
-from embedfleet.runtime.blobs import Blobs, chunk_prefix
+from embedfleet.runtime.blobs import chunk_prefix, open_blobs
 from embedfleet.runtime.broker import app
 from embedfleet.runtime.ledger.records import Part
 from embedfleet.runtime.settings import (
-    BlobSettings,
     BrokerSettings,
     EngineSettings,
     ModelSettings,
@@ -40,7 +40,7 @@ from embedfleet.runtime.worker.worker import Worker
 
 STORE_PATIENCE_SECONDS = 120.0
 
-_blobs = Blobs(load(BlobSettings).blob_url)
+_blobs = open_blobs()
 _sandboxes: SandboxPool
 
 
@@ -69,14 +69,18 @@ def process_document_task(self: Any, /, **message: Any) -> None:
 def _process(run: Run) -> None:
     document, limit = run.document, load(BrokerSettings).time_limit
     run.enter("parse", patience=limit)
-    processed = _sandboxes.process(
-        _blobs.path(document.blob),
-        PurePath(document.blob).suffix,
-        document.options,
-        deadline_seconds=limit,
-        on_progress=run.progress,
-        check=run.check,
-    )
+    with ExitStack() as open_files:
+        upload = _worker.hold(
+            run, lambda: open_files.enter_context(_blobs.file(document.blob, document.size_bytes))
+        )
+        processed = _sandboxes.process(
+            upload,
+            PurePath(document.blob).suffix,
+            document.options,
+            deadline_seconds=limit,
+            on_progress=run.progress,
+            check=run.check,
+        )
     run.enter("store", patience=STORE_PATIENCE_SECONDS)
     try:
         parts = _store(run, processed.chunks)

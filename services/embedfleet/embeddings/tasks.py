@@ -24,15 +24,15 @@ from embedfleet.embeddings.generation import PATIENCE_SECONDS, Counts, Generatio
 from embedfleet.encoders import base, models
 from embedfleet.encoders.tokenizer import TextTokenizer
 from embedfleet.runtime import chunkfiles
-from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.blobs import open_blobs
 from embedfleet.runtime.broker import app
-from embedfleet.runtime.settings import BlobSettings, EngineSettings, ModelSettings, VectorSettings, load
+from embedfleet.runtime.settings import EngineSettings, ModelSettings, VectorSettings, load
 from embedfleet.runtime.worker.lifecycle import compose
 from embedfleet.runtime.worker.runs import Run, Stopped
 from embedfleet.runtime.worker.worker import Worker
 from embedfleet.vectors import VectorStore
 
-_blobs = Blobs(load(BlobSettings).blob_url)
+_blobs = open_blobs()
 _store = VectorStore(load(VectorSettings))
 _engine: Engine
 

@@ -9,10 +9,10 @@ from embedfleet.fsck.findings import Finding, Patience, Scope
 from embedfleet.fsck.inspection import Inspection
 from embedfleet.fsck.repair import Repair
 from embedfleet.janitor import Janitor
-from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.blobs import Blobs, open_blobs
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger.audit import LedgerAudit
-from embedfleet.runtime.settings import BlobSettings, BrokerSettings, LedgerSettings, VectorSettings, load
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, VectorSettings, load
 from embedfleet.vectors.audit import PointAudit
 
 # A repair may bring to light what it hid: points of a document that had no row.
@@ -27,7 +27,7 @@ class Fsck:
 
     Args:
         ledger: Redis.
-        blobs: the folder.
+        blobs: where files are.
         store: Qdrant.
         settings: leases of the fleet.
         patience: how long something may look wrong; by default what fits the leases.
@@ -50,7 +50,7 @@ class Fsck:
         """Make one from the environment; nothing is called yet."""
         settings = load(LedgerSettings)
         ledger = LedgerAudit.open(load(BrokerSettings), settings)
-        return cls(ledger, Blobs(load(BlobSettings).blob_url), PointAudit(load(VectorSettings)), settings)
+        return cls(ledger, open_blobs(), PointAudit(load(VectorSettings)), settings)
 
     def inspection(self, scope: Scope, model_key: str, wait: Wait) -> Inspection:
         """Return one look at everything in a scope."""

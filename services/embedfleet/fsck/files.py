@@ -23,26 +23,28 @@ class FileCheck:
     def suspects(self) -> Iterator[Finding]:
         """Yield what looks wrong at first sight."""
         for folder in ("pending", "deleted", "uploads"):
-            for key in self._blobs.keys(folder):
-                yield from self._judged(key)
+            for key, age in self._blobs.ages(folder):
+                yield from self._judged(key, age)
 
     def again(self, suspects: Sequence[Finding]) -> set[Finding]:
         """Return those that still look the same."""
-        return {found for one in suspects for found in self._judged(one.subject)}
+        return {
+            found for one in suspects for found in self._judged(one.subject, self._blobs.age(one.subject))
+        }
 
-    def _judged(self, key: str) -> Iterator[Finding]:
+    def _judged(self, key: str, age: float) -> Iterator[Finding]:
         folder, _, rest = key.partition("/")
         if folder == "pending":
-            found = self._manifest(key)
+            found = self._manifest(key, age)
         elif folder == "deleted":
-            found = self._tombstone(key, rest.split("/"))
+            found = self._tombstone(key, age, rest.split("/"))
         else:
-            found = self._upload(key, rest.split("/"))
+            found = self._upload(key, age, rest.split("/"))
         if found and self._scope.holds(found.tenant, found.collection):
             yield found
 
-    def _manifest(self, key: str) -> Finding | None:
-        age, task_id = self._blobs.age(key), key.removeprefix("pending/")
+    def _manifest(self, key: str, age: float) -> Finding | None:
+        task_id = key.removeprefix("pending/")
         if age < self._patience.change:
             return None
         try:
@@ -67,8 +69,7 @@ class FileCheck:
             witness=witness_of(row),
         )  # fmt: skip
 
-    def _tombstone(self, key: str, parts: list[str]) -> Finding | None:
-        age = self._blobs.age(key)
+    def _tombstone(self, key: str, age: float, parts: list[str]) -> Finding | None:
         if age < self._patience.stuck or len(parts) != 4 or not parts[3].isdecimal():
             return None
         now, passes = self._ledger.now(), self._ledger.passes()
@@ -80,16 +81,16 @@ class FileCheck:
             Kind.DELETION_STUCK, detail, tenant, collection, document_id, int(generation), subject=key
         )
 
-    def _upload(self, key: str, parts: list[str]) -> Finding | None:
-        if len(parts) != 3 or self._blobs.age(key) < self._patience.file:
+    def _upload(self, key: str, age: float, parts: list[str]) -> Finding | None:
+        if len(parts) != 3 or age < self._patience.file:
             return None
         tenant, document_id, _ = parts
         row = self._ledger.document(tenant, document_id)
         named_by = pending_key(task_of_upload(key)), f"documents/{tenant}/{document_id}.json"
-        if (row and row.blob == key) or self._blobs.path(named_by[0]).exists():
+        if (row and row.blob == key) or self._blobs.exists(named_by[0]):
             return None
-        if row is None and self._blobs.path(named_by[1]).exists():
+        if row is None and self._blobs.exists(named_by[1]):
             return None  # its row is missing, and comes back
         collection = row.collection if row else ""
-        detail = f"written {self._blobs.age(key):.0f} s ago, and no document names it"
+        detail = f"written {age:.0f} s ago, and no document names it"
         return Finding(Kind.ORPHAN_UPLOAD, detail, tenant, collection, document_id, subject=key)

@@ -34,7 +34,7 @@ class Inspection:
 
     Args:
         ledger: Redis.
-        blobs: the folder.
+        blobs: where files are.
         store: Qdrant.
         scope: what is looked at.
         patience: how long something may look wrong.

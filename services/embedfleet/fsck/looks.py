@@ -122,8 +122,8 @@ class Looker:
             has_unfinished_task=bool(row and in_work and self._ledger.has_unfinished_task(row)),
             record=record,
             record_is_damaged=is_damaged,
-            has_upload=bool(row and self._blobs.path(row.blob).exists()),
-            has_manifest=bool(row and self._blobs.path(pending_key(row.task_id)).exists()),
+            has_upload=bool(row and self._blobs.exists(row.blob)),
+            has_manifest=bool(row and self._blobs.exists(pending_key(row.task_id))),
             chunk_generations=frozenset() if in_work else self._left_chunks(tenant, document_id),
             points={},
         )
@@ -132,7 +132,7 @@ class Looker:
         """Return the generations of which all chunk files are old: a late writer's go when they are swept."""
         folder, left = f"chunks/{tenant}/{document_id}", set[int]()
         for name in self._blobs.folders(folder):
-            ages = [self._blobs.age(key) for key in self._blobs.keys(f"{folder}/{name}")]
+            ages = [age for _, age in self._blobs.ages(f"{folder}/{name}")]
             if name.isdecimal() and ages and min(ages) >= self._patience.file:
                 left.add(int(name))
         return frozenset(left)

@@ -46,7 +46,7 @@ class Repair:
 
     Args:
         ledger: Redis.
-        blobs: the folder.
+        blobs: where files are.
         store: Qdrant.
         janitor: settles, takes up, sweeps; it need not run.
         intake: takes documents in again.

@@ -1,4 +1,4 @@
-"""The addresses of Redis and Qdrant as settings take them; what is refused never shows a password."""
+"""Addresses of Redis, Qdrant and blobs as settings take them; what is refused never shows a password."""
 
 import re
 from typing import Annotated
@@ -8,6 +8,10 @@ from pydantic import AfterValidator
 
 QDRANT_PORT = 6333
 _DATABASE = re.compile(r"/?\d*")
+BUCKET_SCHEMES = ("s3", "gs", "az")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,221}")
+# What object stores take in keys as it is; no segment is only dots.
+_PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._=-]+)*")
 
 
 def _redis(url: str) -> str:
@@ -27,6 +31,29 @@ def _qdrant(url: str) -> str:
     return parts._replace(path=parts.path.rstrip("/"), query="", fragment="").geturl()
 
 
+def _blobs(url: str) -> str:
+    """Return where the blobs are: a folder, or SCHEME://BUCKET/PREFIX without a slash at its end.
+
+    Raises:
+        ValueError: it is neither, with a sentence that doesn't repeat it: it may hold a secret.
+    """
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return url
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise ValueError("write file:///PATH with three slashes, or the path alone")
+        return rest
+    bucket, slash, prefix = rest.rstrip("/").partition("/")
+    path = slash + prefix
+    if scheme not in BUCKET_SCHEMES or not _BUCKET.fullmatch(bucket) or not _PREFIX.fullmatch(path):
+        raise ValueError(
+            "must be a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX; credentials"
+            " are read from AWS_…, GOOGLE_… or AZURE_… variables, and don't belong here"
+        )
+    return f"{scheme}://{bucket}{path}"
+
+
 def _split(url: str, schemes: tuple[str, ...], form: str) -> SplitResult:
     """Return the parts of an address.
 
@@ -44,4 +71,5 @@ def _split(url: str, schemes: tuple[str, ...], form: str) -> SplitResult:
 
 
 RedisUrl = Annotated[str, AfterValidator(_redis)]
+BlobUrl = Annotated[str, AfterValidator(_blobs)]
 QdrantUrl = Annotated[str, AfterValidator(_qdrant)]

@@ -21,8 +21,8 @@ the ledger's row is written   the generation runs; a loss of Redis undoes it, `f
 """
 
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePath
+from collections.abc import Callable
+from pathlib import PurePath
 
 from embedfleet.contracts.documents import NAMESPACE, Document
 from embedfleet.contracts.errors import DependencyDown, NewerVersion, NotFound
@@ -35,7 +35,6 @@ from embedfleet.runtime.ledger.durable import durable_record
 from embedfleet.runtime.ledger.records import Acceptance
 from embedfleet.runtime.ledger.tombstones import Tombstones
 
-COPY_BYTES = 1 << 20
 # A manifest without a row that is younger than this may be an upload in the middle of `accept`.
 PENDING_GRACE_SECONDS = 10.0
 # The same for an uploaded file without a manifest: a large one takes long to be stored.
@@ -106,11 +105,10 @@ class Intake:
         # The same id however often this is repeated: there is one renewal of a generation.
         task_id = str(uuid.uuid5(NAMESPACE, f"renewed:{document.task_id}"))
         blob = upload_key(document.tenant, document.id, task_id, PurePath(document.blob).suffix)
-        source = self._blobs.path(document.blob)
-        if not source.exists():
+        if not self._blobs.exists(document.blob):
             raise NotFound(f"the upload of {document.filename} is gone: upload it again", code="no_blob")
         # A file of its own: the janitor removes the upload of a generation that was overtaken.
-        self._blobs.put(blob, _pieces(source))
+        self._blobs.put(blob, self._blobs.pieces(document.blob))
         now = self._ledger.now()
         fields = {"task_id": task_id, "blob": blob, "model_key": model_key, "uploaded_at": now}
         renewed = document.model_copy(update=fields)
@@ -143,9 +141,3 @@ class Intake:
             self._blobs.put(record_key(row), row.model_dump_json().encode())
             if self._ledger.deleted_through(row.tenant, row.id) >= row.generation:
                 self._blobs.delete(record_key(row))
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(COPY_BYTES):
-            yield piece

@@ -9,6 +9,7 @@ finds in ``pending/``. An upload is refused even if it would turn out to be unch
 body would have to be read, and a refusal must stay cheaper than what it refuses.
 """
 
+import math
 import random
 import time
 
@@ -40,7 +41,7 @@ for _code in RETRY_SECONDS:
     REFUSALS.labels(_code)
 
 
-def refusal(load: Load, free_disk: int, key: str, limits: AdmissionSettings) -> Overloaded | None:
+def refusal(load: Load, free_disk: float, key: str, limits: AdmissionSettings) -> Overloaded | None:
     """Return why there is no room, the caller's own limit first; None when there is.
 
     Args:
@@ -107,8 +108,9 @@ class Admission:
         return load
 
     def _judge(self, load: Load, key: str, size: int) -> None:
-        free = self._blobs.free_bytes() - size if self._limits.min_free_disk else 0
-        if error := refusal(load, free, key, self._limits):
+        free = self._blobs.free_bytes() if self._limits.min_free_disk else None
+        left = math.inf if free is None else free - size
+        if error := refusal(load, left, key, self._limits):
             REFUSALS.labels(error.code).inc()
             # Those who were refused together should not come back together.
             error.retry_after += random.randint(0, error.retry_after)  # noqa: S311 — no secret

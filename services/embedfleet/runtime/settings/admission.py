@@ -39,5 +39,6 @@ class AdmissionSettings(Settings):
         1_000_000_000,
         ge=0,
         alias="FLEET_MIN_FREE_DISK",
-        description="Bytes that an upload must leave free on the disk of the blobs; else it is refused: 503.",
+        description="Bytes that an upload must leave free on the disk of the blobs; else it is refused: 503."
+        " A bucket has no such limit.",
     )

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from embedfleet.runtime.addresses import QdrantUrl, RedisUrl
+from embedfleet.runtime.addresses import BlobUrl, QdrantUrl, RedisUrl
 from embedfleet.runtime.settings.base import Settings
 
 
@@ -108,10 +108,11 @@ class LedgerSettings(Settings):
 class BlobSettings(Settings):
     """Where uploaded files and chunk files are."""
 
-    blob_url: str = Field(
+    blob_url: BlobUrl = Field(
         "./fleet-data/blobs",
         alias="FLEET_BLOB_URL",
-        description="A folder that api and workers share.",
+        description="What api and workers share: a folder, or `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`,"
+        " `az://CONTAINER/PREFIX` with the extra `object-store`; see [blobs](blobs.md).",
     )
 
 

@@ -1,0 +1,74 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from embedfleet.contracts.errors import DependencyDown
+from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.blobs import folder as module
+
+
+def test_a_write_that_breaks_off_leaves_no_litter_on_the_disk(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+
+    def pieces():
+        yield b"new"
+        raise ConnectionResetError
+
+    with pytest.raises(DependencyDown):
+        blobs.put("a/b", pieces())
+    assert os.listdir(tmp_path / "a") == []
+
+
+def test_delete_prunes_empty_folders(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    blobs.put("chunks/t/d/1/0", b"x")
+    blobs.delete_folder("chunks/t/d")
+    assert os.listdir(tmp_path) == ["chunks"]
+    assert os.listdir(tmp_path / "chunks") == []
+
+
+def test_a_file_for_a_reader_is_the_blob_itself(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    blobs.put("a", b"x")
+    with blobs.file("a", limit=0) as path:
+        assert path == tmp_path / "a"
+
+
+def test_a_folder_that_cannot_be_written_is_a_dependency_down(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DependencyDown, match="Blob folder"):
+        Blobs(tmp_path / "file").check()
+
+
+@pytest.mark.parametrize("skew", [-7200, 7200])
+def test_ages_are_told_by_the_clock_of_the_disk(
+    tmp_path: Path, skew: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.time, "time", lambda real=time.time: real() - skew)
+    blobs = Blobs(tmp_path)
+    blobs.put("a/b", b"x")
+    assert -1 <= blobs.age("a/b") < 60
+    assert list(blobs.keys("")) == ["a/b"]
+    assert os.listdir(tmp_path) == ["a"]
+    (tmp_path / "a" / ".new-left").touch()
+    blobs.sweep_unfinished(3600)
+    assert (tmp_path / "a" / ".new-left").exists()
+    os.utime(tmp_path / "a" / ".new-left", (1, 1))
+    blobs.sweep_unfinished(3600)
+    assert os.listdir(tmp_path / "a") == ["b"]
+
+
+def test_in_a_folder_that_takes_no_file_ages_are_told_by_our_own_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = Blobs(tmp_path)
+    blobs.put("a", b"x")
+
+    def refuse(**_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(module.tempfile, "mkstemp", refuse)
+    assert -1 <= blobs.age("a") < 60
+    assert blobs.age("gone") == 0
