@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from lanes import BAD, INFINITE, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of
@@ -7,6 +8,7 @@ from prometheus_client import REGISTRY
 
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.embeddings import lane as lane_module
+from embedfleet.embeddings import submissions
 from embedfleet.embeddings.lane import Lane
 from embedfleet.embeddings.memory import MemoryModel
 from embedfleet.embeddings.submissions import Submission
@@ -275,6 +277,28 @@ def test_a_lane_that_waits_for_memory_is_not_down_before_its_minute_is_over(
     lane.close()
 
 
+def test_an_idle_lane_gathers_its_first_batch(
+    lane: Lane, encoder: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submissions, "GATHER_SECONDS", float(WAIT_SECONDS))
+    busy(lane, encoder)
+    is_idle, wait_for = threading.Event(), lane._queue._arrived.wait_for
+
+    def watched(*arguments: Any) -> bool:
+        is_idle.set()
+        return wait_for(*arguments)
+
+    monkeypatch.setattr(lane._queue._arrived, "wait_for", watched)
+    encoder.open()
+    assert is_idle.wait(WAIT_SECONDS)
+    for n in range(1, submissions.THIN_ROWS):
+        lane.submit(f"t{n}", [[n]])
+    assert not encoder.started.acquire(timeout=0.2)
+    lane.submit("the last", [[submissions.THIN_ROWS]])
+    assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    assert encoder.shapes == [(1, 1), (submissions.THIN_ROWS, 1)]
+
+
 def test_an_idle_lane_gives_memory_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_module, "IDLE_SECONDS", 0.0)
     encoder = Gated()
@@ -399,7 +423,7 @@ def test_a_lane_whose_thread_has_ended_says_so_unless_it_was_closed() -> None:
     encoder = Gated()
     lane, closed = lane_of(encoder), lane_of(encoder)
 
-    def end(choose: object) -> None:
+    def end(*arguments: object) -> None:
         raise SystemExit
 
     closed.close()

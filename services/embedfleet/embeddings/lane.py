@@ -148,21 +148,19 @@ class Lane:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        while batch := self._next():
+        while batch := self._queue.take(self._choose, IDLE_SECONDS, self._rest):
             metrics.WAIT_SECONDS.observe(max(map(self._queue.age, batch)))
             parts = [batch]
             while parts and not self._queue.is_closed:
                 if part := [row for row in parts.pop() if row.is_wanted]:
                     parts += self._survive(part)
 
-    def _next(self) -> list[Row] | None:
-        """Return the next batch; where none comes for a while, give idle memory back, once."""
-        if not self._queue.comes_within(IDLE_SECONDS):
-            try:
-                self._sizing.rest()
-            except Exception:  # the next batch shows whether the device still serves
-                _log.exception("an idle lane could not give memory back")
-        return self._queue.take(self._choose)
+    def _rest(self) -> None:
+        """Give idle memory back: nothing has come for a while."""
+        try:
+            self._sizing.rest()
+        except Exception:  # the next batch shows whether the device still serves
+            _log.exception("an idle lane could not give memory back")
 
     def _survive(self, part: list[Row]) -> list[list[Row]]:
         """Process rows; whatever goes wrong there ends them, and never the lane."""
