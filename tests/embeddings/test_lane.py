@@ -3,13 +3,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from lanes import BAD, INFINITE, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of
+from lanes import BAD, INFINITE, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of, sizing_of
 from prometheus_client import REGISTRY
 
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.embeddings import lane as lane_module
 from embedfleet.embeddings import submissions
-from embedfleet.embeddings.lane import Lane
+from embedfleet.embeddings.lane import Lane, Shortage
 from embedfleet.embeddings.memory import MemoryModel
 from embedfleet.embeddings.submissions import Submission
 
@@ -191,12 +191,17 @@ def test_while_nothing_fits_the_lane_waits_for_its_neighbours() -> None:
     lane.close()
 
 
-def short_lane(monkeypatch: pytest.MonkeyPatch) -> tuple[Lane, Gated, Room, list[float]]:
+def short_lane(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Lane] = Lane
+) -> tuple[Lane, Gated, Room, list[float]]:
     """Return a lane that is busy while others take its device, and its clock: waiting passes its time."""
     room, now = Room(100), [0.0]
     encoder = Gated(room)
-    lane = lane_of(encoder, cap=4096, room=room, clock=lambda: now[0])
-    lane._clock = lambda: now[0]
+
+    def clock() -> float:
+        return now[0]
+
+    lane = kind(encoder, sizing_of(encoder, 4096, room, clock=clock), 0, clock)
 
     def rest(seconds: float) -> None:
         now[0] += seconds
@@ -274,6 +279,63 @@ def test_a_lane_that_waits_for_memory_is_not_down_before_its_minute_is_over(
     encoder.open()
     assert firsts(row) == [4]
     assert asked == [21.0, 41.0]
+    lane.close()
+
+
+class AskedBetween(Lane):
+    """A lane whose pool sees room at the moment at which the lane's thread has read that there is none."""
+
+    room: Room | None = None
+
+    @property
+    def _short(self) -> Shortage | None:
+        short: Shortage | None = self.__dict__.get("_short")
+        room, self.room = self.room, None
+        if room:
+            room.size = 100
+            self.check_room()
+        return short
+
+    @_short.setter
+    def _short(self, short: Shortage | None) -> None:
+        self.__dict__["_short"] = short
+
+
+def test_a_pool_that_sees_room_while_the_lane_refuses_a_row_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane, encoder, room, _ = short_lane(monkeypatch, AskedBetween)
+    refused = lane.submit("refused", [[4] * 50])
+    encoder.open()
+    assert isinstance(refused.future.exception(WAIT_SECONDS), DependencyDown)
+    assert isinstance(lane, AskedBetween)
+    lane.room = room
+    assert firsts(lane.submit("next", [[5] * 50])) == [5]
+    assert lane.room is None
+    lane.close()
+
+
+def test_a_minute_that_nobody_waited_to_the_end_is_forgotten_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane, encoder, _, now = short_lane(monkeypatch)
+    waits = threading.Event()
+
+    def leave(seconds: float) -> None:
+        now[0] += seconds
+        lane.cancel(revoked)
+        waits.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lane._queue, "rest", leave)
+        revoked = lane.submit("revoked", [[4] * 50])
+        encoder.open()
+        assert waits.wait(WAIT_SECONDS)
+        assert firsts(lane.submit("shorter", [[5] * 8])) == [5]
+    now[0] = began = 3600.0
+    again = lane.submit("again", [[4] * 50])
+    assert isinstance(again.future.exception(WAIT_SECONDS), DependencyDown)
+    assert now[0] == pytest.approx(began + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
     lane.close()
 
 
