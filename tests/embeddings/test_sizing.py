@@ -90,6 +90,23 @@ def test_under_a_limit_what_tasks_hold_is_no_room_for_a_batch(monkeypatch: pytes
     assert sizing.max_rows(256) == 2
 
 
+def test_a_worker_over_its_limit_by_itself_goes_on_row_by_row_and_waits_only_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    sizing = measured(encoder, EngineSettings(memory_limit=300_000_000))
+    encoder.rest += 150_000_000  # what the runtime keeps, and what tasks have left
+    sizing.rest()
+    assert sizing.max_rows(256) == 1
+    assert sizing.has_room(256)
+    encoder.rest -= 150_000_000
+    sizing.rest()
+    monkeypatch.setattr(CpuDevice, "free", lambda _: 0)
+    sizing.rest()
+    assert sizing.max_rows(256) == 0
+    assert not sizing.has_room(256)
+
+
 def test_an_idle_worker_has_given_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Freeing(monkeypatch, rest=200_000_000)
     sizing = measured(encoder, EngineSettings())
