@@ -1,13 +1,15 @@
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from lanes import BAD, INFINITE, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of
+from lanes import BAD, INFINITE, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of, sizing_of
 from prometheus_client import REGISTRY
 
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.embeddings import lane as lane_module
-from embedfleet.embeddings.lane import Lane
+from embedfleet.embeddings import submissions
+from embedfleet.embeddings.lane import Lane, Shortage
 from embedfleet.embeddings.memory import MemoryModel
 from embedfleet.embeddings.submissions import Submission
 
@@ -189,12 +191,17 @@ def test_while_nothing_fits_the_lane_waits_for_its_neighbours() -> None:
     lane.close()
 
 
-def short_lane(monkeypatch: pytest.MonkeyPatch) -> tuple[Lane, Gated, Room, list[float]]:
+def short_lane(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Lane] = Lane
+) -> tuple[Lane, Gated, Room, list[float]]:
     """Return a lane that is busy while others take its device, and its clock: waiting passes its time."""
     room, now = Room(100), [0.0]
     encoder = Gated(room)
-    lane = lane_of(encoder, cap=4096, room=room, clock=lambda: now[0])
-    lane._clock = lambda: now[0]
+
+    def clock() -> float:
+        return now[0]
+
+    lane = kind(encoder, sizing_of(encoder, 4096, room, clock=clock), 0, clock)
 
     def rest(seconds: float) -> None:
         now[0] += seconds
@@ -273,6 +280,85 @@ def test_a_lane_that_waits_for_memory_is_not_down_before_its_minute_is_over(
     assert firsts(row) == [4]
     assert asked == [21.0, 41.0]
     lane.close()
+
+
+class AskedBetween(Lane):
+    """A lane whose pool sees room at the moment at which the lane's thread has read that there is none."""
+
+    room: Room | None = None
+
+    @property
+    def _short(self) -> Shortage | None:
+        short: Shortage | None = self.__dict__.get("_short")
+        room, self.room = self.room, None
+        if room:
+            room.size = 100
+            self.check_room()
+        return short
+
+    @_short.setter
+    def _short(self, short: Shortage | None) -> None:
+        self.__dict__["_short"] = short
+
+
+def test_a_pool_that_sees_room_while_the_lane_refuses_a_row_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane, encoder, room, _ = short_lane(monkeypatch, AskedBetween)
+    refused = lane.submit("refused", [[4] * 50])
+    encoder.open()
+    assert isinstance(refused.future.exception(WAIT_SECONDS), DependencyDown)
+    assert isinstance(lane, AskedBetween)
+    lane.room = room
+    assert firsts(lane.submit("next", [[5] * 50])) == [5]
+    assert lane.room is None
+    lane.close()
+
+
+def test_a_minute_that_nobody_waited_to_the_end_is_forgotten_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane, encoder, _, now = short_lane(monkeypatch)
+    waits = threading.Event()
+
+    def leave(seconds: float) -> None:
+        now[0] += seconds
+        lane.cancel(revoked)
+        waits.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lane._queue, "rest", leave)
+        revoked = lane.submit("revoked", [[4] * 50])
+        encoder.open()
+        assert waits.wait(WAIT_SECONDS)
+        assert firsts(lane.submit("shorter", [[5] * 8])) == [5]
+    now[0] = began = 3600.0
+    again = lane.submit("again", [[4] * 50])
+    assert isinstance(again.future.exception(WAIT_SECONDS), DependencyDown)
+    assert now[0] == pytest.approx(began + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
+    lane.close()
+
+
+def test_an_idle_lane_gathers_its_first_batch(
+    lane: Lane, encoder: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submissions, "GATHER_SECONDS", float(WAIT_SECONDS))
+    busy(lane, encoder)
+    is_idle, wait_for = threading.Event(), lane._queue._arrived.wait_for
+
+    def watched(*arguments: Any) -> bool:
+        is_idle.set()
+        return wait_for(*arguments)
+
+    monkeypatch.setattr(lane._queue._arrived, "wait_for", watched)
+    encoder.open()
+    assert is_idle.wait(WAIT_SECONDS)
+    for n in range(1, submissions.THIN_ROWS):
+        lane.submit(f"t{n}", [[n]])
+    assert not encoder.started.acquire(timeout=0.2)
+    lane.submit("the last", [[submissions.THIN_ROWS]])
+    assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    assert encoder.shapes == [(1, 1), (submissions.THIN_ROWS, 1)]
 
 
 def test_an_idle_lane_gives_memory_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,7 +485,7 @@ def test_a_lane_whose_thread_has_ended_says_so_unless_it_was_closed() -> None:
     encoder = Gated()
     lane, closed = lane_of(encoder), lane_of(encoder)
 
-    def end(choose: object) -> None:
+    def end(*arguments: object) -> None:
         raise SystemExit
 
     closed.close()

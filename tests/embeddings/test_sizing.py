@@ -14,7 +14,14 @@ from tests.encoders.runtimes import BF16, PLAIN, made
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.embeddings.memory import BUDGETS, MemoryBudget, MemoryModel, ThroughputTuner
 from embedfleet.embeddings.memory.cpu import CpuDevice
-from embedfleet.embeddings.sizing import TASKS_BYTES, Sizing, measured
+from embedfleet.embeddings.sizing import (
+    MOST_TOKENS,
+    TASKS_BYTES,
+    TRIED_TOKENS,
+    TRIED_TOKENS_PER_THREAD,
+    Sizing,
+    measured,
+)
 from embedfleet.encoders.backends.choice import Choice
 from embedfleet.encoders.files import inspect
 from embedfleet.runtime.settings import EngineSettings
@@ -81,6 +88,23 @@ def test_under_a_limit_what_tasks_hold_is_no_room_for_a_batch(monkeypatch: pytes
     sizing.passed(4, 256, 1024, 0.1)
     sizing.rest()
     assert sizing.max_rows(256) == 2
+
+
+def test_a_worker_over_its_limit_by_itself_goes_on_row_by_row_and_waits_only_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    sizing = measured(encoder, EngineSettings(memory_limit=300_000_000))
+    encoder.rest += 150_000_000  # what the runtime keeps, and what tasks have left
+    sizing.rest()
+    assert sizing.max_rows(256) == 1
+    assert sizing.has_room(256)
+    encoder.rest -= 150_000_000
+    sizing.rest()
+    monkeypatch.setattr(CpuDevice, "free", lambda _: 0)
+    sizing.rest()
+    assert sizing.max_rows(256) == 0
+    assert not sizing.has_room(256)
 
 
 def test_an_idle_worker_has_given_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +215,12 @@ def test_the_tuner_tries_no_more_tokens_than_its_threads_can_use_or_the_setting_
         rows = sizing.max_rows(1)
         sizing.passed(rows, 1, rows, 1 / rows)
     assert sizing.max_rows(1) == most
+
+
+def test_the_setting_says_what_is_tried_without_it() -> None:
+    said = EngineSettings.model_fields["max_batch_tokens"].description or ""
+    figures = [TRIED_TOKENS_PER_THREAD, TRIED_TOKENS, MOST_TOKENS["cpu"], MOST_TOKENS["cuda"]]
+    assert re.findall(r"\d{2,}", said) == list(map(str, figures))
 
 
 def test_a_tuner_sets_the_cap_before_the_first_batch() -> None:

@@ -46,11 +46,13 @@ class Shortage:
 
     Attributes:
         since: when the first row had no room, by the lane's clock.
+        last: when the last one had none.
         length: tokens of the shortest row that had none.
         is_over: whether the lane has waited for long enough, and hands back what doesn't fit.
     """
 
     since: float
+    last: float
     length: int
     is_over: bool
 
@@ -75,7 +77,8 @@ class Lane:
         longest = 4 * (encoder.max_tokens + encoder.dim)
         self._queue = RowQueue(WINDOWS_WAITING * WINDOW_ROWS * longest, clock=clock)
         self._busy_since: float | None = None
-        self._short: Shortage | None = None
+        self._short: Shortage | None = None  # the lane's thread alone writes it, others read it once
+        self._ended: Shortage | None = None  # the one that `check_room` saw the end of: the lane forgets it
         self._busy, self._padding = metrics.RecentShare(clock), metrics.RecentShare(clock)
         metrics.QUEUE_ROWS.set_function(lambda: len(self._queue))
         metrics.BUSY.set_function(self._busy.of_time)
@@ -136,11 +139,12 @@ class Lane:
             DependencyDown: others still hold its memory.
             EmbeddingError: the device no longer answers.
         """
-        if (short := self._short) is None or not short.is_over:
+        short = self._short
+        if short is None or not short.is_over or short is self._ended:
             return
         if not self._sizing.has_room(short.length):
             raise self._others_hold(short.length)
-        self._short = None
+        self._ended = short
 
     def close(self) -> None:
         """Stop after the batch in hand; what waits is not encoded."""
@@ -148,21 +152,19 @@ class Lane:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        while batch := self._next():
+        while batch := self._queue.take(self._choose, IDLE_SECONDS, self._rest):
             metrics.WAIT_SECONDS.observe(max(map(self._queue.age, batch)))
             parts = [batch]
             while parts and not self._queue.is_closed:
                 if part := [row for row in parts.pop() if row.is_wanted]:
                     parts += self._survive(part)
 
-    def _next(self) -> list[Row] | None:
-        """Return the next batch; where none comes for a while, give idle memory back, once."""
-        if not self._queue.comes_within(IDLE_SECONDS):
-            try:
-                self._sizing.rest()
-            except Exception:  # the next batch shows whether the device still serves
-                _log.exception("an idle lane could not give memory back")
-        return self._queue.take(self._choose)
+    def _rest(self) -> None:
+        """Give idle memory back: nothing has come for a while."""
+        try:
+            self._sizing.rest()
+        except Exception:  # the next batch shows whether the device still serves
+            _log.exception("an idle lane could not give memory back")
 
     def _survive(self, part: list[Row]) -> list[list[Row]]:
         """Process rows; whatever goes wrong there ends them, and never the lane."""
@@ -187,7 +189,7 @@ class Lane:
             most = self._sizing.max_rows(longest)
             if not most:
                 return self._wait_for_memory(part, longest)
-            if self._short and longest >= self._short.length:
+            if (short := self._short) and longest >= short.length:
                 self._short = None
             if most < len(part):
                 return _pieces(part, most)
@@ -250,12 +252,14 @@ class Lane:
 
     def _wait_for_memory(self, part: list[Row], longest: int) -> list[list[Row]]:
         """Wait a little for the device's neighbours; in the end give up the row that needs most."""
-        now = self._clock()
+        now, short = self._clock(), self._short
+        if short is self._ended or (short and now - short.last > MEMORY_PATIENCE_SECONDS):
+            short = None
         # Once for all rows: a document of 1,000 parts waited 1,000 minutes, and all others behind it.
-        since = self._short.since if self._short else now
+        since = short.since if short else now
         is_over = now - since >= MEMORY_PATIENCE_SECONDS
-        shortest = min(longest, self._short.length) if self._short else longest
-        self._short = Shortage(since, shortest, is_over)
+        shortest = min(longest, short.length) if short else longest
+        self._short = Shortage(since, now, shortest, is_over)
         if not is_over:
             self._queue.rest(MEMORY_CHECK_SECONDS)
             return [part]

@@ -160,7 +160,11 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
 
     model = measure(run, begin, device, shapes(encoder.max_tokens, cap), holds(device))
     give_back()
-    budget = MemoryBudget(model, device, time.monotonic, cap, paged=encoder.device == "cpu")
+    budget = (
+        MemoryBudget(model, device, time.monotonic, cap, paged=True, grown=device.grown)
+        if isinstance(device, CpuDevice)
+        else MemoryBudget(model, device, time.monotonic, cap)
+    )
     made.append(budget)
     _refuse_too_little(budget, device, encoder)
     _show(encoder, device)

@@ -8,10 +8,10 @@ that a big one has taken. What is over the bound then is at most one submission 
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, count, islice, zip_longest
 from typing import TypeVar
@@ -146,17 +146,28 @@ class RowQueue:
             self._bytes[submission.owner] = self._bytes.get(submission.owner, 0) + submission.bytes
             self._arrived.notify()
 
-    def take(self, choose: Callable[[list[int]], list[int]]) -> list[Row] | None:
+    def take(
+        self,
+        choose: Callable[[list[int]], list[int]],
+        idle_seconds: float | None = None,
+        rest: Callable[[], None] = lambda: None,
+    ) -> list[Row] | None:
         """Return the rows of the next batch, or None when the queue is closed; waits until rows are there.
 
         Args:
             choose: given the lengths of the rows in the window, returns which are taken.
+            idle_seconds: after so many without a row `rest` is called, once; None: never.
+            rest: called without the lock; what it raises ends the take.
         """
         with self._lock:
             while not (self._waiting or self._closed):
-                self._arrived.wait_for(lambda: self._closed or bool(self._waiting))
-                # Idle until now: give the tasks that are just being claimed a moment to join.
-                self._arrived.wait_for(lambda: self._closed or len(self) >= THIN_ROWS, GATHER_SECONDS)
+                if self._arrived.wait_for(lambda: self._closed or bool(self._waiting), idle_seconds):
+                    # Idle until now: give the tasks that are just being claimed a moment to join.
+                    self._arrived.wait_for(lambda: self._closed or len(self) >= THIN_ROWS, GATHER_SECONDS)
+                else:
+                    idle_seconds = None
+                    with self._unlocked():
+                        rest()
             if self._closed:
                 return None
             window = self._window()
@@ -168,11 +179,6 @@ class RowQueue:
                 self._waiting[anchor] = self._waiting.pop(anchor)
             self._left.notify_all()
             return batch
-
-    def comes_within(self, seconds: float) -> bool:
-        """Say whether a row waits within so many seconds, or the queue is closed."""
-        with self._lock:
-            return self._arrived.wait_for(lambda: self._closed or bool(self._waiting), seconds)
 
     def withdraw(self, submission: Submission) -> None:
         """Forget the rows of a submission that has ended."""
@@ -214,15 +220,23 @@ class RowQueue:
                 if self._is_next(ticket):
                     self._left.notify_all()
                 del self._entering[ticket]
-                self._lock.release()
                 try:
-                    check()
+                    with self._unlocked():
+                        check()
                 finally:
-                    self._lock.acquire()
                     self._entering[ticket] = submission.owner
         finally:
             del self._entering[ticket]
             self._left.notify_all()  # whose turn it is now
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        """Leave the lock for a while, to call what may take long."""
+        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.acquire()
 
     def _has_room(self, submission: Submission) -> bool:
         mine = self._bytes.get(submission.owner, 0)

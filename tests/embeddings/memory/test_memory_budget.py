@@ -297,6 +297,19 @@ def test_what_comes_together_in_main_memory_is_given_back_a_few_times_a_minute()
     assert not budget.gives_back(4, 256)
 
 
+def test_a_row_that_only_the_process_s_own_growth_leaves_no_room_for_is_tried_and_fails_in_the_end() -> None:
+    needed = MODEL.bytes(1, 256)
+    device, grown = StillDevice(left=0), [needed - 1]
+    budget = MemoryBudget(MODEL, device, device.clock, 4096, paged=True, grown=lambda: grown[0])
+    assert (budget.max_rows(256), budget.look()) == (0, needed - 1)
+    assert budget.ran_out(1, 256) == 0
+    grown[0] = needed
+    assert (budget.max_rows(256), budget.look()) == (1, needed)
+    assert [budget.ran_out(1, 256) for _ in range(SINGLE_ROW_TRIES - 1)] == [1, 1]
+    with pytest.raises(EmbeddingError, match="does not fit into memory"):
+        budget.ran_out(1, 256)
+
+
 def test_what_is_free_may_be_looked_at_without_the_budget_remembering_it() -> None:
     device = StillDevice(left=8 * GIGABYTE, held=GIGABYTE)
     budget = made(device)

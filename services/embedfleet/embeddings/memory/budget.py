@@ -44,6 +44,7 @@ class MemoryBudget:
         clock: seconds that never go back, like `time.monotonic`.
         cap_tokens: most tokens of a batch, padding included, whatever is free; may be set anew at any time.
         paged: whether the device is main memory, whose free pages fit any batch.
+        grown: tells the bytes that this process has come to hold for good: they keep no single row waiting.
 
     Attributes:
         free: bytes that nobody holds, as last read.
@@ -61,6 +62,7 @@ class MemoryBudget:
         clock: Callable[[], float],
         cap_tokens: int,
         paged: bool = False,
+        grown: Callable[[], int] = lambda: 0,
     ) -> None:
         self.model = model
         self.cap_tokens = cap_tokens
@@ -68,6 +70,7 @@ class MemoryBudget:
         self._device = device
         self._clock = clock
         self._paged = paged
+        self._grown = grown
         self._unsafe = UnsafeArea()
         self._share = 1.0
         self._single_tries = 0
@@ -80,8 +83,8 @@ class MemoryBudget:
         return self.free + self.reserved
 
     def look(self) -> int:
-        """Return what `available` would be if it were read now; from any thread, nothing is remembered."""
-        return max(0, self._device.free()) + max(0, self._device.reserved())
+        """Return the bytes that one row may need, read now; from any thread, nothing is remembered."""
+        return max(0, self._device.free()) + max(0, self._device.reserved()) + self._grown()
 
     @property
     def limit(self) -> float:
@@ -95,14 +98,15 @@ class MemoryBudget:
         """Return the most rows of this padded length that the next batch may have.
 
         One row may pass both the margin and the cap, since it can't be split: it is tried as long as it fits
-        into what is free. 0 says that not even one row fits now: others hold the memory, or it never will.
+        into what is free, or would if this process had not grown: to wait for itself would be to wait for
+        ever. 0 says that not even one row fits now: others hold the memory, or it never will.
         Then wait and ask again, and fail the row with `refusal` in the end.
 
         Args:
             length: padded length of the batch, ≥ 1.
         """
         rows = min(self.model.rows_within(self.limit, length), self.cap_tokens // length)
-        return max(rows, int(self.model.bytes(1, length) <= self.available))
+        return max(rows, int(self.model.bytes(1, length) <= self._for_one))
 
     def budget_tokens(self, longest: int) -> int:
         """Return the tokens, padding included, of the largest batch whose longest row is `longest`."""
@@ -165,7 +169,7 @@ class MemoryBudget:
         if rows > 1:
             self.splits += 1
             return min(rows // 2, self.max_rows(length))
-        if needed > self.available:
+        if needed > self._for_one:
             return 0
         self._single_tries += 1
         if self._single_tries >= SINGLE_ROW_TRIES:
@@ -182,6 +186,10 @@ class MemoryBudget:
             "or use smaller chunks, then upload the document again",
             code=OUT_OF_MEMORY,
         )
+
+    @property
+    def _for_one(self) -> int:
+        return self.available + self._grown()
 
     def _read(self) -> None:
         self.free = max(0, self._device.free())
