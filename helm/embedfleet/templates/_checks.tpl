@@ -31,6 +31,9 @@
 {{- else if $store.host -}}
 {{- fail (printf "%s.host is set, but %s.mode is bundled: set %s.mode to external, or unset the host" $name $name $name) -}}
 {{- end -}}
+{{- if and (eq $store.mode "bundled") $store.auth.username -}}
+{{- fail (printf "%s.auth.username is for a store of yours: the bundled one has the default user and KEDA's" $name) -}}
+{{- end -}}
 {{- if and (eq $store.mode "bundled") $store.tls.enabled (not $store.tls.existingSecret) -}}
 {{- fail (printf "%s.tls.enabled needs %s.tls.existingSecret with tls.crt, tls.key and the CA: cert-manager can write it" $name $name) -}}
 {{- end -}}

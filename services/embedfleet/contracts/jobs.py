@@ -12,13 +12,18 @@ another field of a message than `task_id` and `sequence` would be gone after the
 from enum import StrEnum
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 MAX_MESSAGE_BYTES = 2048
+# The lists, these keys, and nothing else is what an autoscaler counts: `helm/embedfleet/files/contract.json`.
+LEASES = "leases:"
 
 
 class Queue(StrEnum):
-    """The Redis lists that workers take; a pool has the name of its queue."""
+    """The Redis lists that workers take; a pool has the name of its queue.
+
+    `contracts/routes.py` adds others for documents. `LEASES` + name is the key of a queue's live leases.
+    """
 
     DOCUMENTS = "documents"
     EMBEDDINGS = "embeddings"
@@ -30,6 +35,7 @@ class Job(BaseModel):
     Attributes:
         task_id: the task's row in the ledger, and the message's Celery id.
         sequence: number of this publish on its queue; tells the janitor which wake-ups were lost.
+        listed_on: the queue that it waits on, where that isn't the job's own; not in the message.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -39,6 +45,12 @@ class Job(BaseModel):
 
     task_id: str
     sequence: int = 0
+    listed_on: str = Field("", exclude=True)
+
+    @property
+    def destination(self) -> str:
+        """The queue to publish it on."""
+        return self.listed_on or str(self.queue)
 
 
 class ProcessDocument(Job):

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from embedfleet.runtime.addresses import QdrantUrl, RedisUrl
+from embedfleet.contracts.routes import Routes
+from embedfleet.runtime.addresses import DocumentQueues, QdrantUrl, RedisUrl
 from embedfleet.runtime.settings.base import Settings
 
 
@@ -93,6 +94,18 @@ class LedgerSettings(Settings):
         description="Tokens that wait for the embedding workers at which document workers take no more"
         " documents, until half of them are left; 0: never.",
     )
+
+    document_queues: DocumentQueues = Field(
+        "",
+        alias="FLEET_DOCUMENT_QUEUES",
+        description="Queues for large files, each taken by document workers of its own:"
+        " `documents-large=20000000` keeps files from 20 MB on off `documents`. api and workers must agree.",
+    )
+
+    @property
+    def routes(self) -> Routes:
+        """Return which queue a file waits on."""
+        return Routes.parse(self.document_queues)
 
     @property
     def delays(self) -> tuple[float, ...]:
