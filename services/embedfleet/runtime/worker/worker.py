@@ -61,7 +61,8 @@ class Worker:
         dependencies: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.name = telemetry.process_name()
-        self.kind, self.queue = queue, str(queue)
+        self.kind = queue
+        self.queue: str = queue
         self.ledger = ledger
         self.publish = publish
         self.draining = threading.Event()
