@@ -44,7 +44,7 @@ SETTINGS = {field.alias for section in SECTIONS for field in section.model_field
 # Read by Python, by the libraries, or by the chart itself in CELERY_BROKER_URL.
 OTHERS = {
     *("HOME", "XDG_CACHE_HOME", "HF_HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "SSL_CERT_FILE"),
-    *("REDIS_PASSWORD", "AWS_REGION"),
+    *("REDIS_PASSWORD", "AWS_REGION", "AZURE_STORAGE_ACCOUNT_NAME", "GOOGLE_APPLICATION_CREDENTIALS"),
 }
 # What the chart says itself, or what is a client's.
 NOT_FREE = {
@@ -174,6 +174,34 @@ def test_size_decides_the_queue_of_an_extra_pool() -> None:
     assert routes.of(pool["minBytes"]) == pool["queue"]
     assert routes.of(pool["minBytes"] - 1) == Queue.DOCUMENTS
     assert named(objects, "ScaledObject", "fleet-embedfleet-documents-large")
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "credentials"),
+    [
+        ("minimal", "/var/lib/embedfleet/blobs", set()),
+        ("s3", "s3://fleet-blobs/prod", {"AWS_REGION"}),
+        ("no-keda", "gs://fleet-blobs", {"GOOGLE_APPLICATION_CREDENTIALS"}),
+        ("hpa", "az://fleet-blobs", {"AZURE_STORAGE_ACCOUNT_NAME"}),
+    ],
+)
+def test_blobs_are_where_the_values_say(name: str, url: str, credentials: set[str]) -> None:
+    for container in _app(rendered(name)):
+        env, mounts = env_of(container), [mount["mountPath"] for mount in container["volumeMounts"]]
+        assert env["FLEET_BLOB_URL"] == url
+        assert credentials <= env.keys()
+        assert (url in mounts) == (name == "minimal")
+        assert ("/etc/embedfleet/blobs" in mounts) == (name == "no-keda")
+        assert bool(container.get("envFrom")) == (name == "hpa")
+
+
+def test_names_fit_into_labels_however_long_the_release() -> None:
+    longest = "p" * 30
+    values = values_of("multi-gpu-pools")
+    values["pools"][longest] = values["pools"].pop("embeddings-l4")
+    names = [item["metadata"]["name"] for item in render(values, "a" * 53)]
+    assert max(map(len, names)) <= 63
+    assert any(name.endswith(longest) for name in names)
 
 
 def test_a_gpu_pool_gets_a_gpu_and_does_without_none() -> None:

@@ -20,7 +20,14 @@ def _pools(**pools: Any) -> dict[str, Any]:
     [
         ({"blobs": {}}, "blobs.mode is not set: api and workers share uploads"),
         ({"blobs": {"mode": "s3"}}, "set blobs.s3.bucket"),
-        ({"blobs": {"mode": "azure"}}, "set blobs.azure.container"),
+        (
+            {"blobs": {"mode": "azure", "azure": {"container": "c"}}},
+            "set blobs.azure.account and blobs.azure.container",
+        ),
+        (
+            {"blobs": {"mode": "gcs", "gcs": {"bucket": "b", "keyFile": "k"}}},
+            "blobs.gcs.keyFile is a key of blobs.existingSecret",
+        ),
         ({"blobs": {"mode": "pvc"}}, "name a ReadWriteMany claim in blobs.pvc.claim"),
         ({"redis": {"mode": "external"}}, "set redis.host to its host name"),
         (

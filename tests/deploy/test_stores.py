@@ -68,6 +68,14 @@ def test_it_is_safe_asks_for_a_password_and_ends_when_it_is_told_to(
     assert process.wait(SECONDS) == 0
 
 
+def test_redis_starts_anew_when_a_pool_changes_what_keda_may_count() -> None:
+    checksums = set()
+    for name in ("minimal", "extra-pool"):
+        pod = named(render(values_of(name)), "StatefulSet", "fleet-embedfleet-redis")["spec"]["template"]
+        checksums.add(pod["metadata"]["annotations"]["checksum/files"])
+    assert len(checksums) == 2
+
+
 def test_keda_may_count_its_lists_and_nothing_else(
     bundled: tuple[str, "subprocess.Popen[bytes]"],
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from embedfleet.api.waits import Waits
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.contracts.jobs import Job, Queue
-from embedfleet.contracts.states import WaitReason
+from embedfleet.contracts.states import DocumentState, WaitReason
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime import broker
 from embedfleet.runtime.blobs import Blobs
@@ -46,6 +46,9 @@ def test_it_waits_and_runs_on_the_queue_of_its_size(routed: LedgerAudit, size: i
     assert task
     assert task.queue == queue
     run = claim(routed, job)
+    now = routed.document("default", task.document_id)
+    assert now
+    assert now.state is DocumentState.PARSING
     assert routed.depths() == {name: (0, int(name == queue)) for name in routed.depths()}
     assert 0 < routed.next_expiry() <= 0.5
     parts = routed.chunked(run, [Part("p", 0, 1, "f")], {})

@@ -55,8 +55,11 @@
 {{- if and (has $blobs.mode (list "s3" "gcs")) (not (index $blobs $blobs.mode).bucket) -}}
 {{- fail (printf "blobs.mode is %s: set blobs.%s.bucket" $blobs.mode $blobs.mode) -}}
 {{- end -}}
-{{- if and (eq $blobs.mode "azure") (not $blobs.azure.container) -}}
-{{- fail "blobs.mode is azure: set blobs.azure.container" -}}
+{{- if and (eq $blobs.mode "azure") (not (and $blobs.azure.account $blobs.azure.container)) -}}
+{{- fail "blobs.mode is azure: set blobs.azure.account and blobs.azure.container" -}}
+{{- end -}}
+{{- if and $blobs.gcs.keyFile (not $blobs.existingSecret) -}}
+{{- fail "blobs.gcs.keyFile is a key of blobs.existingSecret: name that Secret" -}}
 {{- end -}}
 {{- if and (eq $blobs.mode "pvc") (not $blobs.pvc.claim) (not $blobs.pvc.storageClass) -}}
 {{- fail "blobs.mode is pvc: name a ReadWriteMany claim in blobs.pvc.claim, or a storage class that can make one in blobs.pvc.storageClass (most default classes can't)" -}}

@@ -68,6 +68,13 @@
 {{- end }}
 - name: FLEET_BLOB_URL
   value: {{ trimSuffix "/" $url | quote }}
+{{- if eq $blobs.mode "azure" }}
+- name: AZURE_STORAGE_ACCOUNT_NAME
+  value: {{ $blobs.azure.account | quote }}
+{{- end }}
+{{- if and (eq $blobs.mode "gcs") $blobs.gcs.keyFile }}
+- {name: GOOGLE_APPLICATION_CREDENTIALS, value: /etc/embedfleet/blobs/key.json}
+{{- end }}
 {{- with $blobs.env }}
 {{ toYaml . }}
 {{- end }}
@@ -120,8 +127,8 @@
 {{- end }}
 
 {{- define "embedfleet.envFrom" -}}
-{{- with .Values.blobs.existingSecret }}
+{{- if and .Values.blobs.existingSecret (not .Values.blobs.gcs.keyFile) }}
 envFrom:
-  - secretRef: {name: {{ . }}}
+  - secretRef: {name: {{ .Values.blobs.existingSecret }}}
 {{- end }}
 {{- end }}

@@ -1,8 +1,8 @@
 {{/* Names, labels and images. */}}
 {{- define "embedfleet.name" -}}
 {{- if .Values.nameOverride -}}{{ .Values.nameOverride }}
-{{- else if contains .Chart.Name .Release.Name -}}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else -}}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}
+{{- else if contains .Chart.Name .Release.Name -}}{{ .Release.Name | trunc 30 | trimSuffix "-" }}
+{{- else -}}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 30 | trimSuffix "-" }}
 {{- end -}}
 {{- end }}
 

@@ -54,6 +54,9 @@ securityContext:
 {{- if eq .Values.blobs.mode "pvc" }}
 - {name: blobs, mountPath: /var/lib/embedfleet/blobs}
 {{- end }}
+{{- if .Values.blobs.gcs.keyFile }}
+- {name: blobs-key, mountPath: /etc/embedfleet/blobs, readOnly: true}
+{{- end }}
 {{- if ne .Values.model.source "image" }}
 - {name: models, mountPath: {{ .Values.model.folder }}, readOnly: true}
 {{- end }}
@@ -73,6 +76,10 @@ securityContext:
 {{- if eq .blobs.mode "pvc" }}
 - name: blobs
   persistentVolumeClaim: {claimName: {{ .blobs.pvc.claim | default (printf "%s-blobs" (include "embedfleet.name" $.root)) }}}
+{{- end }}
+{{- if .blobs.gcs.keyFile }}
+- name: blobs-key
+  secret: {secretName: {{ .blobs.existingSecret }}, defaultMode: 0440, items: [{key: {{ .blobs.gcs.keyFile }}, path: key.json}]}
 {{- end }}
 {{- if eq .model.source "pvc" }}
 - name: models
