@@ -39,9 +39,21 @@ def manifests() -> dict[str, str]:
         "resources": sorted(files),
     }
     files["kustomization.yaml"] = [kustomization]
-    return {
-        name: NOTE + yaml.safe_dump_all(items, sort_keys=False, width=110) for name, items in files.items()
-    }
+    return {name: NOTE + _text(items) for name, items in files.items()}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a text of several lines as such a text: people read these files."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def _text(items: list[Any]) -> str:
+    return yaml.dump_all(items, Dumper=_Dumper, sort_keys=False, width=110)
 
 
 def _file_of(item: dict[str, Any]) -> str:

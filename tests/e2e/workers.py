@@ -77,10 +77,13 @@ def environment(redis: str, qdrant: str, blobs: Path, probe_port: int) -> dict[s
 
 @contextmanager
 def worker(
-    queue: str, env: dict[str, str], log: Path, concurrency: int
+    queue: str, env: dict[str, str], log: Path, concurrency: int, kind: str = ""
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a worker as the documentation says; stop it by SIGTERM and see that it ends well."""
-    command = [sys.executable, "-m", "celery", "-A", f"embedfleet.{queue}.tasks", "worker"]
+    """Run a worker as the documentation says; stop it by SIGTERM and see that it ends well.
+
+    `kind` says which workers take this queue, where they don't have its name.
+    """
+    command = [sys.executable, "-m", "celery", "-A", f"embedfleet.{kind or queue}.tasks", "worker"]
     command += [f"--queues={queue}", f"--concurrency={concurrency}"]
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=env, stdout=file, stderr=file)
