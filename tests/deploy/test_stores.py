@@ -76,6 +76,14 @@ def test_redis_starts_anew_when_a_pool_changes_what_keda_may_count() -> None:
     assert len(checksums) == 2
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_redis_without_a_password_still_answers_other_pods(enabled: bool) -> None:
+    values = values_of("minimal") | {"redis": {"auth": {"enabled": enabled}}}
+    files = named(render(values), "ConfigMap", "fleet-embedfleet-redis")["data"]
+    assert ("protected-mode no" in files["redis.conf"]) == (not enabled)
+    assert ("PASSWORD" in files["start.sh"]) == enabled
+
+
 def test_keda_may_count_its_lists_and_nothing_else(
     bundled: tuple[str, "subprocess.Popen[bytes]"],
 ) -> None:
