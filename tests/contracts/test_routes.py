@@ -48,7 +48,8 @@ def test_rules_that_contradict_each_other_are_refused(text: str) -> None:
 
 
 def test_where_a_job_waits_is_not_in_its_message() -> None:
-    job = ProcessDocument(task_id="t", listed_on="large")
+    job = ProcessDocument(task_id="t").on("large")
     assert job.destination == "large"
     assert job.model_dump() == {"task_id": "t", "sequence": 0}
+    assert job.on("documents") == ProcessDocument(task_id="t")
     assert ProcessDocument(task_id="t").destination == "documents"

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ PUBLISH = """
 import os
 from embedfleet.contracts.jobs import ProcessDocument
 from embedfleet.runtime.broker import publish
-publish([ProcessDocument(task_id=os.environ["TASK"], sequence=1, listed_on=os.environ["QUEUE"])])
+publish([ProcessDocument(task_id=os.environ["TASK"], sequence=1).on(os.environ["QUEUE"])])
 """
 WAIT_SECONDS = 60
 
@@ -34,7 +35,7 @@ def test_a_large_file_is_chunked_by_a_worker_of_its_own_queue(
 ) -> None:
     client = connect(empty_redis.url)
     ledger = Ledger(client, LedgerSettings(document_queues=RULE))
-    document = upload().model_copy(update={"size_bytes": len(TEXT.encode())})
+    document = upload(str(uuid.uuid4())).model_copy(update={"size_bytes": len(TEXT.encode())})
     Blobs(tmp_path).put(document.blob, TEXT.encode())
     (job,) = ledger.accept(document).publish
     env = environment(empty_redis.url, "http://127.0.0.1:1", tmp_path, probe_port=0)

@@ -10,9 +10,9 @@ another field of a message than `task_id` and `sequence` would be gone after the
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 MAX_MESSAGE_BYTES = 2048
 # The lists, these keys, and nothing else is what an autoscaler counts: `helm/embedfleet/files/contract.json`.
@@ -35,7 +35,6 @@ class Job(BaseModel):
     Attributes:
         task_id: the task's row in the ledger, and the message's Celery id.
         sequence: number of this publish on its queue; tells the janitor which wake-ups were lost.
-        listed_on: the queue that it waits on, where that isn't the job's own; not in the message.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -45,12 +44,19 @@ class Job(BaseModel):
 
     task_id: str
     sequence: int = 0
-    listed_on: str = Field("", exclude=True)
+    # Not in the message: a worker has no use for it, and a janitor reads it in the task's row.
+    _listed_on: str = PrivateAttr("")
 
     @property
     def destination(self) -> str:
         """The queue to publish it on."""
-        return self.listed_on or str(self.queue)
+        return self._listed_on or str(self.queue)
+
+    def on(self, queue: str) -> Self:
+        """Return the same job, to be published on another queue than its own."""
+        job = self.model_copy()
+        job._listed_on = "" if queue == self.queue else queue
+        return job
 
 
 class ProcessDocument(Job):

@@ -104,12 +104,8 @@ def jobs_of(answer: dict[str, Any]) -> list[Job]:
     rows = answer["publish"]
     # A row of a newer version may name a job that this one doesn't know: its own janitor wakes it.
     known = [row for row in rows if row["name"] in JOB_OF_NAME]
-    return [_job_of(JOB_OF_NAME[row["name"]], row) for row in known]
-
-
-def _job_of(kind: type[Job], row: dict[str, Any]) -> Job:
-    listed_on = "" if row["queue"] == kind.queue else row["queue"]
-    return kind(task_id=row["task_id"], sequence=row["sequence"], listed_on=listed_on)
+    jobs = [JOB_OF_NAME[row["name"]](task_id=row["task_id"], sequence=row["sequence"]) for row in known]
+    return [job.on(row["queue"]) for job, row in zip(jobs, known, strict=True)]
 
 
 def _change(change: dict[str, Any]) -> Change:
