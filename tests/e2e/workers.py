@@ -77,7 +77,7 @@ def environment(redis: str, qdrant: str, blobs: Path, probe_port: int) -> dict[s
 
 @contextmanager
 def worker(
-    queue: str, env: dict[str, str], log: Path, concurrency: int, prelude: str = ""
+    queue: str, env: dict[str, str], log: Path, concurrency: int, prelude: str = "", kind: str = ""
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a worker as the documentation says; stop it by SIGTERM and see that it ends well.
 
@@ -87,9 +87,10 @@ def worker(
         log: where its output goes.
         concurrency: its threads.
         prelude: Python that its process runs first.
+        kind: which workers take this queue, where they don't have its name.
     """
     program = ["-c", f"{prelude}\nfrom celery.__main__ import main\nmain()"] if prelude else ["-m", "celery"]
-    command = [sys.executable, *program, "-A", f"embedfleet.{queue}.tasks", "worker"]
+    command = [sys.executable, *program, "-A", f"embedfleet.{kind or queue}.tasks", "worker"]
     command += [f"--queues={queue}", f"--concurrency={concurrency}"]
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=env, stdout=file, stderr=file)

@@ -20,6 +20,10 @@ QUEUE_TOKENS = Gauge(
     "fleet_queue_tokens", "Tokens of tasks that haven't ended; the whole fleet's.", ["queue"]
 )
 
+# The workers' own series vanish with their last pod; the api is always there.
+QUEUE_DEPTH = Gauge("fleet_queue_depth", "Messages that wait on a queue; the whole fleet's.", ["queue"])
+QUEUE_INFLIGHT = Gauge("fleet_queue_inflight", "Tasks of a queue that run; the whole fleet's.", ["queue"])
+
 router = APIRouter(tags=["operations"])
 
 # Checks of a dependency that hangs pile up here, not in the threads that serve requests.
@@ -52,8 +56,14 @@ def metrics(services: ServicesOf) -> Response:
     """Return Prometheus's text format."""
     try:
         tokens: float = services.ledger.load(DEFAULT_TENANT, DEFAULT_KEY).tokens
+        depths = services.ledger.depths()
     except DependencyDown:
-        tokens = math.nan
+        tokens, depths = math.nan, {}
+        QUEUE_DEPTH.clear()
+        QUEUE_INFLIGHT.clear()
+    for queue, (queued, inflight) in depths.items():
+        QUEUE_DEPTH.labels(queue).set(queued)
+        QUEUE_INFLIGHT.labels(queue).set(inflight)
     QUEUE_TOKENS.labels(Queue.EMBEDDINGS).set(tokens)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

@@ -10,15 +10,20 @@ another field of a message than `task_id` and `sequence` would be gone after the
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 MAX_MESSAGE_BYTES = 2048
+# The lists, these keys, and nothing else is what an autoscaler counts: `helm/embedfleet/files/contract.json`.
+LEASES = "leases:"
 
 
 class Queue(StrEnum):
-    """The Redis lists that workers take; a pool has the name of its queue."""
+    """The Redis lists that workers take; a pool has the name of its queue.
+
+    `contracts/routes.py` adds others for documents. `LEASES` + name is the key of a queue's live leases.
+    """
 
     DOCUMENTS = "documents"
     EMBEDDINGS = "embeddings"
@@ -39,6 +44,19 @@ class Job(BaseModel):
 
     task_id: str
     sequence: int = 0
+    # Not in the message: a worker has no use for it, and a janitor reads it in the task's row.
+    _listed_on: str = PrivateAttr("")
+
+    @property
+    def destination(self) -> str:
+        """The queue to publish it on."""
+        return self._listed_on or str(self.queue)
+
+    def on(self, queue: str) -> Self:
+        """Return the same job, to be published on another queue than its own."""
+        job = self.model_copy()
+        job._listed_on = "" if queue == self.queue else queue
+        return job
 
 
 class ProcessDocument(Job):

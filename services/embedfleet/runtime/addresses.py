@@ -1,10 +1,12 @@
-"""Addresses of Redis, Qdrant and blobs as settings take them; what is refused never shows a password."""
+"""Addresses of Redis, Qdrant, blobs and queues as settings take them; no refusal shows a password."""
 
 import re
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator
+
+from embedfleet.contracts.routes import Routes
 
 QDRANT_PORT = 6333
 _DATABASE = re.compile(r"/?\d*")
@@ -70,6 +72,12 @@ def _split(url: str, schemes: tuple[str, ...], form: str) -> SplitResult:
     return parts
 
 
+def _document_queues(text: str) -> str:
+    Routes.parse(text)
+    return text
+
+
+DocumentQueues = Annotated[str, AfterValidator(_document_queues)]
 RedisUrl = Annotated[str, AfterValidator(_redis)]
 BlobUrl = Annotated[str, AfterValidator(_blobs)]
 QdrantUrl = Annotated[str, AfterValidator(_qdrant)]

@@ -76,7 +76,7 @@ def publish(jobs: list[Job]) -> None:
                 job.task_name,
                 kwargs=body,
                 task_id=job.task_id,
-                queue=str(job.queue),
+                queue=job.destination,
                 retry_policy={"max_retries": 1, "interval_start": 0.1},
                 ignore_result=True,  # else the sender subscribes to each task's result
                 argsrepr="",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.jobs import Queue
+from embedfleet.contracts.jobs import LEASES
 from embedfleet.contracts.states import TERMINAL_TASK_STATES, TaskState
 from embedfleet.runtime.ledger.edges import Ledger
 from embedfleet.runtime.ledger.records import document_of
@@ -17,7 +17,6 @@ from embedfleet.runtime.ledger.views import SETTLE_AGAIN, TO_SETTLE
 
 PAGE = 500
 SUMMARY = "fsck"
-WAITING = tuple(f"waiting:{queue}" for queue in Queue)
 UNFINISHED = tuple(state for state in TaskState if state not in TERMINAL_TASK_STATES)
 
 Name = tuple[str, str]
@@ -134,7 +133,7 @@ class LedgerAudit(Ledger):
 
     def task_lists(self) -> list[str]:
         """Return the keys of all lists that name unfinished tasks."""
-        found = {"due", *(f"leases:{queue}" for queue in Queue), *WAITING}
+        found = {"due", *(f"{LEASES}{queue}" for queue in self._settings.routes.queues), *self._waiting}
         for state in UNFINISHED:
             for keys in self._scan(f"index:tasks:*:{state}"):
                 found.update(keys)
@@ -160,7 +159,7 @@ class LedgerAudit(Ledger):
             for task_id in task_ids:
                 pipe.zscore(key, task_id)
                 pipe.hmget(f"task:{task_id}", "state", "fence", "tenant")
-                for watched in ("due", *WAITING):
+                for watched in ("due", *self._waiting):
                     pipe.zscore(watched, task_id)
             answers = pipe.execute()
         size = len(answers) // len(task_ids)
@@ -184,7 +183,7 @@ class LedgerAudit(Ledger):
 
     def mend_task(self, task_id: str, tenant: str) -> None:
         """Bring every list in step with a task's row; `tenant` is whose lists, when it has no row."""
-        self._edge("mend_task", task_id=task_id, tenant=tenant, queues=[str(queue) for queue in Queue])
+        self._edge("mend_task", task_id=task_id, tenant=tenant, queues=self._settings.routes.queues)
 
     def mend_document(self, tenant: str, document_id: str, collection: str) -> None:
         """Bring every list in step with a document's row."""
@@ -201,6 +200,10 @@ class LedgerAudit(Ledger):
         values: dict[str, Any] = {name: getattr(summary, name) for name in Summary.__slots__}
         with self._reachable():
             self._redis.set(SUMMARY, json.dumps(values))
+
+    @property
+    def _waiting(self) -> tuple[str, ...]:
+        return tuple(f"waiting:{queue}" for queue in self._settings.routes.queues)
 
     def _scan(self, pattern: str) -> Iterator[list[str]]:
         cursor = 0

@@ -110,7 +110,8 @@ def jobs_of(answer: dict[str, Any]) -> list[Job]:
     rows = answer["publish"]
     # A row of a newer version may name a job that this one doesn't know: its own janitor wakes it.
     known = [row for row in rows if row["name"] in JOB_OF_NAME]
-    return [JOB_OF_NAME[row["name"]](task_id=row["task_id"], sequence=row["sequence"]) for row in known]
+    jobs = [JOB_OF_NAME[row["name"]](task_id=row["task_id"], sequence=row["sequence"]) for row in known]
+    return [job.on(row["queue"]) for job, row in zip(jobs, known, strict=True)]
 
 
 def _change(change: dict[str, Any]) -> Change:

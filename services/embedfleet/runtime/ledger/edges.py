@@ -17,7 +17,7 @@ from typing import Any
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import FleetError, NewerVersion
-from embedfleet.contracts.jobs import Job, ProcessDocument, Queue
+from embedfleet.contracts.jobs import Job, ProcessDocument
 from embedfleet.contracts.states import TaskState
 from embedfleet.runtime.ledger import calls
 from embedfleet.runtime.ledger.calls import LedgerCalls, jobs_of
@@ -57,7 +57,7 @@ class Ledger(LedgerCalls):
             "accept",
             document=document_fields(document),
             name=ProcessDocument.task_name,
-            queue=Queue.DOCUMENTS,
+            queue=self._settings.routes.of(document.size_bytes),
             above=above,
             **({"replaces": replaces} if replaces else {}),
         )
@@ -193,7 +193,7 @@ class Ledger(LedgerCalls):
         Returns:
             What to publish, and whether more is due than one call looks at.
         """
-        answer = self._edge("scan", limit=SCAN_LIMIT, queues=[str(queue) for queue in Queue])
+        answer = self._edge("scan", limit=SCAN_LIMIT, queues=self._settings.routes.queues)
         return jobs_of(answer), bool(answer["more"])
 
     def settled(self, document: Document, began: float) -> bool:

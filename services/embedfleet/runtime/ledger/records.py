@@ -46,6 +46,7 @@ class Task:
 
     id: str
     name: str
+    queue: str
     tenant: str
     document_id: str
     generation: int
@@ -203,6 +204,7 @@ def task_of(task_id: str, row: dict[str, str]) -> Task:
     return Task(
         id=task_id,
         name=row["name"],
+        queue=row["queue"],
         tenant=row["tenant"],
         document_id=row["document"],
         generation=int(row["generation"]),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import redis
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.jobs import Queue
+from embedfleet.contracts.jobs import LEASES, Queue
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
 from embedfleet.contracts.versions import Stranger
 from embedfleet.runtime.ledger.records import (
@@ -162,7 +162,21 @@ class LedgerViews:
             workers, clock, parked, is_held = pipe.execute()
         since = _seconds(clock) - self._settings.lease_seconds
         alive = sum(beat >= since for _, beat in workers)
-        return Pool(alive, parked or "", queue == Queue.DOCUMENTS and bool(is_held))
+        return Pool(alive, parked or "", queue != Queue.EMBEDDINGS and bool(is_held))
+
+    def queue_of(self, document: Document) -> str:
+        """Return where a document of this size waits for a worker."""
+        return self._settings.routes.of(document.size_bytes)
+
+    def depths(self) -> dict[str, tuple[int, int]]:
+        """Return by queue how many messages wait and how many tasks run: what an autoscaler counts."""
+        queues = self._settings.routes.queues
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.llen(queue)
+                pipe.zcard(f"{LEASES}{queue}")
+            counts = [int(count) for count in pipe.execute()]
+        return dict(zip(queues, zip(counts[::2], counts[1::2], strict=True), strict=True))
 
     def queued(self, queue: str) -> int:
         """Return how many messages wait on a queue."""
@@ -172,8 +186,8 @@ class LedgerViews:
     def next_expiry(self) -> float:
         """Return the seconds until the first of all leases ends, 0 when one has; infinity without any."""
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            for queue in Queue:
-                pipe.zrange(f"leases:{queue}", 0, 0, withscores=True)
+            for queue in self._settings.routes.queues:
+                pipe.zrange(f"{LEASES}{queue}", 0, 0, withscores=True)
             pipe.time()
             *first, clock = pipe.execute()
         ends = [float(score) for pairs in first for _, score in pairs]

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from embedfleet.runtime.addresses import BlobUrl, QdrantUrl, RedisUrl
+from embedfleet.contracts.routes import Routes
+from embedfleet.runtime.addresses import BlobUrl, DocumentQueues, QdrantUrl, RedisUrl
 from embedfleet.runtime.settings.base import Settings
 
 
@@ -94,6 +95,18 @@ class LedgerSettings(Settings):
         " documents, until half of them are left; 0: never.",
     )
 
+    document_queues: DocumentQueues = Field(
+        "",
+        alias="FLEET_DOCUMENT_QUEUES",
+        description="Queues for large files, each taken by document workers of its own:"
+        " `documents-large=20000000` keeps files from 20 MB on off `documents`. api and workers must agree.",
+    )
+
+    @property
+    def routes(self) -> Routes:
+        """Return which queue a file waits on."""
+        return Routes.parse(self.document_queues)
+
     @property
     def late_seconds(self) -> float:
         """Return for how long after its last good beat a run may still write."""
@@ -174,8 +187,8 @@ class EngineSettings(Settings):
         0,
         ge=0,
         alias="FLEET_MAX_BATCH_TOKENS",
-        description="Most tokens of a batch, padding included; 0: on a CPU 512 a thread of the encoder, but at"
-        " least 1024 and at most 4096; on a GPU 131072. What is fastest and what fits into memory is found"
+        description="Most tokens of a batch, padding included; 0: on a CPU 512 a thread of the encoder, but"
+        " at least 1024 and at most 4096; on a GPU 131072. What is fastest and what fits into memory is found"
         " below it.",
     )
     memory_limit: int = Field(

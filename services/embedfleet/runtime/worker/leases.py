@@ -27,7 +27,7 @@ class Leases:
     """
 
     def __init__(self, ledger: Ledger, queue: str, worker: str, gate: Gate, lease_seconds: float) -> None:
-        self._ledger, self._queue, self._worker, self._gate = ledger, queue, worker, gate
+        self._ledger, self.queue, self._worker, self._gate = ledger, queue, worker, gate
         self._interval = min(lease_seconds / 4, QUIET_SECONDS)
         self._runs: dict[str, Run] = {}
         self._told: list[Pulse] | None = None
@@ -88,7 +88,7 @@ class Leases:
         if pulses == self._told and time.monotonic() - self._told_at < self._interval:
             return
         asked_at = time.monotonic()
-        lost = self._ledger.beat(self._queue, self._worker, pulses, parked=self._gate.reason)
+        lost = self._ledger.beat(self.queue, self._worker, pulses, parked=self._gate.reason)
         self._told, self._told_at = pulses, time.monotonic()
         for pulse in pulses:
             if pulse.owner in lost:

@@ -98,6 +98,8 @@ class Lifecycle:
     def start(self, instance: Any, **_: Any) -> None:
         """Check, load, serve the probes; the worker consumes after this."""
         try:
+            routes = load(LedgerSettings).routes
+            self._worker.take(list(app.amqp.queues.consume_from), routes.taken_by(self._worker.kind))
             self._refuse_what_loses_work(instance)
             self._slots = SlotWatch(instance.concurrency)
             self._on_start(self._worker, instance.concurrency)
@@ -135,7 +137,7 @@ class Lifecycle:
         idle = IdleWatch(threads, lambda: worker.ledger.queued(worker.queue))
 
         def watch() -> None:
-            is_consuming = str(worker.queue) in app.amqp.queues.consume_from  # unless somebody cancelled it
+            is_consuming = worker.queue in app.amqp.queues.consume_from  # unless somebody cancelled it
             if worker.draining.is_set() or worker.gate.reason or not is_consuming:
                 idle.reset()
                 self._overlooked = 0

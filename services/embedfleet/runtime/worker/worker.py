@@ -18,13 +18,13 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from celery.exceptions import Reject
 from pydantic import ValidationError
 
-from embedfleet.contracts.errors import DependencyDown, FleetError
+from embedfleet.contracts.errors import ConfigurationError, DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.contracts.versions import is_newer
 from embedfleet.runtime import telemetry
@@ -62,7 +62,8 @@ class Worker:
         dependencies: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.name = telemetry.process_name()
-        self.queue = queue
+        self.kind = queue
+        self.queue: str = queue
         self.ledger = ledger
         self.publish = publish
         self.draining = threading.Event()
@@ -76,6 +77,24 @@ class Worker:
         self._revocations = revocations
         self._hand_backs = hand_backs
         self._dependencies = (ledger.ping, *dependencies)
+
+    def take(self, queues: Collection[str], known: Collection[str]) -> None:
+        """Be a worker of the queue that Celery was told to take; autoscaling counts each queue apart.
+
+        Args:
+            queues: what Celery takes.
+            known: what workers of this kind can take.
+
+        Raises:
+            ConfigurationError: it takes another queue, or several.
+        """
+        if len(queues) != 1 or not set(queues) <= set(known):
+            raise ConfigurationError(
+                f"start the worker with --queues={self.kind}"
+                + (", or with one of FLEET_DOCUMENT_QUEUES" if self.kind is Queue.DOCUMENTS else "")
+                + f"; it was told to take {', '.join(sorted(queues)) or 'none'}"
+            )
+        self.queue = self.leases.queue = next(iter(queues))
 
     def receive(
         self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None], request_id: str

@@ -20,7 +20,7 @@ end
 -- Whether documents have to wait because too many tokens do already. Once they do, they wait until few enough
 -- are left: else each finished embedding task would let one document in, and the pool would never rest.
 local function is_held(row)
-  if row.queue ~= 'documents' or a.high_water == 0 then return false end
+  if row.queue == a.embedding_queue or a.high_water == 0 then return false end
   local tokens = tonumber(redis.call('HGET', 'load', 'tokens') or 0)
   if tokens >= a.high_water then redis.call('HSET', 'load', 'resume_at', a.low_water) end
   return redis.call('HEXISTS', 'load', 'resume_at') == 1
@@ -50,7 +50,7 @@ function edges.claim()
     redis.call('ZADD', 'leases:' .. row.queue, now + a.lease, a.task_id)
     look_again(a.task_id, now + a.lease)
   end
-  if document.state == 'QUEUED' and row.queue == 'documents' then move_document(document, 'PARSING', {}) end
+  if document.state == 'QUEUED' and row.queue ~= a.embedding_queue then move_document(document, 'PARSING', {}) end
   document.result = nil  -- of the document task, for the API: a run needs none of it, and it may be long
   return {task = row, document = document}
 end

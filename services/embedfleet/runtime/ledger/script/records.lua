@@ -61,7 +61,7 @@ local function next_publish(id, row)
   write(task_key(id), row, {sequence = sequence, published_at = now})
   redis.call('ZREM', 'due', id)
   redis.call('ZADD', 'waiting:' .. row.queue, sequence, id)
-  return {task_id = id, name = row.name, sequence = sequence}
+  return {task_id = id, name = row.name, queue = row.queue, sequence = sequence}
 end
 
 -- What is under way is counted by the moves themselves, so it can't drift from the rows. Fields of `load`:

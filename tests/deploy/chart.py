@@ -1,0 +1,83 @@
+"""The chart, rendered by Helm 4 in this process: no cluster, no network."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm/embedfleet"
+SETS = {path.stem: path for path in sorted((CHART / "ci").glob("*.yaml"))}
+RELEASE, NAMESPACE = "fleet", "demo"
+
+Values = dict[str, Any]
+Object = dict[str, Any]
+
+
+def values_of(name: str) -> Values:
+    """Return a value set of ``ci/``."""
+    return dict(helm_python.values_from_yaml(SETS[name].read_text("utf-8")))
+
+
+def render(values: Values, release: str = RELEASE) -> list[Object]:
+    """Return all objects; raises what Helm raises."""
+    return _render(json.dumps(values, sort_keys=True), release)
+
+
+def rendered(name: str) -> list[Object]:
+    """Return the objects of a value set of ``ci/``."""
+    return render(values_of(name))
+
+
+def notes(values: Values) -> str:
+    """Return what `helm install` prints."""
+    with helm_python.Chart.load(CHART) as chart:
+        return str(chart.render(values, name=RELEASE, namespace=NAMESPACE)["embedfleet/templates/NOTES.txt"])
+
+
+@cache
+def _render(values: str, release: str) -> list[Object]:
+    with helm_python.Chart.load(CHART) as chart:
+        texts = chart.render(json.loads(values), name=release, namespace=NAMESPACE)
+    manifests = [text for path, text in texts.items() if path.endswith(".yaml")]
+    loaded = [item for text in manifests for item in yaml.load_all(text, Loader=yaml.CSafeLoader)]
+    return [item for item in loaded if item]
+
+
+def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
+    """Return the objects of these kinds."""
+    return [item for item in objects if item["kind"] in kinds]
+
+
+def named(objects: list[Object], kind: str, name: str) -> Object:
+    """Return the one object of that kind and name."""
+    (found,) = [item for item in of_kind(objects, kind) if item["metadata"]["name"] == name]
+    return found
+
+
+def pod_specs(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Yield every pod that the objects make: where it stands, and its spec."""
+    for item in objects:
+        where = f"{item['kind']} {item['metadata']['name']}"
+        if item["kind"] == "Pod":
+            yield where, item["spec"]
+        elif "template" in item.get("spec", {}):
+            yield where, item["spec"]["template"]["spec"]
+
+
+def containers(spec: Object) -> list[Object]:
+    """Return all containers of a pod, those that run before the others, too."""
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def env_of(container: Object) -> dict[str, str]:
+    """Return a container's variables; those from a Secret as `secret/key`."""
+    found = {}
+    for item in container.get("env", []):
+        source = item.get("valueFrom", {}).get("secretKeyRef")
+        found[item["name"]] = f"{source['name']}/{source['key']}" if source else item.get("value", "")
+    return found

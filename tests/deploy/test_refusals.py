@@ -1,0 +1,109 @@
+"""Wrong values are refused before anything reaches a cluster, with a sentence that says what to do."""
+
+from typing import Any
+
+import pytest
+from helm_python import HelmError
+
+from tests.deploy.chart import render
+
+PVC = {"mode": "pvc", "pvc": {"claim": "shared"}}
+LARGE = {"kind": "documents", "queue": "documents-large", "minBytes": 1000}
+
+
+def _pools(**pools: Any) -> dict[str, Any]:
+    return {"pools": pools}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"blobs": {}}, "blobs.mode is not set: api and workers share uploads"),
+        ({"blobs": {"mode": "s3"}}, "set blobs.s3.bucket"),
+        (
+            {"blobs": {"mode": "azure", "azure": {"container": "c"}}},
+            "set blobs.azure.account and blobs.azure.container",
+        ),
+        (
+            {"blobs": {"mode": "gcs", "gcs": {"bucket": "b", "keyFile": "k"}}},
+            "blobs.gcs.keyFile is a key of blobs.existingSecret",
+        ),
+        ({"blobs": {"mode": "pvc"}}, "name a ReadWriteMany claim in blobs.pvc.claim"),
+        ({"redis": {"mode": "external"}}, "set redis.host to its host name"),
+        (
+            {"redis": {"mode": "external", "host": "r"}},
+            "name the Secret with its credentials in redis.auth.existingSecret",
+        ),
+        ({"redis": {"host": "r"}}, "set redis.mode to external, or unset the host"),
+        ({"redis": {"tls": {"enabled": True}}}, "redis.tls.enabled needs redis.tls.existingSecret"),
+        ({"redis": {"auth": {"username": "fleet"}}}, "redis.auth.username is for a store of yours"),
+        (
+            {
+                "redis": {
+                    "mode": "external",
+                    "host": "r",
+                    "auth": {"existingSecret": "s", "kedaUsername": "k"},
+                }
+            },
+            "redis.auth.kedaUsername needs redis.auth.kedaPasswordKey",
+        ),
+        ({"redis": {"auth": {"urlKey": "url"}}}, "redis.auth.urlKey is a key of redis.auth.existingSecret"),
+        ({"qdrant": {"mode": "external"}}, "set qdrant.host to its host name"),
+        ({"model": {"source": "pvc"}}, "name the claim that holds the model in model.claim"),
+        ({"model": {"claim": "models"}}, "set model.source to pvc, or unset the claim"),
+        ({"auth": {"mode": "off", "existingSecret": "keys"}}, "unset one of the two"),
+        ({"api": {"ingress": {"enabled": True}}}, "api.ingress.enabled needs api.ingress.host"),
+        ({"api": {"hpa": {"enabled": True, "min": 9}}}, "api.hpa.min is above api.hpa.max"),
+        (
+            {"serviceAccount": {"name": "mine"}},
+            "set serviceAccount.create to false, or unset the name",
+        ),
+        ({"autoscaling": {"engine": "hpa"}}, "can't scale to zero: set it to 1 or more, or use keda"),
+        (_pools(documents={"queue": "files"}), "which the app doesn't know: use documents or embeddings"),
+        (_pools(documents={"minBytes": 5}), "pools.documents.minBytes needs a queue of its own"),
+        (_pools(documents={"queue": "embeddings"}), "they can't run what waits there"),
+        (_pools(documents={"autoscaling": {"min": 30}}), "pools.documents.autoscaling.min is above max"),
+        (_pools(documents={"gpu": {"count": 1}}), "documents workers can't use one"),
+        (_pools(embeddings={"gpu": {"count": 2}}), "a worker uses one GPU"),
+        (_pools(embeddings={"enabled": False}), "no pool takes the queue embeddings"),
+        (_pools(more={"kind": "embeddings"}), "must add up to 1"),
+        (
+            _pools(large=LARGE, larger=LARGE | {"queue": "documents-huge"}),
+            "which of them takes such a file",
+        ),
+    ],
+)
+def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(HelmError) as refusal:
+        render({"blobs": PVC} | values)
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"replicaCount": 3}, "'replicaCount' not allowed"),
+        ({"api": {"replica": 3}}, "'replica' not allowed"),
+        (_pools(documents={"autoscaling": {"maximum": 3}}), "'maximum' not allowed"),
+        (_pools(Docs={}), "'Docs' not allowed"),
+        (_pools(redis={}), "/pools"),
+        ({"settings": {"FLEET_LEASE_SECOND": "30"}}, "FLEET_LEASE_SECOND"),
+        ({"settings": {"QDRANT_URL": "http://elsewhere"}}, "QDRANT_URL"),
+        ({"autoscaling": {"engine": "both"}}, "/autoscaling/engine"),
+        ({"blobs": {"mode": "nfs"}}, "/blobs/mode"),
+        ({"images": {"api": {"tag": "latest"}}}, "/images/api/tag"),
+        ({"model": {"revision": "main"}}, "/model/revision"),
+        ({"terminationGracePeriodSeconds": 5}, "/terminationGracePeriodSeconds"),
+        (_pools(documents={"concurrency": 0}), "/pools/documents/concurrency"),
+        (_pools(documents={"autoscaling": {"queuedPerReplica": 0}}), "/queuedPerReplica"),
+        ({"redis": {"maxMemory": "1Gi"}}, "/redis/maxMemory"),
+    ],
+)
+def test_what_the_schema_does_not_know_is_refused_by_name(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(HelmError) as refusal:
+        render({"blobs": PVC} | values)
+    assert named in str(refusal.value)
+
+
+def test_what_both_tables_start_from_is_taken() -> None:
+    assert render({"blobs": PVC})

@@ -1,0 +1,119 @@
+"""The security checklist, held against every pod of every value set."""
+
+import pytest
+
+from tests.deploy.chart import SETS, Object, containers, env_of, named, of_kind, pod_specs, rendered
+
+OWN_USER = 10001
+IMAGES_USERS = {"redis": 999, "qdrant": 1000}
+
+
+@pytest.fixture(params=SETS)
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    """The objects of a value set."""
+    return rendered(request.param)
+
+
+def test_no_pod_is_root_or_has_a_token(objects: list[Object]) -> None:
+    for where, spec in pod_specs(objects):
+        context = spec["securityContext"]
+        (first, *_) = spec["containers"]
+        assert context["runAsNonRoot"] is True, where
+        assert context["runAsUser"] == IMAGES_USERS.get(first["name"], OWN_USER), where
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, where
+        assert spec["automountServiceAccountToken"] is False, where
+        assert spec["enableServiceLinks"] is False, where
+        for shared in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
+            assert not spec.get(shared), where
+        assert all("hostPath" not in volume for volume in spec["volumes"]), where
+
+
+def test_no_container_can_gain_anything_or_write_its_image(objects: list[Object]) -> None:
+    for where, spec in pod_specs(objects):
+        for container in containers(spec):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, where
+
+
+def test_what_can_be_written_is_bounded_and_home_is_in_it(objects: list[Object]) -> None:
+    for where, spec in pod_specs(objects):
+        for volume in spec["volumes"]:
+            assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"], where
+        for container in containers(spec):
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], where
+            if container["name"] in ("api", "worker", "model", "ready"):
+                env = env_of(container)
+                for name in ("HOME", "XDG_CACHE_HOME", "HF_HOME"):
+                    assert env[name].startswith("/tmp/"), where
+
+
+def test_every_container_has_bounded_memory_and_says_what_it_needs(objects: list[Object]) -> None:
+    for where, spec in pod_specs(objects):
+        for container in containers(spec):
+            assert container["resources"]["limits"]["memory"], where
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), where
+
+
+def test_no_image_floats(objects: list[Object]) -> None:
+    for where, spec in pod_specs(objects):
+        for container in containers(spec):
+            _, _, tag = container["image"].rpartition(":")
+            assert "/" not in tag, where
+            assert tag not in ("", "latest"), where
+
+
+def test_no_password_is_in_a_manifest_beside_a_secret(objects: list[Object]) -> None:
+    for where, spec in pod_specs(objects):
+        for container in containers(spec):
+            for item in container.get("env", []):
+                if any(word in item["name"] for word in ("PASSWORD", "API_KEY", "AUTH", "SECRET")):
+                    known = item["name"] in ("FLEET_AUTH", "FLEET_API_KEYS_FILE")
+                    assert known or "valueFrom" in item, (where, item["name"])
+
+
+def test_stores_ask_for_a_password(objects: list[Object]) -> None:
+    scaled = bool(of_kind(objects, "ScaledObject"))
+    for _, spec in pod_specs(objects):
+        for container in spec["containers"]:
+            env = env_of(container)
+            if container["name"] in ("api", "worker"):
+                assert "REDIS_PASSWORD" in env
+                assert "QDRANT_API_KEY" in env
+            if container["name"] == "redis":
+                assert "REDIS_PASSWORD" in env
+                assert ("KEDA_PASSWORD" in env) == scaled
+            if container["name"] == "qdrant":
+                assert "QDRANT__SERVICE__API_KEY" in env
+
+
+def test_traffic_is_denied_but_for_what_is_named(objects: list[Object]) -> None:
+    policies = of_kind(objects, "NetworkPolicy")
+    deny = next(item["spec"] for item in policies if item["metadata"]["name"].endswith("-deny"))
+    everyone = deny["podSelector"]["matchLabels"]
+    assert deny["policyTypes"] == ["Ingress", "Egress"]
+    assert not {"ingress", "egress"} & deny.keys()
+    makers = [item["spec"]["template"] for item in objects if "template" in item.get("spec", {})]
+    assert all(everyone.items() <= template["metadata"]["labels"].items() for template in makers)
+
+
+def test_redis_lets_in_the_fleet_and_keda_and_nobody_else() -> None:
+    spec = named(rendered("minimal"), "NetworkPolicy", "fleet-embedfleet-redis")["spec"]
+    ((rule),) = spec["ingress"]
+    assert [port["port"] for port in rule["ports"]] == ["redis"]
+    pods, keda = rule["from"]
+    assert pods["podSelector"]["matchLabels"]["embedfleet/uses-stores"] == "true"
+    assert keda["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "keda"}
+    without = named(rendered("no-keda"), "NetworkPolicy", "fleet-embedfleet-redis")["spec"]
+    assert len(without["ingress"][0]["from"]) == 1
+
+
+def test_a_fleet_on_a_volume_of_its_own_reaches_nothing_outside() -> None:
+    spec = named(rendered("air-gapped"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
+    ports = sorted(port["port"] for rule in spec["egress"] for port in rule["ports"])
+    assert ports == [53, 53, 6333, 6379]
+    assert all(rule.get("to") for rule in spec["egress"])
+    outside = named(rendered("s3"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
+    assert 443 in [port["port"] for rule in outside["egress"] for port in rule["ports"]]
