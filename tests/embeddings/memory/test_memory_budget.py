@@ -277,8 +277,14 @@ def test_main_memory_is_given_back_only_when_less_is_left_than_the_largest_batch
     device.left, device.now = largest - 1, 1.0
     budget.passed(2, 256)
     assert budget.gives_back(2, 256)
-    device.held, device.now = 0, 2.0  # there is nothing to give
+    device.held, device.now = 0, 2.0  # no more is known to be idle
     budget.passed(2, 256)
+    assert not budget.gives_back(2, 256)
+    device.now = KEPT_SECONDS
+    assert budget.gives_back(2, 256)
+    device.left = largest
+    budget.gave_back()
+    device.now *= 2
     assert not budget.gives_back(2, 256)
 
 

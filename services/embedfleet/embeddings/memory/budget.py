@@ -124,10 +124,12 @@ class MemoryBudget:
         it. It also leaves the device to its neighbours while the lane is idle.
         """
         if self._paged:
-            if self.reserved > KEPT_BYTES and self._clock() - self._gave_back_at >= KEPT_SECONDS:
+            is_due = self._clock() - self._gave_back_at >= KEPT_SECONDS
+            if self.reserved > KEPT_BYTES and is_due:
                 return True
             largest = max(rows, self.cap_tokens // length)
-            return self.reserved > 0 and self.free < self.model.bytes(largest, length)
+            # At the limit nothing is reserved, whatever is idle: only giving it back shows what it was.
+            return (self.reserved > 0 or is_due) and self.free < self.model.bytes(largest, length)
         return self.reserved + self.model.bytes(rows, length) > KEPT_SHARE * self.available
 
     def gave_back(self) -> None:
