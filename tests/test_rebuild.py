@@ -63,7 +63,7 @@ def test_nothing_is_settled_by_what_another_redis_holds(
 ) -> None:
     house.janitor.round()
     settled: list[str] = []
-    monkeypatch.setattr(house.janitor, "_sweep", lambda: settled.append("swept"))
+    monkeypatch.setattr(house.janitor.sweep, "run", lambda each: settled.append("swept"))
     house.janitor._swept_at = -1e9
     house.take(upload("t1", key="one.txt"))
     assert house.ledger.revoke("default", "t1")
