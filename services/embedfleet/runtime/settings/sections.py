@@ -90,8 +90,8 @@ class LedgerSettings(Settings):
         30,
         ge=1,
         alias="FLEET_QDRANT_TIMEOUT",
-        description="As below for Qdrant: what a run sent just before its end may arrive so much later, or twice"
-        " that. Workers and api must agree.",
+        description="As for Qdrant: what a run sent just before its end may arrive so much later, or twice"
+        " that; api and workers must agree.",
     )
     embeddings_high_water: int = Field(
         20_000_000,
