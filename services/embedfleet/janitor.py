@@ -242,12 +242,13 @@ class Janitor:
         """
         keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
-        ages = {key: self._blobs.age(key) for key in unknown}
+        ages = dict[str, float]()
+        are_read = self._each(lambda key: ages.update({key: self._blobs.age(key)}), unknown)
         due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
         found: list[Document | None] = []
-        are_taken_up = self._each(lambda key: found.append(read_whole(self._blobs, Document, key)), due)
+        are_read &= self._each(lambda key: found.append(read_whole(self._blobs, Document, key)), due)
         manifests = sorted(filter(None, found), key=lambda manifest: manifest.uploaded_at)
-        are_taken_up &= self._each(self.take_up, manifests)
+        are_taken_up = self._each(self.take_up, manifests) and are_read
         since = time.monotonic() - (self._lost_at or 0.0) - CLOCK_MARGIN_SECONDS
         return are_taken_up and all(age < since for key, age in ages.items() if key not in due)
 

@@ -195,7 +195,7 @@ class Blobs:
     def sweep_unfinished(self, seconds: float) -> None:
         """Remove what writers that died left behind longer ago than this."""
         for path in self._root.rglob(f"{NEW_PREFIX}*"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # one that can't be told of holds up no other
                 if self._age(path) > seconds:
                     path.unlink()
 
@@ -207,7 +207,7 @@ class Blobs:
 
     def age(self, key: str) -> float:
         """Return seconds since a blob was written, by the clock of the disk; 0 when it is gone."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._disk():
             return self._age(self.path(key))
         return 0.0
 
