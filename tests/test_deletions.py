@@ -450,10 +450,10 @@ def test_a_pass_takes_all_deletions_some_a_round(place: Place, monkeypatch: pyte
     began = place.ledger.now()
     while place.ledger.passes().deleted < began:
         assert len(carried) < 9
-        place.deletions.round()
+        place.deletions.round(place.janitor._each)
         assert place.ledger.passes().at >= began
     assert sorted(carried) == sorted(document.id for document in documents)
-    place.deletions.round()
+    place.deletions.round(place.janitor._each)
     assert place.deletions.has_more, "the next pass begins anew"
 
 
@@ -466,7 +466,7 @@ def test_a_pass_that_breaks_off_is_not_taken_for_one(place: Place) -> None:
 
     place.deletions.steps = (down,)
     with pytest.raises(DependencyDown):
-        place.deletions.round()
+        place.deletions.round(place.janitor._each)
     assert place.ledger.passes() == before
 
 
@@ -509,7 +509,7 @@ def test_a_qdrant_that_is_down_is_not_asked_for_each_deletion(
     monkeypatch.setattr(place.store, "delete_generations", refused)
     monkeypatch.setattr(place.store, "ping", refused)
     with pytest.raises(DependencyDown):
-        place.deletions.round()
+        place.deletions.round(place.janitor._each)
     assert len(asked) == 2
     assert place.ledger.passes().deleted == before
     assert not place.deletions.has_more, "the next round begins again"

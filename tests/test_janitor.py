@@ -1,3 +1,4 @@
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -370,6 +371,36 @@ def test_a_first_generation_that_is_ready_is_settled_once(house: House) -> None:
     house.embed(document, points=1)
     house.janitor.round()
     assert list(house.ledger.due_to_settle(inf)) == []
+
+
+@pytest.mark.parametrize("name", ["bad", ".new-bad"])
+def test_a_file_whose_age_the_disk_refuses_to_tell_holds_up_no_other(
+    house: House, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.janitor.round()
+    house.janitor._swept_at = -1e9
+    house.take(upload("good", key="one.txt"))
+    house.ledger._redis.flushall()
+    house.published.clear()
+    orphan = "uploads/default/nobody/old.txt"
+    for key in (pending_key("bad"), orphan, f"uploads/default/nobody/{name}", "uploads/default/a/.new-z"):
+        house.blobs.put(key, b"x")
+    for key in (pending_key("good"), pending_key("bad"), orphan, "uploads/default/a/.new-z"):
+        make_old(house.blobs, key)
+    age = house.blobs._store._age
+
+    def told(path: Path) -> float:
+        if path.name == name:
+            raise OSError(errno.EIO, "Input/output error")
+        return age(path)
+
+    monkeypatch.setattr(house.blobs._store, "_age", told)
+    house.janitor.round()
+    assert [job.task_id for job in house.published] == ["good"]
+    assert house.ledger.is_rebuilt() == (name != "bad"), "a deletion of its upload would find nothing"
+    assert not house.blobs.exists(orphan)
+    assert not house.blobs.exists("uploads/default/a/.new-z")
+    assert house.blobs.exists(f"uploads/default/nobody/{name}")
 
 
 def test_a_settling_that_fails_holds_up_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

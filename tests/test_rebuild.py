@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_nothing_is_settled_by_what_another_redis_holds(
 ) -> None:
     house.janitor.round()
     settled: list[str] = []
-    monkeypatch.setattr(house.janitor, "_sweep", lambda: settled.append("swept"))
+    monkeypatch.setattr(house.janitor.sweep, "run", lambda each: settled.append("swept"))
     house.janitor._swept_at = -1e9
     house.take(upload("t1", key="one.txt"))
     assert house.ledger.revoke("default", "t1")
@@ -78,19 +79,38 @@ def test_nothing_is_settled_by_what_another_redis_holds(
     assert (len(house.ledger.unsettled(9)), settled) == (0, ["swept"])
 
 
-def test_a_row_that_cannot_be_compared_holds_up_no_other(house: House) -> None:
+DAMAGED: dict[str, Callable[[Any, str, Document], object]] = {
+    "few fields": lambda redis, key, one: redis.hset(
+        key,
+        mapping={"tenant": "default", "id": one.id, "generation": 0, "state": "PARSING", "task_id": "gone"},
+    ),
+    "no number": lambda redis, key, one: redis.hset(key, mapping={"generation": "x", "state": "READY"}),
+    "no hash": lambda redis, key, one: redis.set(key, "1"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_row_that_cannot_be_compared_holds_up_no_other(house: House, what: str) -> None:
     documents = [ready(house, upload(f"t{number}", key=f"{number}.txt"), points=1) for number in range(3)]
     bad = documents[0]
     house.ledger._redis.flushall()
-    # A row without most of its fields.
-    damaged = {"tenant": "default", "id": bad.id, "generation": 0, "state": "PARSING", "task_id": "gone"}
-    house.ledger._redis.hset(f"document:default:{bad.id}", mapping=damaged)
+    DAMAGED[what](house.ledger._redis, f"document:default:{bad.id}", bad)
     house.janitor.round()
     assert all(house.ledger.document("default", one.id) for one in documents[1:])
     assert not house.ledger.is_rebuilt()
     house.ledger._redis.delete(f"document:default:{bad.id}")
     house.janitor.round()
     assert house.ledger.document("default", bad.id)
+    assert house.ledger.is_rebuilt()
+
+
+def test_a_record_without_a_number_ends_no_round(house: House) -> None:
+    document = upload("t1", key="one.txt").model_copy(update={"generation": 0})
+    house.blobs.put(record_key(document), document.model_dump_json().encode())
+    other = ready(house, upload("t2", key="two.txt"))
+    house.ledger._redis.flushall()
+    house.janitor.round()
+    assert record(house, other) == other
     assert house.ledger.is_rebuilt()
 
 

@@ -19,7 +19,6 @@ The tombstone stays until Qdrant counts no point, until no writer can be at work
 until Redis has the edge on disk. A writer that comes later still takes back what it stored.
 """
 
-import logging
 from collections.abc import Callable
 
 from embedfleet.contracts.documents import Document, qdrant_collection
@@ -27,20 +26,19 @@ from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload, upload_folder
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.durable import record_of
+from embedfleet.runtime.ledger.durable import Each, record_of
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
+from embedfleet.sparing import SparingStore
 from embedfleet.vectors import VectorStore
 
 LIMIT = 200
-
-_log = logging.getLogger(__name__)
 
 
 class Deletions:
     """Carries deletions out; `steps` are taken in order, and each may be repeated."""
 
     def __init__(self, ledger: Ledger, blobs: Blobs, store: VectorStore) -> None:
-        self._ledger, self._blobs, self._store = ledger, blobs, store
+        self._ledger, self._blobs, self.store = ledger, blobs, SparingStore(store)
         self._tombstones = Tombstones(blobs)
         self._began, self._left = 0.0, list[str]()
         self.steps: tuple[Callable[[Tombstone], object], ...] = (
@@ -52,20 +50,18 @@ class Deletions:
             self._close,
         )
 
-    def round(self) -> None:
+    def round(self, each: Each) -> None:
         """Go on with up to `LIMIT` deletions. A pass takes all that there are when it begins, some a round.
 
-        Raises:
-            DependencyDown: Redis, Qdrant or the blobs can't be reached; the next round begins a pass. What
-                only one deletion can't reach holds up no other.
+        Args:
+            each: takes the steps; what it raises ends the pass, and the next round begins another.
         """
         if not self.has_more:
             self._began, self._left = self._ledger.now(), self._tombstones.keys()
         keys, self._left = self._left[:LIMIT], self._left[LIMIT:]
         try:
-            for key in keys:
-                self._carry_out(key)
-        except DependencyDown:
+            each(self._carry_out, keys)
+        except Exception:
             self._left = []
             raise
         if not self.has_more:
@@ -114,22 +110,16 @@ class Deletions:
             case "Redis":
                 raise error
             case "Qdrant":
-                self._store.ping()
+                self.store.ping()
             case _:
                 self._blobs.check()
 
     def _carry_out(self, key: str) -> None:
-        try:
-            for tombstone in self._tombstones.at([key]):
-                self.carry_out(tombstone)
-        except DependencyDown as error:
-            self.raise_if_down(error)
-            _log.warning("the deletion %s waits: %s", key, error)
-        except Exception:
-            _log.exception("the deletion %s failed", key)
+        for tombstone in self._tombstones.at([key]):
+            self.carry_out(tombstone)
 
     def _remove_points(self, tombstone: Tombstone) -> None:
-        self._store.delete_generations(
+        self.store.delete_generations(
             _collection(tombstone), tombstone.document_id, keep=None, through=tombstone.generation
         )
 
@@ -167,7 +157,7 @@ class Deletions:
         self.remove_record(tombstone.tenant, tombstone.document_id, tombstone.generation)
 
     def _close(self, tombstone: Tombstone) -> None:
-        left = self._store.count(_collection(tombstone), tombstone.document_id, through=tombstone.generation)
+        left = self.store.count(_collection(tombstone), tombstone.document_id, through=tombstone.generation)
         if left == 0 and self.bury(tombstone):
             self._tombstones.remove(tombstone)
 

@@ -43,6 +43,8 @@ from embedfleet.runtime.ledger.durable import Rebuild, durable_record, read_whol
 from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.telemetry import process_name
+from embedfleet.sparing import Spared
+from embedfleet.sweeping import Sweep
 from embedfleet.vectors import VectorStore
 
 SETTLE_GRACE_SECONDS = 5.0
@@ -70,11 +72,13 @@ class Janitor:
         publish: Callable[[list[Job]], None],
         settings: LedgerSettings,
     ) -> None:
-        self._ledger, self._blobs, self._store, self._publish = ledger, blobs, store, publish
+        self._ledger, self._blobs, self._publish = ledger, blobs, publish
+        self.sweep = Sweep(ledger, blobs)
         self._intake = Intake(ledger, blobs, publish)
         self._revocations = Revocations(ledger, blobs)
         self._hand_backs = HandBacks(ledger, blobs)
         self._deletions = Deletions(ledger, blobs, store)
+        self._store = self._deletions.store
         self._durable = Rebuild(ledger, blobs)
         self._interval = settings.scan_seconds
         self._name = process_name()
@@ -112,10 +116,10 @@ class Janitor:
         if self._ledger.run_id() != run_id:
             return  # what another Redis holds is compared first
         self._settle_all()
-        self._deletions.round()
+        self._deletions.round(self._each)
         if self._ledger.run_id() == run_id and time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
-            self._sweep()
+            self.sweep.run(self._each)
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
@@ -203,6 +207,8 @@ class Janitor:
                 continue
             except NewerVersion as error:
                 _log.warning("left where it is: %s", error)
+            except Spared as error:
+                _log.debug("%s waits: %s", getattr(item, "id", item), error)
             except DependencyDown as error:
                 self._deletions.raise_if_down(error)
                 _log.warning("%s waits: %s", getattr(item, "id", item), error)
@@ -236,12 +242,13 @@ class Janitor:
         """
         keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
-        ages = {key: self._blobs.age(key) for key in unknown}
+        ages = dict[str, float]()
+        are_read = self._each(lambda key: ages.update({key: self._blobs.age(key)}), unknown)
         due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
         found: list[Document | None] = []
-        are_taken_up = self._each(lambda key: found.append(read_whole(self._blobs, Document, key)), due)
+        are_read &= self._each(lambda key: found.append(read_whole(self._blobs, Document, key)), due)
         manifests = sorted(filter(None, found), key=lambda manifest: manifest.uploaded_at)
-        are_taken_up &= self._each(self.take_up, manifests)
+        are_taken_up = self._each(self.take_up, manifests) and are_read
         since = time.monotonic() - (self._lost_at or 0.0) - CLOCK_MARGIN_SECONDS
         return are_taken_up and all(age < since for key, age in ages.items() if key not in due)
 
@@ -270,29 +277,6 @@ class Janitor:
         self._store.delete_generations(
             collection, document.id, keep=document.live_generation, through=through
         )
-
-    def _sweep(self) -> None:
-        """Remove files that nothing names, once they are an hour old."""
-        self._blobs.sweep_unfinished(intake.ORPHAN_GRACE_SECONDS)
-        for folder, step in (("uploads", self.sweep_upload), ("chunks", self._sweep_chunks)):
-            ages = self._blobs.ages(folder)
-            self._each(step, [key for key, age in ages if age >= intake.ORPHAN_GRACE_SECONDS])
-
-    def sweep_upload(self, key: str) -> None:
-        """Remove an uploaded file, unless a record or a manifest names it."""
-        _, tenant, document_id, name = key.split("/", 3)
-        record = self._ledger.document(tenant, document_id)
-        manifest = pending_key(name.split(".", 1)[0])
-        if record is None and self._blobs.exists(f"documents/{tenant}/{document_id}.json"):
-            return  # the ledger has lost its row: `fsck` puts it back
-        if not (record and record.blob == key) and not self._blobs.exists(manifest):
-            self._blobs.delete(key)
-
-    def _sweep_chunks(self, key: str) -> None:
-        _, tenant, document_id, generation, _ = key.split("/", 4)
-        record = self._ledger.document(tenant, document_id)
-        if record is None or record.generation > int(generation) or record.state in TERMINAL_DOCUMENT_STATES:
-            self._blobs.delete(key)
 
 
 def _is_due(document: Document, now: float) -> bool:

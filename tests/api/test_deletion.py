@@ -9,6 +9,7 @@ import pytest
 
 from embedfleet.deletions import Deletions
 from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.ledger.tombstones import Tombstones
 from embedfleet.runtime.settings import VectorSettings
 from embedfleet.vectors import VectorStore
 from tests.api.serving import ALPHA_KEY, BETA_KEY, Api, base_env, keys_json, send, serving, wait_until
@@ -41,7 +42,9 @@ def finish(api: Api, qdrant_url: str) -> None:
     for key in api.redis.scan_iter("deleted:*"):
         api.redis.hset(key, "quiet_at", 0)
     store = VectorStore(VectorSettings(url=qdrant_url))
-    Deletions(ledger, api.blobs, store).round()
+    deletions, tombstones = Deletions(ledger, api.blobs, store), Tombstones(api.blobs)
+    for tombstone in tombstones.at(tombstones.keys()):
+        deletions.carry_out(tombstone)
     store.close()
 
 

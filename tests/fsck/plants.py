@@ -52,7 +52,7 @@ def orphan_record(house: House) -> Document:
     one = ready(house)
     copy = house.blobs.get(record_key(one))
     house.deletion.document("default", one.id)
-    house.janitor._deletions.round()
+    house.janitor._deletions.round(house.janitor._each)
     house.blobs.put(record_key(one), copy)
     return one
 
@@ -160,7 +160,7 @@ def orphan_points(house: House) -> Document:
 def points_of_a_deleted_document(house: House) -> Document:
     one = ready(house)
     house.deletion.document("default", one.id)
-    house.janitor._deletions.round()
+    house.janitor._deletions.round(house.janitor._each)
     house.put_points(one, range(2))
     return one
 

@@ -82,7 +82,7 @@ def test_chunk_files_of_a_late_parser_are_left_to_the_sweep(house: House, has_ro
     assert house.findings() == []
     plants.old_chunks(house, one, 1)
     assert house.kinds() == [Kind.ORPHAN_CHUNKS]
-    house.janitor._sweep()
+    house.janitor.sweep.run(house.janitor._each)
     assert not house.blobs.exists(key)
 
 

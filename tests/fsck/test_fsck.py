@@ -65,7 +65,7 @@ def test_a_renewal_never_brings_back_what_was_deleted(house: House) -> None:
     house.deletion.document("default", before.id)
     assert not house.intake.renew(before, "model")
     assert house.ledger.document("default", before.id) is None
-    house.janitor._deletions.round()
+    house.janitor._deletions.round(house.janitor._each)
     assert list(house.blobs.keys("")) == []
 
 
@@ -182,7 +182,7 @@ def test_an_empty_redis_is_no_proof_that_all_points_are_orphans(house: House) ->
 def test_uploads_of_a_document_whose_row_is_lost_are_not_swept(house: House) -> None:
     one = house.settled(document())
     house.ledger._redis.delete(f"document:default:{one.id}")
-    house.janitor.sweep_upload(one.blob)
+    house.janitor.sweep.upload(one.blob)
     assert house.blobs.get(one.blob) == b"the file"
 
 

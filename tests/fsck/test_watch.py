@@ -30,7 +30,7 @@ def test_a_finding_is_shown_and_stays_until_the_next_check(house: House) -> None
     assert shown() == dict.fromkeys(Kind, 0) | {Kind.POINTS_MISSING: 1}
     assert abs(last_run() - house.ledger.now()) < 60
     house.deletion.document("default", document().id)
-    house.janitor._deletions.round()
+    house.janitor._deletions.round(house.janitor._each)
     assert watch.round().counts == {"points_missing": 1}
     house.ledger.note_summary(Summary())  # as if an hour had passed
     assert watch.round().counts == {}

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from embedfleet.contracts.jobs import Queue
+from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.revocations import Revocations
-from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.settings import LedgerSettings, VectorSettings
 from embedfleet.runtime.worker import runs as runs_module
 from embedfleet.runtime.worker import worker as worker_module
 from embedfleet.runtime.worker.runs import Run, Stopped
@@ -130,3 +132,25 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("end", ["settled", "deleted"])
+def test_the_janitor_waits_until_what_such_a_run_has_sent_can_not_arrive_any_more(
+    empty_redis: RedisServer, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_QDRANT_TIMEOUT", "7")
+    settings, timeout = LedgerSettings(), VectorSettings().timeout
+    ledger, document = Ledger(connect(empty_redis.url), settings), upload()
+    (job,) = ledger.accept(document).publish
+    claim(ledger, job)
+    began = ledger.now()
+    if end == "deleted":
+        ledger.delete("default", document.id, 1)
+        quiet_at = ledger._redis.hget(f"deleted:default:{document.id}", "quiet_at")
+    else:
+        assert ledger.revoke("default", "t1")
+        (ended,) = ledger.unsettled(9)
+        ledger.settled(ended, began)
+        quiet_at = ledger._redis.zscore("settle_again", f"default:{document.id}")
+    assert timeout == 7
+    assert float(quiet_at) >= began + settings.late_seconds + 2 * timeout

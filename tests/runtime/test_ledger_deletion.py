@@ -121,9 +121,8 @@ def test_settling_tells_that_the_document_was_deleted(ledger: Ledger) -> None:
 def test_it_is_quiet_when_redis_has_it_on_disk_and_no_writer_is_left(
     ledger: Ledger, state: str, seconds: float
 ) -> None:
-    brief = Ledger(
-        ledger._redis, ledger._settings.model_copy(update={"lease_seconds": 0.3, "hold_seconds": 0.2})
-    )
+    short = {"lease_seconds": 0.3, "hold_seconds": 0.1, "qdrant_timeout": 0.05}
+    brief = Ledger(ledger._redis, ledger._settings.model_copy(update=short))
     brief._durable_after = 0.05
     document, began = upload(), time.monotonic()
     if state == "EMBEDDING":

@@ -1,5 +1,6 @@
 """What a worker's own watches take for a fault, and what they must not; Celery is not running."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from embedfleet.runtime.worker.runs import Run
 from embedfleet.runtime.worker.slots import ASK_SECONDS, OVERLOOK_SECONDS, SlotWatch
 from embedfleet.runtime.worker.worker import Worker
 from tests.runtime.uploads import claim, upload
+
+WAIT_SECONDS = 20
 
 
 class House:
@@ -108,3 +111,30 @@ def test_a_consumer_that_was_cancelled_on_purpose_is_not_idle(
     queues.deselect("documents")
     watch()
     assert house.lifecycle.livez() == []
+
+
+@pytest.mark.parametrize("what", ["hangs", "fails"])
+@pytest.mark.parametrize("house", [Queue.DOCUMENTS], indirect=True)
+def test_a_drain_that_takes_too_long_ends_the_process_whatever_becomes_of_its_notes(
+    house: House, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exited, noted, healed = list[int](), list[str](), threading.Event()
+
+    def note(run: Any) -> None:
+        noted.append(run.task.id)
+        if what == "fails":
+            raise ValueError
+        healed.wait(WAIT_SECONDS)
+
+    runs = [SimpleNamespace(task=SimpleNamespace(id=name)) for name in ("t1", "t2")]
+    monkeypatch.setattr(house.worker, "leases", SimpleNamespace(runs=runs))
+    monkeypatch.setattr(house.worker, "_note", note)
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(module, "os", SimpleNamespace(_exit=exited.append))
+    house.worker.draining.set()
+    drain = threading.Thread(target=house.lifecycle._leave_in_time, daemon=True)
+    drain.start()
+    drain.join(WAIT_SECONDS / 2)
+    assert exited == [0]
+    assert noted == (["t1", "t2"] if what == "fails" else ["t1"])
+    healed.set()

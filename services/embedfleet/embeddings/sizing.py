@@ -24,8 +24,8 @@ from embedfleet.runtime.settings import EngineSettings
 # bf16, where 38 tokens a ms are encoded, and our own part about as much. GPU: not measured; some 4 ms of
 # launches at 250 tokens a ms.
 OVERHEAD_TOKENS = {"cpu": 128, "cuda": 1024}
-# What tasks hold besides the lane (texts, token ids, the requests to Qdrant, and what their allocator keeps), and
-# what OpenVINO comes to keep: 53 MB in 6,600 rows.
+# What tasks hold besides the lane (texts, token ids, the requests to Qdrant, and what their allocator keeps),
+# and what OpenVINO comes to keep: 53 MB in 6,600 rows.
 TASKS_BYTES = {"cpu": 100_000_000, "cuda": 0}
 MEGABYTE = 1_000_000
 # What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set. OpenVINO never gives back what its

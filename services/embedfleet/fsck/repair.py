@@ -147,7 +147,7 @@ class Repair:
         return "removed"
 
     def _remove_upload(self, finding: Finding) -> str:
-        self._janitor.sweep_upload(finding.subject)
+        self._janitor.sweep.upload(finding.subject)
         return "removed"
 
     def _remove_chunks(self, finding: Finding) -> str:

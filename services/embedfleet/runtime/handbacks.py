@@ -46,7 +46,8 @@ class HandBacks:
             DependencyDown: the blobs refuse, too; the lease will run out.
         """
         note = Note(task_id=claim.task_id, fence=claim.fence, owner=claim.owner)
-        self._blobs.put(handed_back_key(claim.task_id), note.model_dump_json().encode())
+        key = handed_back_key(claim.task_id, claim.fence, claim.owner)
+        self._blobs.put(key, note.model_dump_json().encode())
 
     def noted(self) -> list[str]:
         """Return where all notes are."""

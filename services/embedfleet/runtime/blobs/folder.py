@@ -91,15 +91,15 @@ class Folder:
                     yield str((Path(directory) / name).relative_to(self._root))
 
     def ages(self, prefix: str) -> Iterator[tuple[str, float]]:
-        """Yield each key under a folder with its age."""
+        """Yield each key under a folder with its age; one that the disk doesn't tell holds up no other."""
         for key in self.keys(prefix):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError, DependencyDown):
                 yield key, self.age(key)
 
     def sweep_unfinished(self, seconds: float) -> None:
         """Remove what writers that died left behind longer ago than this."""
         for path in self._root.rglob(f"{NEW_PREFIX}*"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # one that the disk doesn't tell of holds up no other
                 if self._age(path) > seconds:
                     path.unlink()
 
@@ -111,7 +111,8 @@ class Folder:
 
     def age(self, key: str) -> float:
         """Return seconds since a blob was written, by the clock of the disk."""
-        return self._age(self.path(key))
+        with self._disk():
+            return self._age(self.path(key))
 
     def _age(self, path: Path) -> float:
         """Return a file's age; a shared folder's server has a clock of its own, and marks files by it."""

@@ -6,7 +6,7 @@
 ``documents/<tenant>/<document>.json``                      the record of a document that search shows
 ``chunks/<tenant>/<document>/<generation>/<part>``          chunk file of one embedding task
 ``revoked/<task>``                                          revoked, and Redis may not have it on disk yet
-``handed_back/<task>``                                      a run that ended, and Redis may not know it
+``handed_back/<task>.<fence>.<run>``                        a run that ended, and Redis may not know it
 ``deleted/<tenant>/<collection>/<document>/<generation>``   a tombstone: what the janitor still has to remove
 ==========================================================  =================================================
 """
@@ -29,9 +29,12 @@ def revoked_key(task_id: str) -> str:
     return f"revoked/{task_id}"
 
 
-def handed_back_key(task_id: str) -> str:
-    """Return where it is noted that a run has ended, and Redis may not know it yet."""
-    return f"handed_back/{task_id}"
+def handed_back_key(task_id: str, fence: int, owner: str) -> str:
+    """Return where it is noted that a run has ended, and Redis may not know it yet.
+
+    Each run has a note of its own; the version before kept one a task, without the fence.
+    """
+    return f"handed_back/{task_id}.{fence}.{owner.rpartition(':')[2]}"
 
 
 def upload_folder(tenant: str, document_id: str) -> str:

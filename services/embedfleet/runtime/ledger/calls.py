@@ -48,8 +48,9 @@ class LedgerCalls(LedgerViews):
             "high_water": settings.embeddings_high_water,
             "low_water": settings.embeddings_high_water // 2,
         }
-        # A writer is dead or knows that its claim is lost: its lease ran out, and what it held is given up.
-        self._late_after = settings.late_seconds
+        # A writer is dead or knows that its claim is lost: its lease ran out, and what it held or had sent is
+        # given up.
+        self._late_after = settings.quiet_seconds
         self._durable_after = DURABLE_AFTER_SECONDS
         self._script = client.register_script(script_text(constants))
 

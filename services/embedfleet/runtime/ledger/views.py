@@ -217,13 +217,8 @@ class LedgerViews:
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             for record in records:
                 pipe.hmget(f"document:{record.tenant}:{record.id}", "generation", "state")
-            rows = pipe.execute()
-        return [
-            record
-            for record, (generation, state) in zip(records, rows, strict=True)
-            if int(generation or 0) < record.generation
-            or (int(generation) == record.generation and state not in (record.state, DocumentState.REVOKED))
-        ]
+            rows = pipe.execute(raise_on_error=False)  # one key that holds no hash spoils no other's answer
+        return [record for record, row in zip(records, rows, strict=True) if _is_behind(row, record)]
 
     def unsettled(self, limit: int) -> list[Document]:
         """Return documents that ended and are not settled yet: durable record, blobs, old points."""
@@ -280,6 +275,17 @@ class LedgerViews:
 
     def _reachable(self) -> AbstractContextManager[None]:
         return reachable(self._address)
+
+
+def _is_behind(row: Any, record: Document | Stranger) -> bool:
+    """Say whether a row may tell less than a durable record; what can't be read is for `restore`."""
+    try:
+        generation, state = int(row[0] or 0), row[1]
+    except (TypeError, ValueError):
+        return True
+    if generation != record.generation:
+        return generation < record.generation
+    return state not in (record.state, DocumentState.REVOKED)
 
 
 def _seconds(clock: tuple[int, int]) -> float:

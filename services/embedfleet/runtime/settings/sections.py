@@ -87,6 +87,13 @@ class LedgerSettings(Settings):
         alias="FLEET_FSCK_SECONDS",
         description="Seconds between two checks of ledger, blobs and Qdrant against each other; 0: none.",
     )
+    qdrant_timeout: int = Field(
+        30,
+        ge=1,
+        alias="FLEET_QDRANT_TIMEOUT",
+        description="As for Qdrant: what a run sent just before its end may arrive so much later, or twice"
+        " that; api and workers must agree.",
+    )
     embeddings_high_water: int = Field(
         20_000_000,
         ge=0,
@@ -109,8 +116,16 @@ class LedgerSettings(Settings):
 
     @property
     def late_seconds(self) -> float:
-        """Return for how long after its last good beat a run may still write."""
+        """Return for how long after its last good beat a run may still begin to write."""
         return self.lease_seconds + self.hold_seconds
+
+    @property
+    def quiet_seconds(self) -> float:
+        """Return how long after the end of a generation nothing of it is on its way to Qdrant any more.
+
+        A request is sent a second time when its connection turns out to be stale.
+        """
+        return self.late_seconds + 2 * self.qdrant_timeout
 
     @property
     def delays(self) -> tuple[float, ...]:

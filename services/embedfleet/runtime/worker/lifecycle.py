@@ -29,6 +29,7 @@ from embedfleet.runtime.worker.worker import Worker
 TICK_SECONDS = 5.0
 # A pool is gone 5 s after SIGTERM; what is left of them is for the notes.
 DRAIN_SECONDS = 4.0
+LEAVE_SECONDS = 0.8
 
 _log = logging.getLogger(__name__)
 
@@ -120,9 +121,13 @@ class Lifecycle:
         """
         self._worker.draining.wait()
         time.sleep(DRAIN_SECONDS)
-        _log.warning("the drain takes longer than %g s: the worker ends now", DRAIN_SECONDS)
-        self._worker.leave()
-        os._exit(0)
+        try:
+            _log.warning("the drain takes longer than %g s: the worker ends now", DRAIN_SECONDS)
+            leaving = threading.Thread(target=self._worker.leave, name="leave", daemon=True)
+            leaving.start()
+            leaving.join(LEAVE_SECONDS)  # a folder that hangs takes no notes
+        finally:
+            os._exit(0)
 
     def tick(self) -> None:
         """Show that the consumer's loop turns, and look for slots that nobody runs."""

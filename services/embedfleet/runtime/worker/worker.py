@@ -173,7 +173,10 @@ class Worker:
         """Leave a note for every run in hand: the process ends now, whatever they wait for."""
         for run in self.leases.runs:
             _log.warning("still in hand, and noted", extra={"task_id": run.task.id})
-            self._note(run)
+            try:
+                self._note(run)
+            except Exception:
+                _log.exception("not noted", extra={"task_id": run.task.id})
 
     def hold(self, run: Run, call: Callable[[], Answer]) -> Answer:
         """Call a dependency; while it is down, keep the work in hand and try again for a while."""
