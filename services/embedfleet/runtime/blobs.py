@@ -185,12 +185,12 @@ class Blobs:
             self.delete(key)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys under a folder, unfinished writes left out."""
-        folder = self.path(prefix)
-        for directory, _, names in os.walk(folder):
-            for name in names:
-                if not name.startswith(NEW_PREFIX):
-                    yield str((Path(directory) / name).relative_to(self._root))
+        """Yield the keys under a folder, unfinished writes left out; a folder that isn't there has none."""
+        with self._disk():
+            for directory, _, names in os.walk(self.path(prefix), onerror=_unless_gone):
+                for name in names:
+                    if not name.startswith(NEW_PREFIX):
+                        yield str((Path(directory) / name).relative_to(self._root))
 
     def sweep_unfinished(self, seconds: float) -> None:
         """Remove what writers that died left behind longer ago than this."""
@@ -201,7 +201,7 @@ class Blobs:
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names of the folders directly under a prefix."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._disk():
             return [entry.name for entry in os.scandir(self.path(prefix)) if entry.is_dir()]
         return []
 
@@ -246,6 +246,11 @@ class Blobs:
             raise
         except OSError as error:
             raise DependencyDown("Blob folder", self.address, error.strerror or str(error)) from error
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _open_new(folder: Path) -> tuple[int, str]:
