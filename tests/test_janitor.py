@@ -10,7 +10,7 @@ import pytest
 
 from embedfleet import janitor as module
 from embedfleet.contracts.documents import Document, point_id
-from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Job
 from embedfleet.janitor import Janitor
 from embedfleet.runtime import intake
@@ -395,6 +395,8 @@ def test_a_file_whose_age_the_disk_refuses_to_tell_holds_up_no_other(
         return age(path)
 
     monkeypatch.setattr(house.blobs._store, "_age", told)
+    with pytest.raises(DependencyDown):
+        house.blobs.age(f"uploads/default/nobody/{name}")
     house.janitor.round()
     assert [job.task_id for job in house.published] == ["good"]
     assert house.ledger.is_rebuilt() == (name != "bad"), "a deletion of its upload would find nothing"

@@ -1,6 +1,8 @@
 """The comparison of Redis with the blobs: it comes to an end, whatever meets it on the way."""
 
+import errno
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -287,6 +289,37 @@ def test_a_file_that_the_disk_refuses_holds_up_no_other_and_no_task(
         house.ledger._redis.delete("grace")
         house.janitor.round()
         assert [job.task_id for job in house.published] == ["waiting"]
+
+
+@pytest.mark.parametrize("folder", ["documents", "deleted", "pending", "revoked", "handed_back"])
+def test_a_folder_that_the_disk_refuses_is_not_taken_for_an_empty_one_and_holds_up_no_task(
+    house: House, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = ready(house, upload("t1", key="one.txt"), points=1)
+    waiting = house.take(upload("waiting", key="waiting.txt"))
+    bad = Path(house.blobs.address, folder)
+    bad.mkdir(exist_ok=True)
+    house.ledger._redis.set("rebuilt", "another run")
+    house.ledger._redis.hset("task:waiting", "published_at", 1)
+    house.ledger._redis.delete("grace")
+    house.published.clear()
+    scan = os.scandir
+
+    def refused(path: Any) -> Any:
+        if Path(path) == bad:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refused)
+        house.janitor.round()
+        with pytest.raises(DependencyDown, match="Permission denied"):
+            list(house.blobs.keys(folder))
+    assert [job.task_id for job in house.published] == [waiting.task_id]
+    assert house.ledger.is_rebuilt() == (folder == "handed_back")
+    house.janitor.round()
+    assert house.ledger.is_rebuilt()
+    assert record(house, live) == live
 
 
 def test_a_note_that_the_disk_refuses_holds_up_no_other_note(

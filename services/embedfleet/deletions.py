@@ -26,7 +26,7 @@ from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload, upload_folder
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.durable import Each, record_of
+from embedfleet.runtime.ledger.durable import Each, listed, record_of
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 from embedfleet.sparing import SparingStore
 from embedfleet.vectors import VectorStore
@@ -57,7 +57,11 @@ class Deletions:
             each: takes the steps; what it raises ends the pass, and the next round begins another.
         """
         if not self.has_more:
-            self._began, self._left = self._ledger.now(), self._tombstones.keys()
+            self._began = self._ledger.now()
+            keys, are_all = listed(each, self._tombstones.keys)
+            if not are_all:
+                return
+            self._left = keys
         keys, self._left = self._left[:LIMIT], self._left[LIMIT:]
         try:
             each(self._carry_out, keys)

@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from embedfleet.contracts.documents import Document, qdrant_collection
@@ -39,7 +40,7 @@ from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_ke
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.durable import Rebuild, durable_record, read_whole
+from embedfleet.runtime.ledger.durable import Rebuild, durable_record, listed, read_whole
 from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import LedgerSettings
 from embedfleet.runtime.telemetry import process_name
@@ -108,7 +109,8 @@ class Janitor:
         is_rebuilt = self._ledger.is_rebuilt()
         self._lost_at = None if is_rebuilt else self._lost_at or time.monotonic()
         is_known = is_rebuilt or self._durable.run(self._each)
-        is_known &= self._each(self._revocations.repeat, self._revocations.keys())
+        marks, are_all = listed(self._each, self._revocations.keys)
+        is_known &= self._each(self._revocations.repeat, marks) and are_all
         self._wake()
         is_known &= self._take_up_pending()
         if not is_rebuilt and is_known:
@@ -222,16 +224,25 @@ class Janitor:
 
     def _wake(self) -> None:
         self._woke_at = time.monotonic()
-        for key in self._hand_backs.noted():  # before the scan would count their leases as deaths
-            try:
-                self._publish(self._hand_backs.repeat(key))
-            except DependencyDown as error:
-                self._deletions.raise_if_down(error)
-                _log.warning("%s waits: %s", key, error)
+        notes: list[str] = []
+        self._serve(lambda: notes.extend(self._hand_backs.noted()), "handed_back/")
+        for key in notes:  # before the scan would count their leases as deaths
+            self._serve(partial(self._give_back, key), key)
         more = True
         while more and not self._stopping.is_set():
             jobs, more = self._ledger.scan()
             self._publish(jobs)
+
+    def _give_back(self, key: str) -> None:
+        self._publish(self._hand_backs.repeat(key))
+
+    def _serve(self, step: Callable[[], object], what: str) -> None:
+        """Take a step that holds up no other, unless what it needs is down for all."""
+        try:
+            step()
+        except DependencyDown as error:
+            self._deletions.raise_if_down(error)
+            _log.warning("%s waits: %s", what, error)
 
     def _take_up_pending(self) -> bool:
         """Find manifests whose upload isn't in the ledger, the oldest first.
@@ -240,10 +251,11 @@ class Janitor:
             False when one that Redis may have lost has to wait, for its turn or for a newer version. One that
             came after Redis did is an upload in the middle.
         """
-        keys = {key.removeprefix("pending/"): key for key in self._blobs.keys("pending")}
+        there, are_read = listed(self._each, lambda: self._blobs.keys("pending"))
+        keys = {key.removeprefix("pending/"): key for key in there}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
         ages = dict[str, float]()
-        are_read = self._each(lambda key: ages.update({key: self._blobs.age(key)}), unknown)
+        are_read &= self._each(lambda key: ages.update({key: self._blobs.age(key)}), unknown)
         due = [key for key, age in ages.items() if age >= intake.PENDING_GRACE_SECONDS]
         found: list[Document | None] = []
         are_read &= self._each(lambda key: found.append(read_whole(self._blobs, Document, key)), due)

@@ -83,12 +83,12 @@ class Folder:
                 self._prune(path.parent)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys under a folder, unfinished writes left out."""
-        folder = self.path(prefix)
-        for directory, _, names in os.walk(folder):
-            for name in names:
-                if not name.startswith(NEW_PREFIX):
-                    yield str((Path(directory) / name).relative_to(self._root))
+        """Yield the keys under a folder, unfinished writes left out; a folder that isn't there has none."""
+        with self._disk():
+            for directory, _, names in os.walk(self.path(prefix), onerror=_unless_gone):
+                for name in names:
+                    if not name.startswith(NEW_PREFIX):
+                        yield str((Path(directory) / name).relative_to(self._root))
 
     def ages(self, prefix: str) -> Iterator[tuple[str, float]]:
         """Yield each key under a folder with its age; one that the disk doesn't tell holds up no other."""
@@ -105,7 +105,7 @@ class Folder:
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names of the folders directly under a prefix."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._disk():
             return [entry.name for entry in os.scandir(self.path(prefix)) if entry.is_dir()]
         return []
 
@@ -145,6 +145,11 @@ class Folder:
             raise
         except OSError as error:
             raise DependencyDown("Blob folder", self.address, error.strerror or str(error)) from error
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _open_new(folder: Path) -> tuple[int, str]:

@@ -7,7 +7,6 @@ up nothing else. Redis isn't taken for complete before a newer janitor has put i
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -34,6 +33,12 @@ class Each(Protocol):
 
     def __call__(self, step: Callable[[Item], object], items: Iterable[Item], /) -> bool:
         """Take the steps."""
+
+
+def listed(each: Each, ask: Callable[[], Iterable[Item]]) -> tuple[list[Item], bool]:
+    """Return what a folder holds, and whether that is all: one that can't be read holds up no other work."""
+    found: list[Item] = []
+    return found, each(lambda items: found.extend(items()), [ask])
 
 
 def durable_record(blobs: Blobs, key: str) -> Document | Stranger | None:
@@ -93,10 +98,15 @@ class Rebuild:
             Whether all could be; what fails, or is left to a newer version, is tried again the next time.
         """
         self._unclear.clear()
-        is_whole = each(self._bury, self._tombstones.keys())
-        keys = self._blobs.keys("documents")
+        tombstones, is_whole = listed(each, self._tombstones.keys)
+        if not is_whole:
+            return False  # what is deleted must not be put back
+        is_whole = each(self._bury, tombstones)
+        keys, are_all = listed(each, lambda: self._blobs.keys("documents"))
+        is_whole &= are_all
         with ThreadPoolExecutor(RECORDS_AT_ONCE) as readers:
-            while page := list(islice(keys, RECORDS_A_PAGE)):
+            for at in range(0, len(keys), RECORDS_A_PAGE):
+                page = keys[at : at + RECORDS_A_PAGE]
                 reads = {key: readers.submit(durable_record, self._blobs, key) for key in page}
                 is_whole &= self._put_back_page(each, reads)
         return is_whole
