@@ -105,7 +105,14 @@ end
 
 function edges.fail()
   local row, document = owned(a)
-  if not row or is_newer(document.state, DOCUMENT_EDGES) then return {lost = true} end
+  if not row then return {lost = true} end
+  if is_newer(document.state, DOCUMENT_EDGES) then
+    -- Unspent, for a newer worker: the janitor wakes it later, as this process would take it again at once.
+    count_chunks(a.task_id, row, 0)
+    move_task(a.task_id, row, 'PENDING', {stage = 'queued'})
+    next_publish(a.task_id, row)
+    return {lost = true}
+  end
   local attempt = tonumber(row.attempt)
   if a.retryable and attempt < #a.delays then
     local at = now + a.delays[attempt + 1]
