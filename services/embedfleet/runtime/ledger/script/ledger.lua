@@ -159,7 +159,7 @@ function edges.settled()
     if not redis.call('ZSCORE', 'steps', 'close:' .. member .. ':' .. a.generation) then
       redis.call('UNLINK', generation_key(a, 'members'), generation_key(a, 'generation'))
     end
-    local again_at = tonumber(document.updated_at) + a.late_after
+    local again_at = ended_at(document) + a.late_after
     if a.began < again_at and (a.state ~= 'READY' or a.generation > 1) then
       redis.call('ZADD', 'settle_again', again_at, member)
     end
