@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,40 @@ def test_a_record_of_a_newer_version_is_left_to_its_janitor_and_holds_up_no_othe
     house.janitor.round()
     assert record(house, documents[1]) == documents[1]
     assert house.ledger.is_rebuilt()
+
+
+def test_an_older_janitor_passes_the_role_on_so_that_a_newer_one_gets_its_turn(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = (
+        Janitor(house.ledger, house.blobs, house.store, house.published.extend, LedgerSettings())
+        for _ in range(2)
+    )
+    newer._name = "newer"
+    document = ready(house, upload("t1", key="one.txt"), points=1)
+    waiting = house.take(upload("waiting", key="waiting.txt"))
+    before = write_as_newer(house, record_key(document), NEWER["field"])
+    house.ledger._redis.set("rebuilt", "another run")
+    house.ledger._redis.delete(f"document:default:{document.id}")
+    older._take_turn()
+    assert house.ledger._redis.get("role:janitor") == older._name
+    house.ledger._redis.pexpire("role:janitor", 3_600_000)
+    house.ledger._redis.hset("task:waiting", "published_at", 1)
+    house.ledger._redis.delete("grace")
+    house.published.clear()
+    older._take_turn()
+    assert house.ledger._redis.pttl("role:janitor") > 15_000, "it is not renewed"
+    assert [job.task_id for job in house.published] == [waiting.task_id], "tasks are woken all the same"
+    assert older._rests_until - time.monotonic() > 3 * older._interval, "others come before it"
+    house.ledger._redis.delete("role:janitor")  # it has expired
+    house.blobs.put(record_key(document), before)  # as the newer one reads it
+    for _ in range(2):
+        newer._take_turn()
+    assert house.ledger.is_rebuilt()
+    older._rests_until = 0
+    older._take_turn()
+    assert house.ledger._redis.get("role:janitor") == "newer", "it left nothing, and keeps the role"
+    assert newer._rests_until == 0
 
 
 @pytest.mark.parametrize("what", NEWER)

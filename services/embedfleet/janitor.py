@@ -33,7 +33,6 @@ from embedfleet.contracts.documents import Document, qdrant_collection
 from embedfleet.contracts.errors import DependencyDown, NewerVersion
 from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
-from embedfleet.contracts.versions import Stranger
 from embedfleet.deletions import Deletions
 from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
@@ -52,6 +51,8 @@ SETTLE_GRACE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
 CLOCK_MARGIN_SECONDS = 2.0  # by so much the age of a file may be wrong
 SHORTEST_PAUSE_SECONDS = 1.0
+# The role is kept for three; in the others somebody else takes it.
+REST_INTERVALS = 5
 
 Item = TypeVar("Item")
 
@@ -86,6 +87,7 @@ class Janitor:
         self._swept_at = 0.0
         self._woke_at = 0.0
         self._lost_at: float | None = None
+        self._has_left, self._rests_until = False, 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._turn, name="janitor", daemon=True)
 
@@ -126,7 +128,7 @@ class Janitor:
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
         began, record = self._ledger.now(), durable_record(self._blobs, record_key(document))
-        if self._is_overtaken(document, record):
+        if self._durable.is_overtaken(document, record):
             return
         if document.state is DocumentState.READY:
             self._blobs.put(record_key(document), document.model_dump_json().encode())
@@ -146,18 +148,6 @@ class Janitor:
             # Deleted since it was read, perhaps to the end: what was written above must not bring it back.
             self._deletions.remove_record(document.tenant, document.id, document.generation)
 
-    def _is_overtaken(self, document: Document, record: Document | Stranger | None) -> bool:
-        """Say whether a durable record tells more than the ledger does; then the ledger is told."""
-        if isinstance(record, Stranger) and record.generation >= document.generation:
-            raise NewerVersion(f"the record of document {record.id}")
-        if not isinstance(record, Document):
-            return False
-        if record.generation > document.generation:
-            self._ledger.restore(record)  # another Redis took over, without knowing it
-            return True
-        # Redis came back without knowing it; there was no chunk file to run on.
-        return document.state is not DocumentState.READY and self._ledger.restore(record)
-
     def _settle_all(self) -> None:
         now = self._ledger.now()
         for page in self._ledger.due_to_settle(now):
@@ -168,8 +158,7 @@ class Janitor:
     def _turn(self) -> None:
         while not self._stopping.is_set():
             try:
-                if self._is_elected():
-                    self.round()
+                self._take_turn()
             except Demoted:
                 _log.info("another janitor took over in the middle of a round")
             except DependencyDown as error:
@@ -208,6 +197,7 @@ class Janitor:
                 step(item)
                 continue
             except NewerVersion as error:
+                self._has_left = True
                 _log.warning("left where it is: %s", error)
             except Spared as error:
                 _log.debug("%s waits: %s", getattr(item, "id", item), error)
@@ -218,6 +208,18 @@ class Janitor:
                 _log.exception("the janitor failed on %s", getattr(item, "id", item))
             is_whole = False
         return is_whole
+
+    def _take_turn(self) -> None:
+        """Do a round if the role is ours; after one that left something to a newer version it is others'."""
+        if time.monotonic() < self._rests_until:
+            self._wake()
+        elif self._is_elected():
+            self._has_left = False
+            try:
+                self.round()
+            finally:
+                if self._has_left:
+                    self._rests_until = time.monotonic() + REST_INTERVALS * self._interval
 
     def _is_elected(self) -> bool:
         return self._ledger.elect("janitor", self._name, 3 * self._interval)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from embedfleet.contracts.jobs import Queue
+from embedfleet.contracts.states import DocumentState
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.handbacks import HandBacks
@@ -154,3 +155,23 @@ def test_the_janitor_waits_until_what_such_a_run_has_sent_can_not_arrive_any_mor
         quiet_at = ledger._redis.zscore("settle_again", f"default:{document.id}")
     assert timeout == 7
     assert float(quiet_at) >= began + settings.late_seconds + 2 * timeout
+
+
+@pytest.mark.parametrize("end", ["settled", "deleted"])
+def test_a_record_that_took_the_place_of_work_is_waited_for_from_then_on(ledger: Ledger, end: str) -> None:
+    document = upload()
+    (job,) = ledger.accept(document).publish
+    claim(ledger, job)
+    began = ledger.now()
+    ready = {"state": DocumentState.READY, "generation": 2, "live_generation": 2, "updated_at": 1.0}
+    record = document.model_copy(update={"task_id": "t2", **ready})
+    assert ledger.restore(record)
+    if end == "deleted":
+        ledger.delete("default", document.id, 2)
+        quiet_at = ledger._redis.hget(f"deleted:default:{document.id}", "quiet_at")
+    else:
+        assert ledger.settled(record, began)
+        quiet_at = ledger._redis.zscore("settle_again", f"default:{document.id}")
+    assert float(quiet_at or 0) >= began + ledger._late_after
+    found = ledger.document("default", document.id)
+    assert found is None or found.updated_at == 1.0

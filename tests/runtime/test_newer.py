@@ -209,7 +209,6 @@ def test_a_document_in_an_unknown_state_is_not_failed_when_its_task_dies(patient
 ENDS: dict[str, Callable[[Ledger, Claim], object]] = {
     "chunked": lambda ledger, held: ledger.chunked(held, [Part("p", 0, 1, "f")], {}),
     "embedded": lambda ledger, held: ledger.embedded(held, {}),
-    "fail": lambda ledger, held: ledger.fail(held, EmbeddingError("no"), retryable=False),
     "revoke": lambda ledger, held: ledger.revoke("default", held.task_id) or None,
 }
 
@@ -226,6 +225,23 @@ def test_no_edge_ends_a_document_in_an_unknown_state(patient: Ledger, end: str) 
     assert ENDS[end](patient, held) is None
     assert [patient._redis.hgetall(key) for key in (DOCUMENT, f"task:{held.task_id}")] == before
     assert patient.hand_back(held), "it may be given back, for a newer worker to take it"
+
+
+@pytest.mark.parametrize("retryable", [False, True])
+def test_a_run_that_fails_on_a_document_in_an_unknown_state_is_given_back_unspent(
+    patient: Ledger, retryable: bool
+) -> None:
+    (job,) = patient.accept(upload()).publish
+    held = claim(patient, job)
+    write_as_newer(patient, "document state")
+    before = patient._redis.hgetall(DOCUMENT)
+    assert patient.fail(held, EmbeddingError("no"), retryable=retryable) is None
+    assert patient._redis.hgetall(DOCUMENT) == before
+    task = patient.task("default", "t1")
+    assert task
+    assert (task.state, task.attempt, patient._redis.hget("task:t1", "deaths")) == ("PENDING", 0, "0")
+    assert patient._redis.zcard("leases:documents") == 0
+    assert patient._redis.zrange("waiting:documents", 0, -1) == ["t1"], "the janitor wakes it"
 
 
 def test_a_document_in_an_unknown_state_is_neither_overtaken_nor_restored(patient: Ledger) -> None:

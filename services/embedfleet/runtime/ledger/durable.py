@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import NewerVersion, NotFound
+from embedfleet.contracts.states import DocumentState
 from embedfleet.contracts.versions import Stranger, is_newer
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger.edges import Ledger
@@ -110,6 +111,18 @@ class Rebuild:
                 reads = {key: readers.submit(durable_record, self._blobs, key) for key in page}
                 is_whole &= self._put_back_page(each, reads)
         return is_whole
+
+    def is_overtaken(self, document: Document, record: Document | Stranger | None) -> bool:
+        """Say whether a durable record tells more than the ledger does; then the ledger is told."""
+        if isinstance(record, Stranger) and record.generation >= document.generation:
+            raise NewerVersion(f"the record of document {record.id}")
+        if not isinstance(record, Document):
+            return False
+        if record.generation > document.generation:
+            self._ledger.restore(record)  # another Redis took over, without knowing it
+            return True
+        # Redis came back without knowing it; there was no chunk file to run on.
+        return document.state is not DocumentState.READY and self._ledger.restore(record)
 
     def _put_back_page(self, each: Each, reads: dict[str, "Future[Document | Stranger | None]"]) -> bool:
         records: list[Document | Stranger] = []

@@ -25,8 +25,8 @@ function edges.delete()
   end
   if document and tonumber(document.generation) <= floor then
     remove_document(key, document)
-    local ended_at = is_open(document) and now or tonumber(document.updated_at)
-    quiet_at = math.max(quiet_at, now + a.durable_after, ended_at + a.late_after)
+    local since = is_open(document) and now or ended_at(document)
+    quiet_at = math.max(quiet_at, now + a.durable_after, since + a.late_after)
   elseif document and tonumber(document.live_generation) <= floor then
     write(key, document, {live_generation = 0})
   end

@@ -78,7 +78,10 @@ function edges.restore()
     close_tasks(before, old.generation == new.generation and a.restored_error or a.superseded_error)
     redis.call('EXPIRE', task_key(old.task_id), a.expires)
     redis.call('UNLINK', key, generation_key(before, 'parts'))
-    if is_open(old) then carry_document(old, -1) end
+    if is_open(old) then
+      carry_document(old, -1)
+      redis.call('SET', 'restored:' .. member, now, 'EX', TOMBSTONE_SECONDS)  -- its run hears of that late
+    end
     -- What its run has left behind goes as after any end.
     forget_end(member)
     redis.call('ZADD', 'to_settle', now, member)

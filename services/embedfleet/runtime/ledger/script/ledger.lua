@@ -105,7 +105,14 @@ end
 
 function edges.fail()
   local row, document = owned(a)
-  if not row or is_newer(document.state, DOCUMENT_EDGES) then return {lost = true} end
+  if not row then return {lost = true} end
+  if is_newer(document.state, DOCUMENT_EDGES) then
+    -- Unspent, for a newer worker: the janitor wakes it later, as this process would take it again at once.
+    count_chunks(a.task_id, row, 0)
+    move_task(a.task_id, row, 'PENDING', {stage = 'queued'})
+    next_publish(a.task_id, row)
+    return {lost = true}
+  end
   local attempt = tonumber(row.attempt)
   if a.retryable and attempt < #a.delays then
     local at = now + a.delays[attempt + 1]
@@ -152,7 +159,7 @@ function edges.settled()
     if not redis.call('ZSCORE', 'steps', 'close:' .. member .. ':' .. a.generation) then
       redis.call('UNLINK', generation_key(a, 'members'), generation_key(a, 'generation'))
     end
-    local again_at = tonumber(document.updated_at) + a.late_after
+    local again_at = ended_at(document) + a.late_after
     if a.began < again_at and (a.state ~= 'READY' or a.generation > 1) then
       redis.call('ZADD', 'settle_again', again_at, member)
     end

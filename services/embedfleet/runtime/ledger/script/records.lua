@@ -16,6 +16,7 @@
 -- unsettled                         set    the same, as the version before wrote it; see adopt
 -- settle_again                      zset   the same, by when they are settled once more: see settled
 -- load                              hash   what is under way, for admission: see carry
+-- restored:<tenant>:<id>            string when a durable record took the place of work; expires
 -- scanned                           string lives while the janitor scans in time: see scan
 -- probe                             string written to ask whether Redis takes writes
 -- tombstone:<tenant>:<task>         string the task existed, its details may have expired
@@ -140,6 +141,12 @@ local function move_document(row, state, fields)
     redis.call('ZADD', 'to_settle', now, row.tenant .. ':' .. row.id)
     redis.call('EXPIRE', task_key(row.task_id), a.expires)
   end
+end
+
+-- Since when a document that has ended is over: its runs before a durable record took their place hear only of that.
+local function ended_at(document)
+  local restored_at = redis.call('GET', 'restored:' .. document.tenant .. ':' .. document.id)
+  return math.max(tonumber(document.updated_at), tonumber(restored_at or 0))
 end
 
 local function deleted_key(tenant, id) return 'deleted:' .. tenant .. ':' .. id end
