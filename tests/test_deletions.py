@@ -269,6 +269,20 @@ def test_the_tombstone_stays_while_a_writer_may_be_at_work(place: Place) -> None
     assert place.is_gone(document)
 
 
+def test_what_is_gone_is_told_so_while_its_tombstone_still_waits_for_late_writers(place: Place) -> None:
+    place.ledger._late_after = 60
+    document = place.settled(upload("t1"))
+    place.delete(document)
+    assert place.deletion.document("default", document.id), "its points are there"
+    place.janitor.round()
+    assert not place.deletion.document("default", document.id)
+    assert place.deletion.collection("default", document.collection) is None
+    assert place.tombstones.keys()
+    place.settled(upload("t2"))
+    place.delete(document)
+    assert place.deletion.document("default", document.id), "the generation after it is not gone yet"
+
+
 @pytest.mark.parametrize("uploaded_again", [False, True])
 def test_a_writer_that_comes_after_the_end_takes_back_what_it_stored(
     place: Place, uploaded_again: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -162,8 +162,12 @@ class Deletions:
 
     def _close(self, tombstone: Tombstone) -> None:
         left = self.store.count(_collection(tombstone), tombstone.document_id, through=tombstone.generation)
-        if left == 0 and self.bury(tombstone):
+        if left:
+            return
+        if self.bury(tombstone):
             self._tombstones.remove(tombstone)
+        else:
+            self._ledger.note_removed(tombstone.tenant, tombstone.document_id, tombstone.generation)
 
 
 def _collection(tombstone: Tombstone) -> str:

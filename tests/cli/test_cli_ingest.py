@@ -189,5 +189,5 @@ def test_no_api_is_one_sentence_and_exit_1(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
-    assert "http://127.0.0.1:1 can't be reached" in result.stderr
+    assert "http://127.0.0.1:1 can't be used" in result.stderr
     assert "embedfleet up" in result.stderr

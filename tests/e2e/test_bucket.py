@@ -77,5 +77,6 @@ def test_a_document_goes_through_a_fleet_that_shares_no_disk(
         until(lambda path=path: client.delete(path).status_code == 404, "the deletion is done", 60)
     count = httpx.post(f"{qdrant_url}/collections/default__nha/points/count", json={"exact": True})
     assert count.status_code == 404 or count.json()["result"]["count"] == 0
-    assert set(blobs.keys("")) <= OURS
+    # A tombstone waits for writers that may be late.
+    assert {key for key in blobs.keys("") if not key.startswith("deleted/")} <= OURS
     assert [left for name in HOSTS for left in (tmp_path / name).iterdir()] == []

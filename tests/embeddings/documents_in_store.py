@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from embedfleet.contracts.documents import Chunk, ChunkOptions, Document, qdrant_collection
 from embedfleet.contracts.errors import DependencyDown
-from embedfleet.contracts.jobs import GenerateEmbeddings
+from embedfleet.contracts.jobs import GenerateEmbeddings, Queue
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.generation import Counts, GenerationWriter
@@ -117,6 +117,7 @@ class StoredDocument:
         task = Task(
             id="t",
             name=GenerateEmbeddings.task_name,
+            queue=str(Queue.EMBEDDINGS),
             tenant="default",
             document_id=self.id,
             generation=self.generation,

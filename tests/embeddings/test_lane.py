@@ -342,8 +342,8 @@ def test_a_minute_that_nobody_waited_to_the_end_is_forgotten_after_another(
 def test_an_idle_lane_gathers_its_first_batch(
     lane: Lane, encoder: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submissions, "GATHER_SECONDS", float(WAIT_SECONDS))
     busy(lane, encoder)
+    monkeypatch.setattr(submissions, "GATHER_SECONDS", float(WAIT_SECONDS))
     is_idle, wait_for = threading.Event(), lane._queue._arrived.wait_for
 
     def watched(*arguments: Any) -> bool:

@@ -81,9 +81,9 @@ def test_a_refusal_says_the_least_that_works_and_that_works(
 
 def test_under_a_limit_what_tasks_hold_is_no_room_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Freeing(monkeypatch, rest=200_000_000)
-    sizing = measured(encoder, EngineSettings(memory_limit=300_000_000))
+    sizing = measured(encoder, EngineSettings(memory_limit=350_000_000))
     assert sizing.max_rows(256) == 4
-    encoder.rest += 92_000_000  # texts, ids, points
+    encoder.rest += 142_000_000  # texts, ids, points
     encoder.give_back()
     sizing.passed(4, 256, 1024, 0.1)
     sizing.rest()
@@ -94,12 +94,12 @@ def test_a_worker_over_its_limit_by_itself_goes_on_row_by_row_and_waits_only_for
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoder = Freeing(monkeypatch, rest=200_000_000)
-    sizing = measured(encoder, EngineSettings(memory_limit=300_000_000))
-    encoder.rest += 150_000_000  # what the runtime keeps, and what tasks have left
+    sizing = measured(encoder, EngineSettings(memory_limit=350_000_000))
+    encoder.rest += 200_000_000  # what the runtime keeps, and what tasks have left
     sizing.rest()
     assert sizing.max_rows(256) == 1
     assert sizing.has_room(256)
-    encoder.rest -= 150_000_000
+    encoder.rest -= 200_000_000
     sizing.rest()
     monkeypatch.setattr(CpuDevice, "free", lambda _: 0)
     sizing.rest()
@@ -147,14 +147,14 @@ class Freeing(Counting):
     ("limit", "rows"),
     [
         (500_000_000, (4, 4)),
-        (280_000_000, (2, 2)),
-    ],  # the tuner's first choice; 0.85 of 80 MB at 0.1 MB a token
+        (350_000_000, (2, 2)),
+    ],  # the tuner's first choice; 0.85 of 150 MB at 0.17 MB a token
 )
 def test_the_memory_limit_bounds_a_batch_though_its_memory_is_freed_when_it_is_done(
     monkeypatch: pytest.MonkeyPatch, limit: int, rows: tuple[int, int]
 ) -> None:
     encoder = Freeing(monkeypatch, rest=200_000_000)
-    encoder.token = 100_000
+    encoder.token = 170_000
     sizing = measured(encoder, EngineSettings(memory_limit=limit))
     assert rows[0] <= sizing.max_rows(256) <= rows[1]
 

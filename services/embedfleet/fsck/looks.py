@@ -139,7 +139,9 @@ class Looker:
 
     def _is_being_deleted(self, tenant: str, collection: str, document_id: str) -> bool:
         collections = [collection] if collection else self._tombstones.collections(tenant)
-        return any(self._tombstones.is_going_on(tenant, each, document_id) for each in collections)
+        return any(
+            next(self._tombstones.of_collection(tenant, each, document_id), None) for each in collections
+        )
 
     def _record(self, tenant: str, document_id: str) -> tuple[Document | None, bool]:
         """Return a durable record, and whether it is damaged."""

@@ -187,6 +187,11 @@ class Ledger(LedgerCalls):
         )
         return bool(answer["quiet"])
 
+    def note_removed(self, tenant: str, document_id: str, through: int) -> None:
+        """Note that nothing is left of the generations that `delete` has just deleted."""
+        with self._reachable():
+            self._redis.hset(f"deleted:{tenant}:{document_id}", "removed", through)
+
     def scan(self) -> tuple[list[Job], bool]:
         """Find expired leases, due retries and lost wake-ups.
 

@@ -14,6 +14,7 @@ first: an upload is never "unchanged" against a document whose deletion has only
 
 import uuid
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,8 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
+
+PAGE = 200
 
 
 class Tombstone(BaseModel):
@@ -53,7 +56,7 @@ class Tombstone(BaseModel):
 
 
 class Tombstones:
-    """The tombstones in the blobs: while one is there, its deletion goes on."""
+    """The tombstones in the blobs: while one is there, its deletion goes on, or a writer may be late."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -78,10 +81,13 @@ class Tombstones:
         """Yield those of these that are there and can be read."""
         return filter(None, (self._blobs.read(Tombstone, key) for key in keys))
 
-    def is_going_on(self, tenant: str, collection: str, document_id: str = "") -> bool:
-        """Say whether anything of a collection, or of one document, is still being deleted."""
+    def of_collection(self, tenant: str, collection: str, document_id: str = "") -> Iterator[tuple[str, int]]:
+        """Yield document and generation of those of a collection, or of one document."""
         folder = _folder(tenant, collection) + (f"/{document_id}" if document_id else "")
-        return next(self._blobs.keys(folder), None) is not None
+        for key in self._blobs.keys(folder):
+            _, document, generation = key.rsplit("/", 2)
+            if generation.isdecimal():
+                yield document, int(generation)
 
     def collections(self, tenant: str) -> list[str]:
         """Return the collections in which something is being deleted."""
@@ -104,7 +110,7 @@ class Deletion:
         self._check_rebuilt()
         found = self._ledger.document(tenant, document_id)
         if found is None:
-            return self._is_going_on(tenant, document_id)
+            return self._is_document_going_on(tenant, document_id)
         self._delete(found)
         return True
 
@@ -124,7 +130,7 @@ class Deletion:
             if found is not None:
                 self._delete(found)
                 deleted += 1
-        if not deleted and not self._tombstones.is_going_on(tenant, collection):
+        if not deleted and not self._is_going_on(tenant, collection):
             return None
         return deleted
 
@@ -133,15 +139,23 @@ class Deletion:
         self._tombstones.put(tombstone)
         self._ledger.delete(document.tenant, document.id, tombstone.generation)
 
-    def _is_going_on(self, tenant: str, document_id: str) -> bool:
+    def _is_document_going_on(self, tenant: str, document_id: str) -> bool:
         try:
             name = str(uuid.UUID(document_id))
         except ValueError:
             return False  # no id of ours, and it must not become a path
         return any(
-            self._tombstones.is_going_on(tenant, collection, name)
-            for collection in self._tombstones.collections(tenant)
+            self._is_going_on(tenant, collection, name) for collection in self._tombstones.collections(tenant)
         )
+
+    def _is_going_on(self, tenant: str, collection: str, document_id: str = "") -> bool:
+        """Say whether anything is still there; a tombstone alone only waits for writers that may be late."""
+        buried = self._tombstones.of_collection(tenant, collection, document_id)
+        while page := list(islice(buried, PAGE)):
+            removed = self._ledger.removed_through(tenant, [document for document, _ in page])
+            if any(generation > gone for (_, generation), gone in zip(page, removed, strict=True)):
+                return True
+        return False
 
     def _check_rebuilt(self) -> None:
         """Refuse while Redis may not know what was accepted: it would come back after it was deleted."""

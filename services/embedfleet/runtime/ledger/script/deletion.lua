@@ -2,7 +2,8 @@
 --
 -- deleted:<tenant>:<id>  hash  `generation`: this one and all before it are deleted, the next upload's is higher;
 --                              `quiet_at`: until then a writer of theirs may be at work, which is `late_after` the
---                              end of the newest, as in `settled`. Expires by itself.
+--                              end of the newest, as in `settled`; `removed`: nothing is left of this one and all
+--                              before it, unless such a writer comes yet. Expires by itself.
 
 local function remove_document(key, document)
   local row = {tenant = document.tenant, document = document.id, generation = document.generation}
