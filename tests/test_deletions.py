@@ -269,6 +269,25 @@ def test_the_tombstone_stays_while_a_writer_may_be_at_work(place: Place) -> None
     assert place.is_gone(document)
 
 
+def test_what_is_gone_is_noted_only_where_the_deletion_is_known_and_never_for_less(place: Place) -> None:
+    place.ledger.note_removed("default", "a", 2)
+    assert place.ledger._redis.keys("deleted:*") == [], "it would stay for ever, and no deletion would go on"
+    place.ledger.delete("default", "a", 10)
+    for generation in (10, 9):
+        place.ledger.note_removed("default", "a", generation)
+    assert place.ledger.removed_through(["default:a"]) == [10]
+
+
+def test_where_redis_has_forgotten_a_deletion_its_writers_are_waited_for(place: Place) -> None:
+    place.ledger._late_after = 60
+    document = place.settled(upload("t1"))
+    place.tombstones.put(Tombstone.of(document))
+    place.ledger._redis.flushall()
+    place.ledger.rebuilt(place.ledger.run_id())
+    place.janitor.round()
+    assert place.tombstones.keys()
+
+
 def test_what_is_gone_is_told_so_while_its_tombstone_still_waits_for_late_writers(place: Place) -> None:
     place.ledger._late_after = 60
     document = place.settled(upload("t1"))

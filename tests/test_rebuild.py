@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from embedfleet.contracts.states import DocumentState
 from embedfleet.janitor import Janitor
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.handbacks import HandBacks
+from embedfleet.runtime.ledger import durable
 from embedfleet.runtime.ledger.durable import durable_record
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 from embedfleet.runtime.settings import LedgerSettings
@@ -406,3 +407,24 @@ def test_records_are_read_side_by_side(house: House, monkeypatch: pytest.MonkeyP
         patch.setattr(Blobs, "get", met)
         assert house.janitor._durable.run(house.janitor._each)
     assert all(house.ledger.document("default", one.id) for one in documents)
+
+
+def test_a_long_list_is_taken_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "RECORDS_A_PAGE", 2)
+    asked: list[int] = []
+
+    def numbers(folder: str) -> Iterator[int]:
+        for number in range(5):
+            asked.append(number)
+            yield number
+
+    steps: list[int] = []
+
+    def each(step: Callable[[Any], object], items: Iterable[Any]) -> bool:
+        for item in items:
+            step(item)
+            steps.append(len(asked))
+        return True
+
+    assert durable.listed(each, "documents", numbers) == ([0, 1, 2, 3, 4], True)
+    assert steps == [2, 4, 5], "tasks are woken between two pages"

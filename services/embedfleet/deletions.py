@@ -58,10 +58,10 @@ class Deletions:
         """
         if not self.has_more:
             self._began = self._ledger.now()
-            keys, are_all = listed(each, self._tombstones.keys)
+            keys, are_all = listed(each, "deleted", self._blobs.keys)
             if not are_all:
                 return
-            self._left = keys
+            self._left = sorted(keys)
         keys, self._left = self._left[:LIMIT], self._left[LIMIT:]
         try:
             each(self._carry_out, keys)

@@ -111,7 +111,7 @@ class Janitor:
         is_rebuilt = self._ledger.is_rebuilt()
         self._lost_at = None if is_rebuilt else self._lost_at or time.monotonic()
         is_known = is_rebuilt or self._durable.run(self._each)
-        marks, are_all = listed(self._each, self._revocations.keys)
+        marks, are_all = listed(self._each, "revoked", self._blobs.keys)
         is_known &= self._each(self._revocations.repeat, marks) and are_all
         self._wake()
         is_known &= self._take_up_pending()
@@ -218,7 +218,7 @@ class Janitor:
             try:
                 self.round()
             finally:
-                if self._has_left:
+                if self._has_left and not self._deletions.has_more:
                     self._rests_until = time.monotonic() + REST_INTERVALS * self._interval
 
     def _is_elected(self) -> bool:
@@ -253,7 +253,7 @@ class Janitor:
             False when one that Redis may have lost has to wait, for its turn or for a newer version. One that
             came after Redis did is an upload in the middle.
         """
-        there, are_read = listed(self._each, lambda: self._blobs.keys("pending"))
+        there, are_read = listed(self._each, "pending", self._blobs.keys)
         keys = {key.removeprefix("pending/"): key for key in there}
         unknown = [keys[task_id] for task_id in self._ledger.without_row(list(keys))]
         ages = dict[str, float]()

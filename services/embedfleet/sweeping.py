@@ -4,7 +4,7 @@ from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.durable import Each
+from embedfleet.runtime.ledger.durable import Each, listed
 
 
 class Sweep:
@@ -15,9 +15,9 @@ class Sweep:
 
     def run(self, each: Each) -> None:
         """Remove what nothing names; `each` takes the steps."""
-        self._blobs.sweep_unfinished(intake.ORPHAN_GRACE_SECONDS)
+        each(self._blobs.sweep_unfinished, [intake.ORPHAN_GRACE_SECONDS])
         for folder, step in (("uploads", self.upload), ("chunks", self._chunks)):
-            ages = self._blobs.ages(folder)
+            ages, _ = listed(each, folder, self._blobs.ages)
             each(step, [key for key, age in ages if age >= intake.ORPHAN_GRACE_SECONDS])
 
     def upload(self, key: str) -> None:

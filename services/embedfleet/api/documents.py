@@ -93,9 +93,9 @@ def document(document_id: str, tenant: Tenant, services: ServicesOf) -> Document
 def delete(document_id: str, tenant: Tenant, services: ServicesOf) -> DeleteAnswer:
     """Delete a document: its unfinished tasks stop, and search shows nothing of it from now on.
 
-    Its points and files are removed within seconds, or after a lease (30 s) when it was being processed.
-    Until then the same request answers 202 again, afterwards 404. An upload under the same key that comes
-    meanwhile is a new document and stays.
+    Its points and files are removed within seconds. Until then the same request answers 202 again,
+    afterwards 404. What a worker that was processing it still stores is removed as well. An upload under the
+    same key that comes meanwhile is a new document and stays.
     """
     if not services.deletion.document(tenant, document_id):
         raise _not_found(document_id)

@@ -65,10 +65,6 @@ class Revocations:
         self._ledger.revoke(document.tenant, document.task_id)
         return True
 
-    def keys(self) -> list[str]:
-        """Return where all marks are."""
-        return list(self._blobs.keys("revoked"))
-
     def repeat(self, key: str) -> None:
         """Take the ledger's edge again for a mark, and remove it if it has done its work."""
         mark = self._blobs.read(Mark, key)

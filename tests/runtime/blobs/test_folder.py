@@ -1,3 +1,4 @@
+import errno
 import os
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.blobs import folder as module
+from embedfleet.runtime.blobs.folder import Folder
 
 
 def test_a_write_that_breaks_off_leaves_no_litter_on_the_disk(tmp_path: Path) -> None:
@@ -72,3 +74,23 @@ def test_in_a_folder_that_takes_no_file_ages_are_told_by_our_own_clock(
     monkeypatch.setattr(module.tempfile, "mkstemp", refuse)
     assert -1 <= blobs.age("a") < 60
     assert blobs.age("gone") == 0
+
+
+def test_a_file_whose_age_the_disk_refuses_to_tell_is_listed_as_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path)
+    for key in ("a/bad", "a/good"):
+        folder.put(key, [b"x"])
+    os.utime(tmp_path / "a" / "good", (0, 0))
+    age = folder._age
+
+    def told(path: Path) -> float:
+        if path.name == "bad":
+            raise OSError(errno.EIO, "Input/output error")
+        return age(path)
+
+    monkeypatch.setattr(folder, "_age", told)
+    found = dict(folder.ages("a"))
+    assert found["a/bad"] == 0.0
+    assert found["a/good"] > 1e9

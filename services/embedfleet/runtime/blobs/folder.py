@@ -91,10 +91,10 @@ class Folder:
                         yield str((Path(directory) / name).relative_to(self._root))
 
     def ages(self, prefix: str) -> Iterator[tuple[str, float]]:
-        """Yield each key under a folder with its age; one that the disk doesn't tell holds up no other."""
+        """Yield each key under a folder with its age; where the disk doesn't tell one, it is new."""
         for key in self.keys(prefix):
-            with contextlib.suppress(OSError, DependencyDown):
-                yield key, self.age(key)
+            with contextlib.suppress(FileNotFoundError):
+                yield key, self._age_or_new(key)
 
     def sweep_unfinished(self, seconds: float) -> None:
         """Remove what writers that died left behind longer ago than this."""
@@ -113,6 +113,12 @@ class Folder:
         """Return seconds since a blob was written, by the clock of the disk."""
         with self._disk():
             return self._age(self.path(key))
+
+    def _age_or_new(self, key: str) -> float:
+        try:
+            return self.age(key)
+        except DependencyDown:
+            return 0.0
 
     def _age(self, path: Path) -> float:
         """Return a file's age; a shared folder's server has a clock of its own, and marks files by it."""

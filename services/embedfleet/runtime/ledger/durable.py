@@ -5,8 +5,9 @@ up nothing else. Redis isn't taken for complete before a newer janitor has put i
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -36,10 +37,22 @@ class Each(Protocol):
         """Take the steps."""
 
 
-def listed(each: Each, ask: Callable[[], Iterable[Item]]) -> tuple[list[Item], bool]:
-    """Return what a folder holds, and whether that is all: one that can't be read holds up no other work."""
+def listed(each: Each, folder: str, ask: Callable[[str], Iterable[Item]]) -> tuple[list[Item], bool]:
+    """Return what a folder holds, and whether that is all: one that can't be read holds up no other work.
+
+    A page is a step: of a bucket with a million records a list takes minutes.
+    """
     found: list[Item] = []
-    return found, each(lambda items: found.extend(items()), [ask])
+    items, wanted = _lazily(folder, ask), RECORDS_A_PAGE
+    while each(lambda _: found.extend(islice(items, RECORDS_A_PAGE)), [folder]):
+        if len(found) < wanted:
+            return found, True
+        wanted += RECORDS_A_PAGE
+    return found, False
+
+
+def _lazily(folder: str, ask: Callable[[str], Iterable[Item]]) -> Iterator[Item]:
+    yield from ask(folder)
 
 
 def durable_record(blobs: Blobs, key: str) -> Document | Stranger | None:
@@ -99,17 +112,20 @@ class Rebuild:
             Whether all could be; what fails, or is left to a newer version, is tried again the next time.
         """
         self._unclear.clear()
-        tombstones, is_whole = listed(each, self._tombstones.keys)
+        tombstones, is_whole = listed(each, "deleted", self._blobs.keys)
         if not is_whole:
             return False  # what is deleted must not be put back
-        is_whole = each(self._bury, tombstones)
-        keys, are_all = listed(each, lambda: self._blobs.keys("documents"))
+        is_whole = each(self._bury, sorted(tombstones))
+        keys, are_all = listed(each, "documents", self._blobs.keys)
         is_whole &= are_all
-        with ThreadPoolExecutor(RECORDS_AT_ONCE) as readers:
+        readers = ThreadPoolExecutor(RECORDS_AT_ONCE)
+        try:
             for at in range(0, len(keys), RECORDS_A_PAGE):
                 page = keys[at : at + RECORDS_A_PAGE]
                 reads = {key: readers.submit(durable_record, self._blobs, key) for key in page}
                 is_whole &= self._put_back_page(each, reads)
+        finally:  # where a round ends early, nobody waits for the rest of a page
+            readers.shutdown(wait=False, cancel_futures=True)
         return is_whole
 
     def is_overtaken(self, document: Document, record: Document | Stranger | None) -> bool:

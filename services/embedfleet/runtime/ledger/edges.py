@@ -189,8 +189,14 @@ class Ledger(LedgerCalls):
 
     def note_removed(self, tenant: str, document_id: str, through: int) -> None:
         """Note that nothing is left of the generations that `delete` has just deleted."""
-        with self._reachable():
-            self._redis.hset(f"deleted:{tenant}:{document_id}", "removed", through)
+        self._edge("removed", tenant=tenant, document=document_id, generation=through)
+
+    def removed_through(self, members: Sequence[str]) -> list[int]:
+        """Return of each `tenant:document` what `note_removed` was told last; 0: nothing. One round trip."""
+        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for member in members:
+                pipe.hget(f"deleted:{member}", "removed")
+            return [int(removed or 0) for removed in pipe.execute()]
 
     def scan(self) -> tuple[list[Job], bool]:
         """Find expired leases, due retries and lost wake-ups.

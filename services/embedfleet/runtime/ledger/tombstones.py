@@ -152,7 +152,7 @@ class Deletion:
         """Say whether anything is still there; a tombstone alone only waits for writers that may be late."""
         buried = self._tombstones.of_collection(tenant, collection, document_id)
         while page := list(islice(buried, PAGE)):
-            removed = self._ledger.removed_through(tenant, [document for document, _ in page])
+            removed = self._ledger.removed_through([f"{tenant}:{document}" for document, _ in page])
             if any(generation > gone for (_, generation), gone in zip(page, removed, strict=True)):
                 return True
         return False

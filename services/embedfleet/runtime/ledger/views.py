@@ -133,13 +133,6 @@ class LedgerViews:
         with self._reachable():
             return int(self._redis.hget(f"deleted:{tenant}:{document_id}", "generation") or 0)
 
-    def removed_through(self, tenant: str, document_ids: Sequence[str]) -> list[int]:
-        """Return of each document the newest deleted generation of which nothing is left; one round trip."""
-        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            for document_id in document_ids:
-                pipe.hget(f"deleted:{tenant}:{document_id}", "removed")
-            return [int(removed or 0) for removed in pipe.execute()]
-
     def live_generations(self, tenant: str, document_ids: Sequence[str]) -> dict[str, int]:
         """Return the generation that search shows of each document; one round trip."""
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:

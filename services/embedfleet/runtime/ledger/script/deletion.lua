@@ -20,7 +20,8 @@ end
 function edges.delete()
   local key, grave = 'document:' .. a.tenant .. ':' .. a.document, deleted_key(a.tenant, a.document)
   local document, before = record(key), record(grave)
-  local floor, quiet_at = a.generation, now + a.durable_after
+  -- Where Redis has forgotten both, a writer may be at work all the same.
+  local floor, quiet_at = a.generation, now + ((document or before) and a.durable_after or a.late_after)
   if before then
     floor, quiet_at = math.max(floor, tonumber(before.generation)), tonumber(before.quiet_at)
   end
@@ -34,4 +35,12 @@ function edges.delete()
   write(grave, {}, {generation = floor, quiet_at = quiet_at})
   redis.call('EXPIRE', grave, a.expires + TOMBSTONE_SECONDS)
   return {quiet = quiet_at <= now}
+end
+
+-- Nothing is left of a generation that `delete` has deleted, and of all before it.
+function edges.removed()
+  local key = deleted_key(a.tenant, a.document)
+  local grave = record(key)
+  if grave then write(key, {}, {removed = math.max(tonumber(grave.removed or 0), a.generation)}) end
+  return {noted = grave ~= nil}
 end
