@@ -71,6 +71,13 @@ def _pools(**pools: Any) -> dict[str, Any]:
             _pools(large=LARGE, larger=LARGE | {"queue": "documents-huge"}),
             "which of them takes such a file",
         ),
+        (
+            _pools(
+                large=LARGE | {"autoscaling": {"share": 0.5}},
+                larger=LARGE | {"minBytes": 2000, "autoscaling": {"share": 0.5}},
+            ),
+            "all pools of the queue documents-large must have the same minBytes",
+        ),
     ],
 )
 def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:

@@ -111,6 +111,7 @@
 {{- $contract := include "embedfleet.contract" . | fromJson -}}
 {{- $shares := dict -}}
 {{- $from := dict -}}
+{{- $sizes := dict -}}
 {{- range $name, $pool := include "embedfleet.pools" . | fromJson -}}
 {{- $queue := $pool.queue -}}
 {{- $_ := set $shares $queue (addf (default 0 (index $shares $queue)) $pool.autoscaling.share) -}}
@@ -121,6 +122,11 @@
 {{- fail (printf "pools.%s.minBytes is %s, and so is that of the queue %s: which of them takes such a file? Give each queue its own size" $name $bytes $other) -}}
 {{- end -}}
 {{- $_ := set $from $bytes $queue -}}
+{{- $size := default $bytes (index $sizes $queue) -}}
+{{- if ne $size $bytes -}}
+{{- fail (printf "pools.%s.minBytes is %s, but another pool of its queue has %s: all pools of the queue %s must have the same minBytes" $name $bytes $size $queue) -}}
+{{- end -}}
+{{- $_ := set $sizes $queue $bytes -}}
 {{- end -}}
 {{- end -}}
 {{- range $queue := keys $contract.queues | sortAlpha -}}
