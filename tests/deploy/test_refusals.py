@@ -1,10 +1,14 @@
 """Wrong values are refused before anything reaches a cluster, with a sentence that says what to do."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from helm_python import HelmError
+from pydantic import TypeAdapter
 
+from embedfleet.contracts.routes import Routes
+from embedfleet.runtime.addresses import BlobUrl
 from tests.deploy.chart import render
 
 PVC = {"mode": "pvc", "pvc": {"claim": "shared"}}
@@ -21,11 +25,11 @@ def _pools(**pools: Any) -> dict[str, Any]:
         ({"blobs": {}}, "blobs.mode is not set: api and workers share uploads"),
         ({"blobs": {"mode": "s3"}}, "set blobs.s3.bucket"),
         (
-            {"blobs": {"mode": "azure", "azure": {"container": "c"}}},
+            {"blobs": {"mode": "azure", "azure": {"container": "blobs"}}},
             "set blobs.azure.account and blobs.azure.container",
         ),
         (
-            {"blobs": {"mode": "gcs", "gcs": {"bucket": "b", "keyFile": "k"}}},
+            {"blobs": {"mode": "gcs", "gcs": {"bucket": "blobs", "keyFile": "k"}}},
             "blobs.gcs.keyFile is a key of blobs.existingSecret",
         ),
         ({"blobs": {"mode": "pvc"}}, "name a ReadWriteMany claim in blobs.pvc.claim"),
@@ -110,6 +114,51 @@ def test_what_the_schema_does_not_know_is_refused_by_name(values: dict[str, Any]
     with pytest.raises(HelmError) as refusal:
         render({"blobs": PVC} | values)
     assert named in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("queue", "size"),
+    [
+        ("l", 1),
+        ("documents-large", 999_999_999_999_999),
+        ("l" * 39, 1),
+        ("l" * 40, 1),
+        ("documents.large", 1),
+        ("2large", 1),
+        ("large", 1_000_000_000_000_000),
+    ],
+)
+def test_queues_of_large_files_are_those_that_the_app_takes(queue: str, size: int) -> None:
+    pools = _pools(large={"kind": "documents", "queue": queue, "minBytes": size})
+    assert _takes(lambda: render({"blobs": PVC} | pools)) == _takes(lambda: Routes.parse(f"{queue}={size}"))
+
+
+@pytest.mark.parametrize(
+    ("bucket", "prefix"),
+    [
+        *(("fleet-blobs", prefix) for prefix in ("", "prod", "prod/", "a/b=1/.c", "..a/b..")),
+        *(("fleet-blobs", prefix) for prefix in ("/prod", "a//b", "..", "a/../b", "a/.", "a b")),
+        *((bucket, "prod") for bucket in ("b", "-b", "Blobs", "a/b", "b" * 222, "b" * 223)),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_buckets_are_those_that_the_app_takes(scheme: str, bucket: str, prefix: str) -> None:
+    blobs: dict[str, Any] = {
+        "s3": {"mode": "s3", "s3": {"bucket": bucket, "prefix": prefix}},
+        "gs": {"mode": "gcs", "gcs": {"bucket": bucket, "prefix": prefix}},
+        "az": {"mode": "azure", "azure": {"account": "a", "container": bucket, "prefix": prefix}},
+    }[scheme]
+    url = f"{scheme}://{bucket}/{prefix}"
+    taken = _takes(lambda: TypeAdapter(BlobUrl).validate_python(url))
+    assert _takes(lambda: render({"blobs": blobs})) == taken
+
+
+def _takes(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except (HelmError, ValueError):
+        return False
+    return True
 
 
 def test_what_both_tables_start_from_is_taken() -> None:
