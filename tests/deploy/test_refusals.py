@@ -101,6 +101,7 @@ def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], se
         ({"settings": {"FLEET_LEASE_SECOND": "30"}}, "FLEET_LEASE_SECOND"),
         ({"settings": {"QDRANT_URL": "http://elsewhere"}}, "QDRANT_URL"),
         ({"autoscaling": {"engine": "both"}}, "/autoscaling/engine"),
+        ({"autoscaling": {"fallback": {"replicas": 0}}}, "/autoscaling/fallback/replicas"),
         ({"blobs": {"mode": "nfs"}}, "/blobs/mode"),
         ({"images": {"api": {"tag": "latest"}}}, "/images/api/tag"),
         ({"model": {"revision": "main"}}, "/model/revision"),
