@@ -2,7 +2,18 @@
 
 import pytest
 
-from tests.deploy.chart import SETS, Object, containers, env_of, named, of_kind, pod_specs, rendered
+from tests.deploy.chart import (
+    SETS,
+    Object,
+    containers,
+    env_of,
+    named,
+    of_kind,
+    pod_specs,
+    render,
+    rendered,
+    values_of,
+)
 
 OWN_USER = 10001
 IMAGES_USERS = {"redis": 999, "qdrant": 1000}
@@ -114,6 +125,17 @@ def test_a_fleet_on_a_volume_of_its_own_reaches_nothing_outside() -> None:
     spec = named(rendered("air-gapped"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
     ports = sorted(port["port"] for rule in spec["egress"] for port in rule["ports"])
     assert ports == [53, 53, 6333, 6379]
-    assert all(rule.get("to") for rule in spec["egress"])
+    anywhere = [port["port"] for rule in spec["egress"] if not rule.get("to") for port in rule["ports"]]
+    assert anywhere == [53, 53]
     outside = named(rendered("s3"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
     assert 443 in [port["port"] for rule in outside["egress"] for port in rule["ports"]]
+
+
+@pytest.mark.parametrize("name", ["egress", "test"])
+@pytest.mark.parametrize("ports", [[], [5353]])
+def test_names_are_resolved_wherever_the_clusters_dns_is(name: str, ports: list[int]) -> None:
+    values = values_of("minimal") | ({"networkPolicy": {"dnsPorts": ports}} if ports else {})
+    spec = named(render(values), "NetworkPolicy", f"fleet-embedfleet-{name}")["spec"]
+    expected = [{"protocol": protocol, "port": port} for port in ports or [53] for protocol in ("UDP", "TCP")]
+    # No peer: a cache on the node is in no namespace.
+    assert {"ports": expected} in spec["egress"]
