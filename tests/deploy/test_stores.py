@@ -58,6 +58,7 @@ def test_it_is_safe_asks_for_a_password_and_ends_when_it_is_told_to(
     client = _connect(f"redis://:fleets@{address}/0")
     assert client.ping()
     assert [one for one in judge(client.info("everything")) if one.fix] == []
+    assert client.config_get("save") == {"save": ""}
     Ledger.open(BrokerSettings(broker_url=f"redis://:fleets@{address}/0"), LedgerSettings()).ping()
     with pytest.raises(redis.exceptions.AuthenticationError):
         redis.Redis.from_url(f"redis://{address}/0").ping()
