@@ -12,6 +12,9 @@ from embedfleet.runtime.addresses import BlobUrl
 from tests.deploy.chart import render
 
 PVC = {"mode": "pvc", "pvc": {"claim": "shared"}}
+S3 = {"mode": "s3", "s3": {"bucket": "blobs"}}
+GCS = {"mode": "gcs", "gcs": {"bucket": "blobs"}}
+AZURE = {"mode": "azure", "azure": {"account": "a", "container": "blobs"}}
 LARGE = {"kind": "documents", "queue": "documents-large", "minBytes": 1000}
 
 
@@ -52,6 +55,10 @@ def _pools(**pools: Any) -> dict[str, Any]:
             "redis.auth.kedaUsername needs redis.auth.kedaPasswordKey",
         ),
         ({"redis": {"auth": {"urlKey": "url"}}}, "redis.auth.urlKey is a key of redis.auth.existingSecret"),
+        *(
+            ({"blobs": blobs, "qdrant": {"tls": {"enabled": True, "existingSecret": "ca"}}}, "coversBlobs")
+            for blobs in (S3, GCS, AZURE)
+        ),
         ({"qdrant": {"mode": "external"}}, "set qdrant.host to its host name"),
         ({"model": {"source": "pvc"}}, "name the claim that holds the model in model.claim"),
         ({"model": {"claim": "models"}}, "set model.source to pvc, or unset the claim"),
@@ -160,6 +167,14 @@ def _takes(call: Callable[[], object]) -> bool:
     except (HelmError, ValueError):
         return False
     return True
+
+
+def test_a_private_ca_of_qdrant_is_taken_where_it_does_no_harm() -> None:
+    tls = {"enabled": True, "existingSecret": "ca"}
+    assert render({"blobs": PVC, "qdrant": {"tls": tls}})
+    assert render({"blobs": S3, "qdrant": {"tls": tls | {"coversBlobs": True}}})
+    public = {"mode": "external", "host": "q", "auth": {"enabled": False}, "tls": {"enabled": True}}
+    assert render({"blobs": S3, "qdrant": public})
 
 
 def test_what_both_tables_start_from_is_taken() -> None:

@@ -61,6 +61,10 @@
 {{- if and $blobs.gcs.keyFile (not $blobs.existingSecret) -}}
 {{- fail "blobs.gcs.keyFile is a key of blobs.existingSecret: name that Secret" -}}
 {{- end -}}
+{{- $tls := .Values.qdrant.tls -}}
+{{- if and (ne $blobs.mode "pvc") $tls.enabled $tls.existingSecret (not $tls.coversBlobs) -}}
+{{- fail (printf "blobs.mode is %s, and the CA in %s would take the place of the public ones, by which the object store is checked: put the object store's CAs and Qdrant's into one key of that Secret, name it in qdrant.tls.caKey, and say so with qdrant.tls.coversBlobs: true" $blobs.mode $tls.existingSecret) -}}
+{{- end -}}
 {{- if and (eq $blobs.mode "pvc") (not $blobs.pvc.claim) (not $blobs.pvc.storageClass) -}}
 {{- fail "blobs.mode is pvc: name a ReadWriteMany claim in blobs.pvc.claim, or a storage class that can make one in blobs.pvc.storageClass (most default classes can't)" -}}
 {{- end -}}
