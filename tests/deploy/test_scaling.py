@@ -78,6 +78,13 @@ def test_pools_of_one_queue_start_pods_for_its_work_once(name: str) -> None:
     assert all(share == pytest.approx(1) for share in shares.values())
 
 
+def test_pools_of_one_queue_share_its_work_by_what_their_pods_take() -> None:
+    pools = [one for one in values_of("multi-gpu-pools")["pools"].values() if "autoscaling" in one]
+    places = [one["autoscaling"]["max"] * one["concurrency"] for one in pools]
+    assert len(places) > 1
+    assert [one["autoscaling"]["share"] for one in pools] == [place / sum(places) for place in places]
+
+
 @pytest.mark.parametrize("name", KEDA_SETS)
 def test_scaling_in_is_slow_and_an_outage_of_redis_never_scales_in(name: str) -> None:
     for item in of_kind(rendered(name), "ScaledObject"):
