@@ -17,7 +17,7 @@ from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_health import judge
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
-from tests.deploy.chart import CHART, named, render, values_of
+from tests.deploy.chart import CHART, ROOT, env_of, named, render, values_of
 
 SECONDS = 20
 
@@ -89,6 +89,17 @@ def test_an_upgrade_of_the_chart_leaves_the_stores_running(store: str, tmp_path:
         pods.append(named(objects, "StatefulSet", f"fleet-embedfleet-{store}")["spec"]["template"])
         assert (folder is newer) == ("9.9.9" in str(named(objects, "Deployment", "fleet-embedfleet-api")))
     assert pods[0] == pods[1]
+
+
+def test_qdrant_takes_a_renewed_certificate_within_the_time_that_the_docs_say() -> None:
+    spec = named(render(values_of("s3")), "StatefulSet", "fleet-embedfleet-qdrant")["spec"]["template"][
+        "spec"
+    ]
+    (qdrant,) = spec["containers"]
+    assert env_of(qdrant)["QDRANT__TLS__CERT_TTL"] == "3600"
+    assert "Qdrant takes a renewed certificate within an hour" in (ROOT / "docs/kubernetes.md").read_text(
+        "utf-8"
+    )
 
 
 @pytest.mark.parametrize("enabled", [True, False])
