@@ -23,9 +23,9 @@ def values_of(name: str) -> Values:
     return dict(helm_python.values_from_yaml(SETS[name].read_text("utf-8")))
 
 
-def render(values: Values, release: str = RELEASE) -> list[Object]:
+def render(values: Values, release: str = RELEASE, chart: Path = CHART) -> list[Object]:
     """Return all objects; raises what Helm raises."""
-    return _render(json.dumps(values, sort_keys=True), release)
+    return _render(json.dumps(values, sort_keys=True), release, chart)
 
 
 def rendered(name: str) -> list[Object]:
@@ -40,8 +40,8 @@ def notes(values: Values) -> str:
 
 
 @cache
-def _render(values: str, release: str) -> list[Object]:
-    with helm_python.Chart.load(CHART) as chart:
+def _render(values: str, release: str, folder: Path) -> list[Object]:
+    with helm_python.Chart.load(folder) as chart:
         texts = chart.render(json.loads(values), name=release, namespace=NAMESPACE)
     manifests = [text for path, text in texts.items() if path.endswith(".yaml")]
     loaded = [item for text in manifests for item in yaml.load_all(text, Loader=yaml.CSafeLoader)]

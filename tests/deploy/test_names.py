@@ -258,6 +258,7 @@ def test_the_notes_say_what_to_do_next(values: dict[str, Any], said: str) -> Non
     text = notes({"blobs": {"mode": "pvc", "pvc": {"claim": "c"}}} | values)
     assert said in text
     assert "helm test -n demo fleet" in text
+    assert "-F file=@document.pdf -F collection=" in text, "the API asks for both"
 
 
 def test_a_pool_can_be_turned_off() -> None:

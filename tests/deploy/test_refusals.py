@@ -1,13 +1,20 @@
 """Wrong values are refused before anything reaches a cluster, with a sentence that says what to do."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from helm_python import HelmError
+from pydantic import TypeAdapter
 
+from embedfleet.contracts.routes import Routes
+from embedfleet.runtime.addresses import BlobUrl
 from tests.deploy.chart import render
 
 PVC = {"mode": "pvc", "pvc": {"claim": "shared"}}
+S3 = {"mode": "s3", "s3": {"bucket": "blobs"}}
+GCS = {"mode": "gcs", "gcs": {"bucket": "blobs"}}
+AZURE = {"mode": "azure", "azure": {"account": "a", "container": "blobs"}}
 LARGE = {"kind": "documents", "queue": "documents-large", "minBytes": 1000}
 
 
@@ -21,11 +28,11 @@ def _pools(**pools: Any) -> dict[str, Any]:
         ({"blobs": {}}, "blobs.mode is not set: api and workers share uploads"),
         ({"blobs": {"mode": "s3"}}, "set blobs.s3.bucket"),
         (
-            {"blobs": {"mode": "azure", "azure": {"container": "c"}}},
+            {"blobs": {"mode": "azure", "azure": {"container": "blobs"}}},
             "set blobs.azure.account and blobs.azure.container",
         ),
         (
-            {"blobs": {"mode": "gcs", "gcs": {"bucket": "b", "keyFile": "k"}}},
+            {"blobs": {"mode": "gcs", "gcs": {"bucket": "blobs", "keyFile": "k"}}},
             "blobs.gcs.keyFile is a key of blobs.existingSecret",
         ),
         ({"blobs": {"mode": "pvc"}}, "name a ReadWriteMany claim in blobs.pvc.claim"),
@@ -48,6 +55,10 @@ def _pools(**pools: Any) -> dict[str, Any]:
             "redis.auth.kedaUsername needs redis.auth.kedaPasswordKey",
         ),
         ({"redis": {"auth": {"urlKey": "url"}}}, "redis.auth.urlKey is a key of redis.auth.existingSecret"),
+        *(
+            ({"blobs": blobs, "qdrant": {"tls": {"enabled": True, "existingSecret": "ca"}}}, "coversBlobs")
+            for blobs in (S3, GCS, AZURE)
+        ),
         ({"qdrant": {"mode": "external"}}, "set qdrant.host to its host name"),
         ({"model": {"source": "pvc"}}, "name the claim that holds the model in model.claim"),
         ({"model": {"claim": "models"}}, "set model.source to pvc, or unset the claim"),
@@ -71,6 +82,13 @@ def _pools(**pools: Any) -> dict[str, Any]:
             _pools(large=LARGE, larger=LARGE | {"queue": "documents-huge"}),
             "which of them takes such a file",
         ),
+        (
+            _pools(
+                large=LARGE | {"autoscaling": {"share": 0.5}},
+                larger=LARGE | {"minBytes": 2000, "autoscaling": {"share": 0.5}},
+            ),
+            "all pools of the queue documents-large must have the same minBytes",
+        ),
     ],
 )
 def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
@@ -86,10 +104,11 @@ def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], se
         ({"api": {"replica": 3}}, "'replica' not allowed"),
         (_pools(documents={"autoscaling": {"maximum": 3}}), "'maximum' not allowed"),
         (_pools(Docs={}), "'Docs' not allowed"),
-        (_pools(redis={}), "/pools"),
+        *((_pools(**{name: {}}), "/pools") for name in ("redis", "deny", "egress")),
         ({"settings": {"FLEET_LEASE_SECOND": "30"}}, "FLEET_LEASE_SECOND"),
         ({"settings": {"QDRANT_URL": "http://elsewhere"}}, "QDRANT_URL"),
         ({"autoscaling": {"engine": "both"}}, "/autoscaling/engine"),
+        ({"autoscaling": {"fallback": {"replicas": 0}}}, "/autoscaling/fallback/replicas"),
         ({"blobs": {"mode": "nfs"}}, "/blobs/mode"),
         ({"images": {"api": {"tag": "latest"}}}, "/images/api/tag"),
         ({"model": {"revision": "main"}}, "/model/revision"),
@@ -103,6 +122,59 @@ def test_what_the_schema_does_not_know_is_refused_by_name(values: dict[str, Any]
     with pytest.raises(HelmError) as refusal:
         render({"blobs": PVC} | values)
     assert named in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("queue", "size"),
+    [
+        ("l", 1),
+        ("documents-large", 999_999_999_999_999),
+        ("l" * 39, 1),
+        ("l" * 40, 1),
+        ("documents.large", 1),
+        ("2large", 1),
+        ("large", 1_000_000_000_000_000),
+    ],
+)
+def test_queues_of_large_files_are_those_that_the_app_takes(queue: str, size: int) -> None:
+    pools = _pools(large={"kind": "documents", "queue": queue, "minBytes": size})
+    assert _takes(lambda: render({"blobs": PVC} | pools)) == _takes(lambda: Routes.parse(f"{queue}={size}"))
+
+
+@pytest.mark.parametrize(
+    ("bucket", "prefix"),
+    [
+        *(("fleet-blobs", prefix) for prefix in ("", "prod", "prod/", "a/b=1/.c", "..a/b..")),
+        *(("fleet-blobs", prefix) for prefix in ("/prod", "a//b", "..", "a/../b", "a/.", "a b")),
+        *((bucket, "prod") for bucket in ("b", "-b", "Blobs", "a/b", "b" * 222, "b" * 223)),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_buckets_are_those_that_the_app_takes(scheme: str, bucket: str, prefix: str) -> None:
+    blobs: dict[str, Any] = {
+        "s3": {"mode": "s3", "s3": {"bucket": bucket, "prefix": prefix}},
+        "gs": {"mode": "gcs", "gcs": {"bucket": bucket, "prefix": prefix}},
+        "az": {"mode": "azure", "azure": {"account": "a", "container": bucket, "prefix": prefix}},
+    }[scheme]
+    url = f"{scheme}://{bucket}/{prefix}"
+    taken = _takes(lambda: TypeAdapter(BlobUrl).validate_python(url))
+    assert _takes(lambda: render({"blobs": blobs})) == taken
+
+
+def _takes(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except (HelmError, ValueError):
+        return False
+    return True
+
+
+def test_a_private_ca_of_qdrant_is_taken_where_it_does_no_harm() -> None:
+    tls = {"enabled": True, "existingSecret": "ca"}
+    assert render({"blobs": PVC, "qdrant": {"tls": tls}})
+    assert render({"blobs": S3, "qdrant": {"tls": tls | {"coversBlobs": True}}})
+    public = {"mode": "external", "host": "q", "auth": {"enabled": False}, "tls": {"enabled": True}}
+    assert render({"blobs": S3, "qdrant": public})
 
 
 def test_what_both_tables_start_from_is_taken() -> None:

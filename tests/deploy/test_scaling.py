@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from embedfleet.contracts.jobs import LEASES
-from tests.deploy.chart import SETS, containers, named, of_kind, rendered
+from embedfleet.runtime.settings import LedgerSettings
+from tests.deploy.chart import SETS, containers, named, of_kind, render, rendered, values_of
 from tests.deploy.formula import evaluate, replicas
 
 KEDA_SETS = [name for name in SETS if of_kind(rendered(name), "ScaledObject")]
@@ -77,6 +78,13 @@ def test_pools_of_one_queue_start_pods_for_its_work_once(name: str) -> None:
     assert all(share == pytest.approx(1) for share in shares.values())
 
 
+def test_pools_of_one_queue_share_its_work_by_what_their_pods_take() -> None:
+    pools = [one for one in values_of("multi-gpu-pools")["pools"].values() if "autoscaling" in one]
+    places = [one["autoscaling"]["max"] * one["concurrency"] for one in pools]
+    assert len(places) > 1
+    assert [one["autoscaling"]["share"] for one in pools] == [place / sum(places) for place in places]
+
+
 @pytest.mark.parametrize("name", KEDA_SETS)
 def test_scaling_in_is_slow_and_an_outage_of_redis_never_scales_in(name: str) -> None:
     for item in of_kind(rendered(name), "ScaledObject"):
@@ -104,6 +112,27 @@ def test_only_one_engine_scales(name: str, kind: str) -> None:
     for item in of_kind(objects, "Deployment"):
         if item["metadata"]["name"].endswith(("-documents", "-embeddings")):
             assert ("replicas" in item["spec"]) == (not kind)
+
+
+@pytest.mark.parametrize(
+    ("settings", "mark"),
+    [
+        ({}, f"{LedgerSettings().embeddings_high_water // 2}"),
+        ({"FLEET_EMBEDDINGS_HIGH_WATER": "2000001"}, "1000000"),
+        ({"FLEET_EMBEDDINGS_HIGH_WATER": "0"}, "Inf"),
+    ],
+)
+def test_documents_that_wait_for_the_embedding_workers_raise_no_alarm(
+    settings: dict[str, str], mark: str
+) -> None:
+    (rules,) = of_kind(render(values_of("gpu") | {"settings": settings}), "PrometheusRule")
+    (expr,) = [
+        rule["expr"] for rule in rules["spec"]["groups"][0]["rules"] if rule["alert"] == "FleetQueueNotTaken"
+    ]
+    _, held = expr.split("unless")
+    # Embedding workers are never held: of them the alert must speak at any number of tokens.
+    assert 'fleet_queue_depth{queue!="embeddings"}' in held
+    assert f'fleet_queue_tokens{{queue="embeddings"}}) > {mark})' in held
 
 
 def _formula(spec: dict[str, Any]) -> str:

@@ -1,8 +1,26 @@
 """The security checklist, held against every pod of every value set."""
 
+import json
+import shutil
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+
 import pytest
 
-from tests.deploy.chart import SETS, Object, containers, env_of, named, of_kind, pod_specs, rendered
+from tests.deploy.chart import (
+    CHART,
+    SETS,
+    Object,
+    containers,
+    env_of,
+    named,
+    of_kind,
+    pod_specs,
+    render,
+    rendered,
+    values_of,
+)
 
 OWN_USER = 10001
 IMAGES_USERS = {"redis": 999, "qdrant": 1000}
@@ -114,6 +132,42 @@ def test_a_fleet_on_a_volume_of_its_own_reaches_nothing_outside() -> None:
     spec = named(rendered("air-gapped"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
     ports = sorted(port["port"] for rule in spec["egress"] for port in rule["ports"])
     assert ports == [53, 53, 6333, 6379]
-    assert all(rule.get("to") for rule in spec["egress"])
+    anywhere = [port["port"] for rule in spec["egress"] if not rule.get("to") for port in rule["ports"]]
+    assert anywhere == [53, 53]
     outside = named(rendered("s3"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
     assert 443 in [port["port"] for rule in outside["egress"] for port in rule["ports"]]
+
+
+@pytest.mark.parametrize("name", ["egress", "test"])
+@pytest.mark.parametrize("ports", [[], [5353]])
+def test_names_are_resolved_wherever_the_clusters_dns_is(name: str, ports: list[int]) -> None:
+    values = values_of("minimal") | ({"networkPolicy": {"dnsPorts": ports}} if ports else {})
+    spec = named(render(values), "NetworkPolicy", f"fleet-embedfleet-{name}")["spec"]
+    expected = [{"protocol": protocol, "port": port} for port in ports or [53] for protocol in ("UDP", "TCP")]
+    # No peer: a cache on the node is in no namespace.
+    assert {"ports": expected} in spec["egress"]
+
+
+def test_an_upgrade_keeps_the_secrets_that_the_cluster_has(tmp_path: Path) -> None:
+    chart = shutil.copytree(CHART, tmp_path / "embedfleet")
+    # No cluster is asked here: the values say what it would answer.
+    access = chart / "templates/access.yaml"
+    asked = 'lookup "v1" "Secret" .root.Release.Namespace .name'
+    text = access.read_text("utf-8")
+    assert asked in text
+    access.write_text(text.replace(asked, "index .root.Values.global .name"), "utf-8")
+    live = {
+        "fleet-embedfleet-api-keys": {"key": "first", "keys.json": '[{"name": "first"}, {"name": "second"}]'},
+        "fleet-embedfleet-redis": {"password": "r", "keda-password": "k"},
+        "fleet-embedfleet-qdrant": {"api-key": "q"},
+    }
+    stored = {
+        name: {key: b64encode(text.encode()).decode() for key, text in data.items()}
+        for name, data in live.items()
+    }
+    there = {"global": {name: {"data": data} for name, data in stored.items()}}
+    upgraded = render(values_of("minimal") | there, chart=chart)
+    assert {name: named(upgraded, "Secret", name)["stringData"] for name in live} == live
+    installed = named(render(values_of("minimal")), "Secret", "fleet-embedfleet-api-keys")["stringData"]
+    (entry,) = json.loads(installed["keys.json"])
+    assert entry["sha256"] == sha256(installed["key"].encode()).hexdigest()

@@ -1,6 +1,7 @@
 """The bundled Redis, started by the chart's own script and configuration, and its rule for KEDA."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_health import judge
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
-from tests.deploy.chart import named, render, values_of
+from tests.deploy.chart import CHART, ROOT, env_of, named, render, values_of
 
 SECONDS = 20
 
@@ -57,6 +58,7 @@ def test_it_is_safe_asks_for_a_password_and_ends_when_it_is_told_to(
     client = _connect(f"redis://:fleets@{address}/0")
     assert client.ping()
     assert [one for one in judge(client.info("everything")) if one.fix] == []
+    assert client.config_get("save") == {"save": ""}
     Ledger.open(BrokerSettings(broker_url=f"redis://:fleets@{address}/0"), LedgerSettings()).ping()
     with pytest.raises(redis.exceptions.AuthenticationError):
         redis.Redis.from_url(f"redis://{address}/0").ping()
@@ -74,6 +76,30 @@ def test_redis_starts_anew_when_a_pool_changes_what_keda_may_count() -> None:
         pod = named(render(values_of(name)), "StatefulSet", "fleet-embedfleet-redis")["spec"]["template"]
         checksums.add(pod["metadata"]["annotations"]["checksum/files"])
     assert len(checksums) == 2
+
+
+@pytest.mark.parametrize("store", ["redis", "qdrant"])
+def test_an_upgrade_of_the_chart_leaves_the_stores_running(store: str, tmp_path: Path) -> None:
+    newer = shutil.copytree(CHART, tmp_path / "embedfleet")
+    text = (newer / "Chart.yaml").read_text("utf-8")
+    (newer / "Chart.yaml").write_text(re.sub(r"(?m)^(version|appVersion): .*$", r"\1: 9.9.9", text), "utf-8")
+    pods = []
+    for folder in (CHART, newer):
+        objects = render(values_of("minimal"), chart=folder)
+        pods.append(named(objects, "StatefulSet", f"fleet-embedfleet-{store}")["spec"]["template"])
+        assert (folder is newer) == ("9.9.9" in str(named(objects, "Deployment", "fleet-embedfleet-api")))
+    assert pods[0] == pods[1]
+
+
+def test_qdrant_takes_a_renewed_certificate_within_the_time_that_the_docs_say() -> None:
+    spec = named(render(values_of("s3")), "StatefulSet", "fleet-embedfleet-qdrant")["spec"]["template"][
+        "spec"
+    ]
+    (qdrant,) = spec["containers"]
+    assert env_of(qdrant)["QDRANT__TLS__CERT_TTL"] == "3600"
+    assert "Qdrant takes a renewed certificate within an hour" in (ROOT / "docs/kubernetes.md").read_text(
+        "utf-8"
+    )
 
 
 @pytest.mark.parametrize("enabled", [True, False])

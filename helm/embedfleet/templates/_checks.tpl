@@ -61,6 +61,10 @@
 {{- if and $blobs.gcs.keyFile (not $blobs.existingSecret) -}}
 {{- fail "blobs.gcs.keyFile is a key of blobs.existingSecret: name that Secret" -}}
 {{- end -}}
+{{- $tls := .Values.qdrant.tls -}}
+{{- if and (ne $blobs.mode "pvc") $tls.enabled $tls.existingSecret (not $tls.coversBlobs) -}}
+{{- fail (printf "blobs.mode is %s, and the CA in %s would take the place of the public ones, by which the object store is checked: put the object store's CAs and Qdrant's into one key of that Secret, name it in qdrant.tls.caKey, and say so with qdrant.tls.coversBlobs: true" $blobs.mode $tls.existingSecret) -}}
+{{- end -}}
 {{- if and (eq $blobs.mode "pvc") (not $blobs.pvc.claim) (not $blobs.pvc.storageClass) -}}
 {{- fail "blobs.mode is pvc: name a ReadWriteMany claim in blobs.pvc.claim, or a storage class that can make one in blobs.pvc.storageClass (most default classes can't)" -}}
 {{- end -}}
@@ -111,6 +115,7 @@
 {{- $contract := include "embedfleet.contract" . | fromJson -}}
 {{- $shares := dict -}}
 {{- $from := dict -}}
+{{- $sizes := dict -}}
 {{- range $name, $pool := include "embedfleet.pools" . | fromJson -}}
 {{- $queue := $pool.queue -}}
 {{- $_ := set $shares $queue (addf (default 0 (index $shares $queue)) $pool.autoscaling.share) -}}
@@ -121,6 +126,11 @@
 {{- fail (printf "pools.%s.minBytes is %s, and so is that of the queue %s: which of them takes such a file? Give each queue its own size" $name $bytes $other) -}}
 {{- end -}}
 {{- $_ := set $from $bytes $queue -}}
+{{- $size := default $bytes (index $sizes $queue) -}}
+{{- if ne $size $bytes -}}
+{{- fail (printf "pools.%s.minBytes is %s, but another pool of its queue has %s: all pools of the queue %s must have the same minBytes" $name $bytes $size $queue) -}}
+{{- end -}}
+{{- $_ := set $sizes $queue $bytes -}}
 {{- end -}}
 {{- end -}}
 {{- range $queue := keys $contract.queues | sortAlpha -}}

@@ -9,20 +9,17 @@ from pathlib import Path
 from rich.console import Console
 
 from embedfleet.contracts.errors import ConfigurationError, FleetError
-from embedfleet.contracts.jobs import Queue
 from embedfleet.local import model, panel
 from embedfleet.local.child import Child
 from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.local.members import (
-    DOCUMENT_THREADS,
-    EMBEDDING_THREADS,
     Store,
     api_member,
     children_env,
     python_module,
     qdrant_store,
     redis_store,
-    worker_member,
+    worker_members,
 )
 from embedfleet.local.ports import LOOPBACK, free_ports, is_free
 from embedfleet.local.signals import StopSignals
@@ -91,10 +88,7 @@ def _start(fleet: Supervisor, data: DataDir, lock: int, port: int) -> FleetState
             raise ConfigurationError("the model could not be fetched: the lines above say why")
     env = children_env(data, redis, qdrant)
     fleet.start(api_member(data, lock, env, port))
-    fleet.start(
-        worker_member(data, lock, env, Queue.DOCUMENTS, DOCUMENT_THREADS),
-        worker_member(data, lock, env, Queue.EMBEDDINGS, EMBEDDING_THREADS),
-    )
+    fleet.start(*worker_members(data, lock, env))
     fleet.await_ready(READY_SECONDS)
     return _state(fleet, port, redis, qdrant)
 

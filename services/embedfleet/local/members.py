@@ -18,7 +18,7 @@ from embedfleet.local.ports import LOOPBACK, free_ports
 from embedfleet.local.redis import RedisServer
 from embedfleet.local.supervisor import Member
 from embedfleet.runtime.ledger.redis_client import address_of
-from embedfleet.runtime.settings import BrokerSettings, VectorSettings
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, VectorSettings
 
 DOCUMENT_THREADS = 2
 EMBEDDING_THREADS = 64
@@ -96,16 +96,43 @@ def api_member(data: DataDir, lock: int, env: Mapping[str, str], port: int) -> M
     return Member(child, answers(f"http://{LOOPBACK}:{port}/readyz"))
 
 
-def worker_member(data: DataDir, lock: int, env: Mapping[str, str], queue: Queue, threads: int) -> Member:
-    """Return the worker of one pool, at a niceness that leaves the machine usable."""
+def worker_members(data: DataDir, lock: int, env: Mapping[str, str]) -> list[Member]:
+    """Return the workers of all queues, FLEET_DOCUMENT_QUEUES among them: else their files waited for ever.
+
+    Raises:
+        ValidationError: the variable is written wrongly.
+    """
+    queues = LedgerSettings().routes.taken_by(Queue.DOCUMENTS)
+    documents = [
+        worker_member(data, lock, env, Queue.DOCUMENTS, DOCUMENT_THREADS, queue=queue) for queue in queues
+    ]
+    return [*documents, worker_member(data, lock, env, Queue.EMBEDDINGS, EMBEDDING_THREADS)]
+
+
+def worker_member(
+    data: DataDir, lock: int, env: Mapping[str, str], kind: Queue, threads: int, *, queue: str = ""
+) -> Member:
+    """Return the worker of one queue, at a niceness that leaves the machine usable.
+
+    Args:
+        data: where its log goes.
+        lock: the folder's lock, which it inherits.
+        env: its variables.
+        kind: which tasks it runs.
+        threads: tasks at a time.
+        queue: what it takes; that of its kind by default.
+    """
+    queue = queue or kind
+    # A queue of the user's may be called as another program is.
+    name = str(kind) if queue == kind else f"{kind}-{queue}"
     port = free_ports(1)[0]
-    command = python_module("celery", "-A", f"embedfleet.{queue}.tasks", "worker", f"--queues={queue}")
+    command = python_module("celery", "-A", f"embedfleet.{kind}.tasks", "worker", f"--queues={queue}")
     command += [f"--concurrency={threads}", "--without-gossip", "--without-mingle"]
-    command += ["--hostname", f"{queue}@%h", "--loglevel", "WARNING"]
+    command += ["--hostname", f"{name}@%h", "--loglevel", "WARNING"]
     child = Child(
-        str(queue),
+        name,
         command,
-        log=data.logs / f"{queue}.log",
+        log=data.logs / f"{name}.log",
         env={**env, "FLEET_PROBE_HOST": LOOPBACK, "FLEET_PROBE_PORT": str(port)},
         nice=WORKER_NICE,
         keep_open=[lock],
