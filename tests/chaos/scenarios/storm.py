@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 
 from tests.chaos.client import Accepted, Client
 from tests.chaos.corpus import File, pdf_file, text_file
@@ -39,7 +40,10 @@ def storm(
             result.problems.append(f"a task lay for {result.recovery_s:.1f} s, more than {allowed:g} s")
         result.verdict = check(client)
         if len(client.promises.accepted) < documents:
-            result.problems.append(f"only {len(client.promises.accepted)} of {documents} were ever accepted")
+            refused = dict(Counter(one.status for one in client.promises.refused))
+            result.problems.append(
+                f"only {len(client.promises.accepted)} of {documents} were ever accepted; refused: {refused}"
+            )
     return result
 
 
