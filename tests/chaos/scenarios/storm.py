@@ -15,7 +15,8 @@ DOCUMENTS = 200
 FAULT_SECONDS = 120.0
 # The state log looks five times a second, and as late again on a busy machine.
 LOG_SECONDS = 1.0
-UPLOAD_TRIES = 40
+# An api that ends while the schedule waits for a stopped worker, two leases at most, is started only after that.
+UPLOAD_PATIENCE = 120.0
 SPREAD = 0.9
 
 
@@ -57,9 +58,8 @@ def _upload_all(client: Client, files: list[File], seconds: float) -> None:
     """Upload each file until it is taken, as a patient user would, spread over the time of the faults."""
     start = time.monotonic()
     for number, file in enumerate(files, 1):
-        for _ in range(UPLOAD_TRIES):
-            if isinstance(client.try_upload(file), Accepted):
-                break
+        gives_up_at = time.monotonic() + UPLOAD_PATIENCE
+        while not isinstance(client.try_upload(file), Accepted) and time.monotonic() < gives_up_at:
             time.sleep(0.5)
         time.sleep(max(start + SPREAD * seconds * number / len(files) - time.monotonic(), 0))
 
