@@ -15,7 +15,8 @@ DOCUMENTS = 200
 FAULT_SECONDS = 120.0
 # The state log looks five times a second, and as late again on a busy machine.
 LOG_SECONDS = 1.0
-# An api that ends while the schedule waits for a stopped worker, two leases at most, is started only after that.
+# An api that ends while the schedule waits for a stopped worker, for two leases at most, is started only
+# after that.
 UPLOAD_PATIENCE = 120.0
 SPREAD = 0.9
 
