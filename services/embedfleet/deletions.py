@@ -102,6 +102,13 @@ class Deletions:
         if record is None or record.generation <= through:  # a damaged one brings nothing back
             self._blobs.delete(key)
 
+    def remove_chunks(self, tenant: str, document_id: str, through: int) -> None:
+        """Remove the chunk files of a document's generations up to one."""
+        folder = f"chunks/{tenant}/{document_id}"
+        for generation in self._blobs.folders(folder):
+            if generation.isdecimal() and int(generation) <= through:
+                self._blobs.delete_folder(f"{folder}/{generation}")
+
     def raise_if_down(self, error: DependencyDown) -> None:
         """Ask whether what a step for one row couldn't reach serves the others.
 
@@ -128,10 +135,7 @@ class Deletions:
         )
 
     def _remove_chunks(self, tombstone: Tombstone) -> None:
-        folder = f"chunks/{tombstone.tenant}/{tombstone.document_id}"
-        for generation in self._blobs.folders(folder):
-            if generation.isdecimal() and int(generation) <= tombstone.generation:
-                self._blobs.delete_folder(f"{folder}/{generation}")
+        self.remove_chunks(tombstone.tenant, tombstone.document_id, tombstone.generation)
 
     def _remove_uploads(self, tombstone: Tombstone) -> None:
         """Remove uploaded files, each after its manifest: a manifest without its file can't be driven."""

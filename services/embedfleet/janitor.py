@@ -35,7 +35,7 @@ from embedfleet.contracts.jobs import Job
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 from embedfleet.deletions import Deletions
 from embedfleet.runtime import intake
-from embedfleet.runtime.blobs import Blobs, chunk_folder, pending_key, record_key
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger import Ledger
@@ -139,10 +139,7 @@ class Janitor:
                 self._deletions.remove_record(document.tenant, document.id, document.generation)
         if document.state is not DocumentState.READY or document.generation > 1:
             self._delete_points(document, through=document.generation)
-        folder = chunk_folder(document)
-        for generation in self._blobs.folders(folder):
-            if generation.isdecimal() and int(generation) <= document.generation:
-                self._blobs.delete_folder(f"{folder}/{generation}")
+        self._deletions.remove_chunks(document.tenant, document.id, document.generation)
         self._blobs.delete(pending_key(document.task_id))
         if not self._ledger.settled(document, began):
             # Deleted since it was read, perhaps to the end: what was written above must not bring it back.

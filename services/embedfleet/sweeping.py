@@ -2,7 +2,7 @@
 
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from embedfleet.runtime import intake
-from embedfleet.runtime.blobs import Blobs, pending_key
+from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.durable import Each, listed
 
@@ -22,9 +22,9 @@ class Sweep:
 
     def upload(self, key: str) -> None:
         """Remove an uploaded file, unless a record or a manifest names it."""
-        _, tenant, document_id, name = key.split("/", 3)
+        _, tenant, document_id, _ = key.split("/", 3)
         record = self._ledger.document(tenant, document_id)
-        manifest = pending_key(name.split(".", 1)[0])
+        manifest = pending_key(task_of_upload(key))
         if record is None and self._blobs.exists(f"documents/{tenant}/{document_id}.json"):
             return  # the ledger has lost its row: `fsck` puts it back
         if not (record and record.blob == key) and not self._blobs.exists(manifest):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from embedfleet.encoders.models import locate
@@ -12,17 +11,10 @@ from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ModelSettings
 from tests.e2e.fleet import until
-from tests.e2e.workers import environment, publish, queue_one_chunk_document, worker
+from tests.e2e.workers import environment, is_ready, publish, queue_one_chunk_document, worker
 from tests.qdrant_process import QdrantProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
-
-
-def is_ready(probe_port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{probe_port}/readyz", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.mark.parametrize("queue", ["documents", "embeddings"])

@@ -19,7 +19,7 @@ from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ModelSettings
 from tests.e2e.fleet import until
-from tests.e2e.workers import environment, publish, queue_one_chunk_document, worker
+from tests.e2e.workers import environment, is_ready, publish, queue_one_chunk_document, worker
 from tests.runtime.uploads import given_back
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
@@ -76,13 +76,6 @@ def silent_at(ending: str, qdrant_url: str) -> Iterator[tuple[str, threading.Eve
             ended.set()
             server.shutdown()
             thread.join()
-
-
-def is_ready(probe_port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{probe_port}/readyz", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.mark.parametrize("queue", ["documents", "embeddings"])

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from embedfleet.contracts.documents import Chunk, ChunkOptions, Document, document_id
 from embedfleet.contracts.jobs import Job, ProcessDocument
 from embedfleet.contracts.states import DocumentState
@@ -73,6 +75,14 @@ def environment(redis: str, qdrant: str, blobs: Path, probe_port: int) -> dict[s
         "FLEET_PROBE_HOST": "127.0.0.1",
         "FLEET_PROBE_PORT": str(probe_port),
     }
+
+
+def is_ready(probe_port: int) -> bool:
+    """Say whether the worker behind a probe port is ready."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{probe_port}/readyz", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
 
 
 @contextmanager
