@@ -43,7 +43,7 @@ def finish(api: Api, qdrant_url: str) -> None:
         api.redis.hset(key, "quiet_at", 0)
     store = VectorStore(VectorSettings(url=qdrant_url))
     deletions, tombstones = Deletions(ledger, api.blobs, store), Tombstones(api.blobs)
-    for tombstone in tombstones.at(tombstones.keys()):
+    for tombstone in tombstones.at(sorted(api.blobs.keys("deleted"))):
         deletions.carry_out(tombstone)
     store.close()
 

@@ -73,10 +73,6 @@ class Tombstones:
         """Return those of a document."""
         return list(self.at(self._blobs.keys(f"{_folder(tenant, collection)}/{document_id}")))
 
-    def keys(self) -> list[str]:
-        """Return where all of them are."""
-        return sorted(self._blobs.keys("deleted"))
-
     def at(self, keys: Iterable[str]) -> Iterator[Tombstone]:
         """Yield those of these that are there and can be read."""
         return filter(None, (self._blobs.read(Tombstone, key) for key in keys))
