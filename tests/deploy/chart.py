@@ -1,4 +1,4 @@
-"""The chart, rendered by Helm 4 in this process: no cluster, no network."""
+"""The chart as Helm renders it, and what its tests ask of the objects."""
 
 import json
 from collections.abc import Iterator
@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import helm_python
 import yaml
+
+from tests.deploy import helm
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/embedfleet"
@@ -20,7 +21,7 @@ Object = dict[str, Any]
 
 def values_of(name: str) -> Values:
     """Return a value set of ``ci/``."""
-    return dict(helm_python.values_from_yaml(SETS[name].read_text("utf-8")))
+    return dict(yaml.safe_load(SETS[name].read_text("utf-8")))
 
 
 def render(values: Values, release: str = RELEASE, chart: Path = CHART) -> list[Object]:
@@ -35,14 +36,12 @@ def rendered(name: str) -> list[Object]:
 
 def notes(values: Values) -> str:
     """Return what `helm install` prints."""
-    with helm_python.Chart.load(CHART) as chart:
-        return str(chart.render(values, name=RELEASE, namespace=NAMESPACE)["embedfleet/templates/NOTES.txt"])
+    return helm.render(CHART, values, RELEASE, NAMESPACE)["embedfleet/templates/NOTES.txt"]
 
 
 @cache
 def _render(values: str, release: str, folder: Path) -> list[Object]:
-    with helm_python.Chart.load(folder) as chart:
-        texts = chart.render(json.loads(values), name=release, namespace=NAMESPACE)
+    texts = helm.render(folder, json.loads(values), release, NAMESPACE)
     manifests = [text for path, text in texts.items() if path.endswith(".yaml")]
     loaded = [item for text in manifests for item in yaml.load_all(text, Loader=yaml.CSafeLoader)]
     return [item for item in loaded if item]
