@@ -40,7 +40,7 @@ def rounds(url: str, tasks: int, count: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(count):
         for kind, (queue, prepare) in kinds.items():
-            seconds[kind].append(_round(url, queue, prepare, tasks))
+            seconds[kind].append(_round(url, kind, queue, prepare, tasks))
     return seconds
 
 
@@ -49,11 +49,11 @@ def ratio(seconds: dict[str, list[float]], kind: str) -> float:
     return statistics.median(seconds[kind]) / statistics.median(seconds["bare"])
 
 
-def _round(url: str, queue: str, prepare: Prepare, tasks: int) -> float:
+def _round(url: str, kind: str, queue: str, prepare: Prepare, tasks: int) -> float:
     client: Any = connect(url)
     client.flushall()
     publish(url, queue, prepare(Ledger(client, LedgerSettings()), tasks))
-    with worker(url, "bare" if queue == "bare" else "fleet", queue):
+    with worker(url, kind, queue):
         left = wait(client, queue, int(tasks * (1 - WARM_UP_SHARE)))
         started = time.perf_counter()
         wait(client, queue, 0)
@@ -76,20 +76,19 @@ def wait(client: Any, queue: str, at_most: int) -> int:
 
 
 @contextmanager
-def worker(url: str, app: str, queue: str) -> Iterator[None]:
-    """Run one of the two workers; raise with its log when it ends badly."""
-    command = [sys.executable, "-m", "celery", "-A", f"benchmarks.ledger.workers:{app}", "worker"]
+def worker(url: str, kind: str, queue: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the worker of a kind; raise with its log when it ends badly."""
+    command = [sys.executable, "-m", "celery", "-A", f"benchmarks.ledger.{kind}", "worker"]
     command += [f"--queues={queue}", f"--concurrency={CONCURRENCY}"]
     env = {**os.environ, "CELERY_BROKER_URL": url, "FLEET_PROBE_PORT": "0", "LOG_LEVEL": "WARNING"}
     with tempfile.NamedTemporaryFile() as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)  # noqa: S603 — no shell
         try:
-            yield
+            yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
-        if process.returncode:
-            raise RuntimeError(Path(log.name).read_text("utf-8"))
+            if process.wait(timeout=30):
+                raise RuntimeError(Path(log.name).read_text("utf-8"))
 
 
 def publish(url: str, queue: str, messages: list[tuple[str, str, dict[str, Any]]]) -> None:

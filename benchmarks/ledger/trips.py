@@ -37,7 +37,7 @@ def per_task(url: str, tasks: int) -> float:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     watching.wait(10)
-    with noop.worker(url, "fleet", "embeddings"):
+    with noop.worker(url, "embedded", "embeddings"):
         noop.wait(client, "embeddings", 0)
         client.echo(_LAST)
         watcher.join(10)

@@ -17,7 +17,9 @@ GREEDY, MODEST = "greedy-secret", "modest-secret"
 # The greedy key has its own limit below the fleet's: both kinds of refusal are seen.
 SHARES = {GREEDY: 2, MODEST: 1}
 FINISH_SECONDS = 900
-ENDED = ("READY", "FAILED", "REVOKED")
+# What a READY document of one part keeps in Redis until its tasks expire: measured 9.6 KB, 4.9 of them its
+# two tasks, 2.7 the document, 1.0 their results for `AsyncResult` (Redis 6.2, 2026-11-26).
+READY_BYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ def problems(outcome: Outcome, plan: Plan) -> list[str]:
         "tokens stay at the high-water mark, but for documents in hand": peaks.tokens
         <= plan.tokens + 2 * tokens_of_one,
         "nothing is under way in the end": not _load(outcome),
-        "Redis stays within 4 KB a document more than at rest": peaks.redis
-        <= outcome.at_rest.redis + 4096 * (len(tally.accepted) + SENDERS) + 4 * MB,
+        "Redis holds what was accepted, and 2 MB more than at rest": peaks.redis
+        <= outcome.at_rest.redis + READY_BYTES * (len(tally.accepted) + SENDERS) + 2 * MB,
     }
     for member, rss in peaks.rss.items():
         checks[f"the memory of {member} stays within 150 MB of what it was before"] = (
