@@ -1,6 +1,6 @@
 """The last step of each image's build: what is in it is what its kind needs, and nothing else.
 
-Run by the image's own Python and user: ``python -P footprint.py api|documents|embeddings-cpu|embeddings-gpu``.
+Run as the image runs: ``python -P footprint.py api|documents|embeddings-cpu|embeddings-gpu``.
 Exits with 1 and a sentence for each thing that is wrong. `tests/architecture` asks the same of the modules.
 """
 
