@@ -1,6 +1,6 @@
-"""Builds the images, starts the compose files' fleet with them and ingests the examples: ``python -m tests.images``.
+"""Builds the images, starts the fleet of the compose files, ingests the examples: ``python -m tests.images``.
 
-Skipped, with the reason, where something is missing for it. Variables: ENGINE (command of the container engine),
+Skipped, with the reason, where something is missing for it. Variables: ENGINE (the container engine's command),
 BASE_IMAGE, PIP_CONF (file with pip's settings), REDIS_IMAGE and QDRANT_IMAGE (else stand-ins are built).
 """
 
