@@ -1,7 +1,7 @@
 """Builds the images, starts the fleet of the compose files, ingests the examples: ``python -m tests.images``.
 
-Skipped, with the reason, where something is missing for it. Variables: ENGINE (the container engine's command),
-BASE_IMAGE, PIP_CONF (file with pip's settings), REDIS_IMAGE and QDRANT_IMAGE (else stand-ins are built).
+Skipped, with the reason, where something is missing for it. Variables: ENGINE (its command), BASE_IMAGE,
+PIP_CONF (file with the settings of pip), REDIS_IMAGE and QDRANT_IMAGE (else stand-ins are built).
 """
 
 import hashlib

@@ -14,7 +14,7 @@ from embedfleet.encoders.models import locate
 from embedfleet.runtime.settings import ModelSettings
 from tests.deploy.chart import ROOT
 from tests.deploy.dockerfiles import TARGETS, read
-from tests.images.engine import Engine, Failed, Skipped, installed
+from tests.images.engine import Engine, Failed, Skipped, first
 
 MADE_HERE = "localhost/embedfleet-base:bookworm"
 STORES = "localhost/embedfleet-stores:check"
@@ -40,7 +40,7 @@ def base_image() -> tuple[str, str]:
     Raises:
         Skipped: none can be had.
     """
-    engine = installed()
+    engine = first()
     if chosen := os.environ.get("BASE_IMAGE"):
         return chosen, "BASE_IMAGE"
     pinned = read("api")[0][0].partition("=")[2]

@@ -1,5 +1,6 @@
 """A container engine: docker or podman, whichever is at hand and can run something."""
 
+import contextlib
 import os
 import resource
 import shlex
@@ -71,17 +72,28 @@ class Engine:
 
 
 def candidates() -> Iterator[Engine]:
-    """Yield the engines that may be here, the user's own choice first (ENGINE)."""
-    if chosen := os.environ.get("ENGINE"):
-        yield Engine(shlex.split(chosen))
-        return
-    if shutil.which("docker"):
-        yield Engine(["docker"])
-    if shutil.which("podman"):
-        yield Engine(["podman"])
-        # crun, podman's default, refuses a machine with both versions of cgroups.
-        if runc := shutil.which("runc"):
-            yield Engine(["podman", "--runtime", runc])
+    """Yield the engines that answer here; with ENGINE, the user's own choice alone."""
+    named = ["docker"], ["podman"]
+    for command in [shlex.split(os.environ["ENGINE"])] if os.environ.get("ENGINE") else named:
+        engine = Engine(list(command))
+        # The client of docker may be here without the daemon.
+        with contextlib.suppress(Failed, OSError):
+            engine.run("info")
+            yield engine
+            # crun, podman's default, refuses a machine with both versions of cgroups.
+            if command == ["podman"] and (runc := shutil.which("runc")):
+                yield Engine(["podman", "--runtime", runc])
+
+
+def first() -> Engine:
+    """Return an engine for what needs no container: pulling and importing.
+
+    Raises:
+        Skipped: there is none.
+    """
+    for engine in candidates():
+        return engine
+    raise Skipped("neither docker nor podman answers (on Debian: apt-get install podman buildah runc)")
 
 
 def working(image: str) -> Engine:
@@ -94,20 +106,8 @@ def working(image: str) -> Engine:
     for engine in candidates():
         try:
             engine.run("run", "--rm", *engine.limits(), image, "python3", "--version", seconds=120)
-        except (Failed, OSError) as error:
+        except Failed as error:
             words.append(f"{' '.join(engine.command)}: {error}")
         else:
             return engine
     raise Skipped("no container can be run here: " + "; ".join(words))
-
-
-def installed() -> Engine:
-    """Return an engine for what needs none to run: pulling and importing.
-
-    Raises:
-        Skipped: there is none.
-    """
-    for engine in candidates():
-        if shutil.which(engine.command[0]):
-            return engine
-    raise Skipped("neither docker nor podman is installed (on Debian: apt-get install podman runc)")
