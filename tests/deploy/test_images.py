@@ -115,7 +115,7 @@ def test_its_command_port_and_folders_are_the_charts(image: str, stage: Stage) -
     assert stage.all("EXPOSE") == [str(port["containerPort"]) for port in container["ports"]]
     here, there = environment(stage), env_of(container)
     assert here["FLEET_MODEL_CACHE"] == VALUES["model"]["folder"] == there["FLEET_MODEL_CACHE"]
-    shared = {"HOME", "XDG_CACHE_HOME", "HF_HOME", "PYTHONUNBUFFERED", "HF_HUB_OFFLINE", "FLEET_BLOB_URL"}
+    shared = {"HOME", "XDG_CACHE_HOME", "HF_HOME", "PYTHONUNBUFFERED", "FLEET_BLOB_URL"}
     assert {name: here[name] for name in shared} == {name: there[name] for name in shared}
     if kind == "embeddings":
         assert here["FLEET_DEVICE"] == there["FLEET_DEVICE"]
@@ -129,6 +129,15 @@ def test_the_model_is_the_charts_and_the_settings_own(stage: Stage) -> None:
     assert model == f"MODEL_ID={VALUES['model']['id']}"
     assert model == f"MODEL_ID={_bake('variable')['MODEL_ID']['default']}"
     assert "--from=models / /models/" in stage.all("COPY")
+
+
+def test_the_chart_can_fetch_a_model_with_it(image: str, stage: Stage) -> None:
+    kind, _ = TARGETS[image]
+    spec = named(rendered("no-keda"), "Deployment", f"fleet-embedfleet-{kind}")["spec"]["template"]["spec"]
+    (init,) = spec["initContainers"]
+    variables = environment(stage) | env_of(init)
+    assert variables["FLEET_MODEL_CACHE"] == VALUES["model"]["folder"]
+    assert variables.get("HF_HUB_OFFLINE", "0") == "0"
 
 
 def test_labels_are_those_of_the_oci(stage: Stage) -> None:
