@@ -214,4 +214,11 @@ def test_bake_passes_what_the_dockerfile_takes(name: str) -> None:
     passed = targets["image"]["args"] | targets[name].get("args", {})
     assert set(passed) <= taken
     assert all(variable == value for variable, value in passed.items())
-    assert set(passed) <= _bake("variable").keys()
+    defaults = {name: body["default"] for name, body in _bake("variable").items()}
+    assert set(passed) <= defaults.keys()
+    # A build without bake takes the same; its labels say that nobody named a version.
+    own = [text for stage in stages.values() for text in stage.all("ARG") if "=" in text]
+    given = {text.partition("=")[0]: text.partition("=")[2].strip('"') for text in [*own, *first]}
+    assert {name: given[name] for name in set(passed) - {"VERSION"}} == {
+        name: defaults[name] for name in set(passed) - {"VERSION"}
+    }
