@@ -14,7 +14,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check images-check lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,8 +81,12 @@ format: $(VENV)/dev ## Format the code
 docs: $(VENV)/dev ## Write the generated references in docs/
 	@$(BIN)/python docs/generate.py
 
-deploy-check: $(VENV)/dev $(VENV)/kubectl ## Hold the chart and the manifests against Helm, Kubernetes' schemas and the app
+deploy-check: $(VENV)/dev $(VENV)/kubectl ## Hold chart, manifests, Dockerfiles and compose files against their own tools and the app
 	@$(BIN)/python -m pytest -n 0 tests/deploy $(ARGS)
+
+images-check: $(VENV)/dev ## Build the images and ingest the examples with them; says so where there is no container engine
+	@$(BIN)/embedfleet models fetch >/dev/null
+	@$(BIN)/python -m tests.images $(ARGS)
 
 k8s: $(VENV)/dev ## Render the plain manifests in k8s/ from the chart
 	@$(BIN)/python docs/generate.py

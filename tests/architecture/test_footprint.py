@@ -2,22 +2,14 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PARSERS = {"pypdf", "pypdfium2", "lxml", "docx", "markdown_it", "ftfy", "charset_normalizer"}
-HEAVY = {"torch", "sentence_transformers", "transformers"}
-FORBIDDEN = {
-    "embedfleet.documents.tasks": HEAVY | PARSERS | {"onnxruntime", "numpy", "qdrant_client", "fastapi"},
-    "embedfleet.embeddings.tasks": HEAVY | {"pypdf", "pypdfium2", "lxml", "docx", "fastapi"},
-    "embedfleet.api.app": HEAVY | {"pypdf", "pypdfium2", "lxml", "docx"},
-    "embedfleet.contracts.documents": HEAVY
-    | PARSERS
-    | {"celery", "redis", "onnxruntime", "numpy", "fastapi"},
-}
+FORBIDDEN = runpy.run_path(str(Path(__file__).parents[2] / "images/footprint.py"))["FORBIDDEN"]
 
 
 @pytest.mark.parametrize("entry", FORBIDDEN)
