@@ -14,7 +14,7 @@ DOCUMENTS = 300
 BURSTS = 2
 SENDERS = 4
 SEED = 5
-CHARACTERS = (2_000, 12_000)
+CHARACTERS = (1_000, 6_000)
 VIETNAMESE_SHARE = 0.3
 LOOK_SECONDS = 0.2
 VIETNAMESE = (
@@ -49,7 +49,7 @@ class Burst:
 
 
 def documents(count: int = DOCUMENTS, seed: int = SEED) -> list[File]:
-    """Return the documents, always the same: texts of 2 to 12 KB, about a third of them Vietnamese."""
+    """Return the documents, always the same: short texts, about a third of them Vietnamese."""
     dice = random.Random(seed)
     found = []
     for number in range(count):

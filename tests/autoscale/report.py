@@ -102,6 +102,12 @@ def block(record: Mapping[str, Any]) -> str:
     )
 
 
+def recorded() -> dict[str, Any] | None:
+    """Return the record that the docs show, or None when there is none yet."""
+    file = RESULTS / "autoscale.json"
+    return json.loads(file.read_text("utf-8")) if file.exists() else None
+
+
 def picture(record: Mapping[str, Any]) -> str:
     """Return the record's plot."""
     title = f"{where(record)}. Line: pods. Grey: tasks that wait or run. Dashed: a burst begins."

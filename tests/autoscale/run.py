@@ -114,7 +114,9 @@ def pool_of(stack: Stack, name: str, arm: str) -> Pool:
 
     def make(pod: str) -> tuple[Child, str]:
         (port,) = free_ports(1)
-        env = {**stack.environment(), "FLEET_PROBE_PORT": str(port)}
+        # Past the stack's relays: no fault is wanted, and they would take a core from the pods.
+        stores = {"CELERY_BROKER_URL": stack.redis.url, "QDRANT_URL": stack.qdrant.url}
+        env = {**stack.environment(), **stores, "FLEET_PROBE_PORT": str(port)}
         log = stack.folder / "logs" / f"{arm}-{pod}.log"
         child = Child(pod, command(made, pod), log=log, env=env, nice=WORKER_NICE)
         return child, f"http://{LOOPBACK}:{port}/readyz"
@@ -178,21 +180,18 @@ def _start(pools: dict[str, Pool], replicas: dict[str, int]) -> None:
 
 def _close_the_loop(loop: _Loop, story: Story, outcome: Outcome) -> None:
     began = time.monotonic()
-    paid = {name: pool.worker_seconds(began) for name, pool in loop.pools.items()}
+    paid = sum(pool.worker_seconds(began) for pool in loop.pools.values())
     with ThreadPoolExecutor(1) as beside:
-        told: Future[None] = beside.submit(story)
-        while not (told.done() and loop.is_at_least()):
-            now = time.monotonic()
-            loop.turn(now)
-            if now - began > ARM_SECONDS:
+        told = beside.submit(story)
+        try:
+            if not _turned(loop, told, began + ARM_SECONDS):
                 outcome.problems.append(_stuck(loop, told))
-                break
-            time.sleep(TICK_SECONDS)
-        story.break_off()
+        finally:
+            story.break_off()  # else leaving the block would wait for it
         told.result()
     now = time.monotonic()
     outcome.seconds = now - began
-    outcome.worker_seconds = sum(pool.worker_seconds(now) - paid[name] for name, pool in loop.pools.items())
+    outcome.worker_seconds = sum(pool.worker_seconds(now) for pool in loop.pools.values()) - paid
     outcome.drain_s = sum(one.drained - one.began for one in story.bursts)
     outcome.bursts = [
         Burst(one.began - began, one.accepted - began, one.drained - began) for one in story.bursts
@@ -201,6 +200,17 @@ def _close_the_loop(loop: _Loop, story: Story, outcome: Outcome) -> None:
         name: [(at - began, *counts) for at, *counts in taken] for name, taken in loop.samples.items()
     }
     _note_pods(loop.pools.values(), began, outcome)
+
+
+def _turned(loop: _Loop, told: "Future[None]", deadline: float) -> bool:
+    """Turn the loop until all is told and done; False when the time is over before."""
+    while not (told.done() and loop.is_at_least()):
+        now = time.monotonic()
+        if now > deadline:
+            return False
+        loop.turn(now)
+        time.sleep(TICK_SECONDS)
+    return True
 
 
 def _note_pods(pools: Iterable[Pool], began: float, outcome: Outcome) -> None:
