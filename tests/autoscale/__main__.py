@@ -21,11 +21,11 @@ from tests.autoscale.run import Outcome, drive, warm_up
 from tests.chaos.judge.plants import PLANTS
 from tests.chaos.stack import LONG_SHAPE, Shape, Stack
 
-FACTOR = 30.0
+FACTOR = 40.0
 """All times of the rules are divided by it: KEDA's and the HPA's periods, windows, cooldowns, policies."""
 
 PAUSE_SECONDS = 6.0
-"""Of quiet before the second burst: the documents' scaled cooldown is 4 s, the embeddings' 20 s."""
+"""Of quiet before the second burst: the documents' scaled cooldown is 3 s, the embeddings' 15 s."""
 
 # No worker at first; leases and scans as the product has them.
 SHAPE = Shape(LONG_SHAPE.lease_seconds, LONG_SHAPE.scan_seconds, workers=0)

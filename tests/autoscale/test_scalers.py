@@ -51,6 +51,7 @@ def test_a_value_within_a_tenth_changes_nothing(value: float, pods: int, asked: 
         ([], 1, None),
         ([0.9], 1, 2),  # with the other as idle it is 45 %: no change
         ([2.0], 1, 3),
+        ([1.5], 1, 2),  # 75 % for 70 is near enough
         ([0.1], 1, 1),
     ],
 )
@@ -114,10 +115,9 @@ def test_a_pool_goes_from_zero_to_n_and_after_its_cooldown_to_zero() -> None:
     pods = list(course(rules(), {0: (0, 0), 25: (17, 0), 60: (0, 2), 100: (0, 0)}, 320))
     assert pods[:30] == [0] * 30, "KEDA looks every 10 s"
     assert pods[30] == 3, "17 / 8 of them, held by the most"
-    assert pods[90:200] == [3] * 110, "the window of 120 s"
-    assert pods[210] >= 1
-    assert pods[230] == 0, "120 s after the last look that found work"
-    assert 0 not in pods[30:210]
+    assert pods[30:165] == [3] * 135, "three were asked for at 45 s, and the window is 120 s"
+    assert pods[165:220] == [2] * 55, "one in 60 s"
+    assert pods[220:] == [0] * 101, "at 90 s KEDA's look found work for the last time"
 
 
 def test_a_pool_is_not_at_zero_while_something_runs() -> None:
@@ -176,7 +176,7 @@ def test_the_cpu_arm_keeps_a_pod_and_takes_more_by_use() -> None:
     assert scaler.least == 1
     assert scaler.turn(0, 1, lambda: Usage([0.2], 0)) == 1
     assert scaler.turn(15, 1, lambda: Usage([1.9], 0)) == 2
-    assert scaler.turn(16, 2, lambda: Usage([0.0, 0.0], 0)) == 2, "it looks every 15 s"
+    assert scaler.turn(16, 2, lambda: pytest.fail("it looks every 15 s")) == 2
 
 
 def test_a_key_is_counted_by_its_type(tmp_path: Path) -> None:
