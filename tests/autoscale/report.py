@@ -27,6 +27,7 @@ HEAD = (
     "pods scaled in",
     "runs cut",
     "flaps",
+    "taken by others",
 )
 
 
@@ -87,6 +88,7 @@ def rows(record: Mapping[str, Any]) -> Iterator[Row]:
             f"{arm['scaled_in']}, each within {arm['slowest_end_s']:.1f} s",
             " + ".join(str(arm["cut"][pool]) for pool in POOLS),
             str(arm["flaps"]),
+            f"{arm['others']:.0%}",
         )
 
 

@@ -19,6 +19,7 @@ from tests.autoscale.pods import Pool
 from tests.chaos.client import Client
 from tests.chaos.corpus import File
 from tests.chaos.judge.checker import check
+from tests.chaos.load import ForeignLoad
 from tests.chaos.stack import Stack, wait_until
 
 TICK_SECONDS = 0.1
@@ -50,6 +51,7 @@ class Outcome:
         flaps: how often a pool was scaled out after it had been scaled in.
         scaled_in: pods that were told to end.
         slowest_end_s: the most that one of them took.
+        others: share of the machine that processes of others took meanwhile.
         bursts: when each began, was accepted, was drained.
         steps: (time, pods) of each pool.
         samples: (time, queued, inflight) of each pool.
@@ -70,6 +72,7 @@ class Outcome:
     flaps: int = 0
     scaled_in: int = 0
     slowest_end_s: float = 0.0
+    others: float = 0.0
     bursts: list[Burst] = field(default_factory=list)
     steps: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     samples: dict[str, list[tuple[float, int, int]]] = field(default_factory=dict)
@@ -89,7 +92,9 @@ def drive(stack: Stack, arm: Arm, files: Sequence[File], factor: float, pause: f
         loop = _Loop(stack, pools, scalers)
         try:
             loop.warm()
+            load = ForeignLoad()
             _close_the_loop(loop, story, outcome)
+            outcome.others = 1 - 1 / load.stretch
         finally:
             story.break_off()
             for pool in pools.values():
