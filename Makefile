@@ -14,10 +14,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short chaos-selftest saturation ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check images-check lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation autoscale-check ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check images-check lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/local ## Install, start a fleet, ingest examples/, run four searches, stop
 	@$(BIN)/python examples/demo.py
@@ -45,6 +45,10 @@ chaos-selftest: $(VENV)/dev ## Take safeties out and plant faults, and prove tha
 saturation: $(VENV)/dev ## Offer a real fleet three times what it sustains and prove that it keeps its limits and its word
 	@$(BIN)/embedfleet models fetch
 	@$(BIN)/python -m tests.saturation $(ARGS)
+
+autoscale-check: $(VENV)/dev ## Let the chart's scaling rules drive real workers, beside LLEN only and CPU: nothing lost, back to zero
+	@$(BIN)/embedfleet models fetch
+	@$(BIN)/python -m tests.autoscale $(ARGS)
 
 ledger-bench: $(VENV)/dev ## Measure what the ledger costs a task, in time, round trips and memory
 	@$(BIN)/python -m benchmarks.ledger

@@ -74,22 +74,22 @@ def in_docs(record: Mapping[str, Any]) -> str:
     )
 
 
-def replaced(page: str, block: str) -> str:
+def replaced(page: str, block: str, begin: str = BEGIN) -> str:
     """Return a page with another block between its marks.
 
     Raises:
         ValueError: it has no such marks.
     """
-    before, mark, rest = page.partition(BEGIN)
+    before, mark, rest = page.partition(begin)
     _, end, after = rest.partition(END)
     if not mark or not end:
-        raise ValueError(f"the page has no lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+        raise ValueError(f"the page has no lines {begin!r} and {END!r}")
+    return f"{before}{begin}\n\n{block}\n\n{END}{after}"
 
 
-def shown(page: str) -> str:
+def shown(page: str, begin: str = BEGIN) -> str:
     """Return the block that a page shows."""
-    return page.partition(BEGIN)[2].partition(END)[0].strip()
+    return page.partition(begin)[2].partition(END)[0].strip()
 
 
 def recorded() -> dict[str, Any] | None:
