@@ -22,7 +22,8 @@ group "default" { targets = ["api", "documents", "embeddings-cpu", "embeddings-g
 group "cpu" { targets = ["api", "documents", "embeddings-cpu"] }
 
 target "image" {
-  context = "."
+  context   = "."
+  platforms = ["linux/amd64"] # the locks are for it
   secret  = notequal("", PIP_CONF) ? ["id=pip.conf,src=${PIP_CONF}"] : []
   args = {
     BASE_IMAGE     = BASE_IMAGE
@@ -34,7 +35,7 @@ target "image" {
   }
 }
 
-# Fetched once, by the image that can also make it from PyPI.
+# Fetched from the hub, once for all.
 target "models" {
   inherits   = ["image"]
   dockerfile = "images/api/Dockerfile"

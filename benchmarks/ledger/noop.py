@@ -87,7 +87,11 @@ def worker(url: str, kind: str, queue: str) -> Iterator[subprocess.Popen[bytes]]
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            if process.wait(timeout=30):
+            try:
+                code = process.wait(timeout=30)
+            finally:
+                process.kill()
+            if code:
                 raise RuntimeError(Path(log.name).read_text("utf-8"))
 
 

@@ -62,7 +62,8 @@ def behavior_of(spec: Mapping[str, Any], factor: float) -> Behavior:
 
 def by_average(value: float, target: float, pods: int) -> int:
     """Return the pods that an external metric with an AverageValue asks for; `pods` within the tolerance."""
-    if pods and abs(1 - value / (target * pods)) <= TOLERANCE:
+    # Quantities are whole thousandths: the very edge falls as it does in Kubernetes.
+    if pods and abs(1 - round(value * 1000) / (round(target * 1000) * pods)) <= TOLERANCE:
         return pods
     return math.ceil(value / target)
 

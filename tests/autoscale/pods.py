@@ -98,8 +98,10 @@ class Pool:
                 code = pod.child.poll()
             if code is not None:
                 pod.ended = now
-                if not pod.told:
-                    self.broke_off.append(f"{pod.name} {how_it_ended(code)} untold: {pod.child.tail(3)}")
+                if not pod.told or code > 0:
+                    self.broke_off.append(
+                        f"{pod.name} {how_it_ended(code)}{'' if pod.told else ' untold'}: {pod.child.tail(3)}"
+                    )
             elif not pod.ready and not pod.told and is_ready(pod.ready_url):
                 pod.ready = now
         self.scale(self.wanted, now)

@@ -35,7 +35,7 @@ def course(scaler: ByQueue, values: dict[float, tuple[int, int] | None], until: 
 
 @pytest.mark.parametrize(
     ("value", "pods", "asked"),
-    [(3.0, 3, 3), (3.3, 3, 3), (3.4, 3, 4), (2.7, 3, 3), (2.6, 3, 3), (2.0, 3, 2), (0.0, 3, 0), (0.1, 1, 1)],
+    [(3.0, 3, 3), (3.2, 3, 3), (3.3, 3, 4), (2.7, 3, 3), (2.6, 3, 3), (2.0, 3, 2), (0.0, 3, 0), (0.1, 1, 1)],
 )
 def test_a_value_within_a_tenth_changes_nothing(value: float, pods: int, asked: int) -> None:
     assert by_average(value, 1, pods) == asked

@@ -189,12 +189,15 @@ def test_prometheus_asks_everyone_who_has_metrics(services: dict[str, Config]) -
 def test_every_variable_is_explained_and_no_secret_is_written_down() -> None:
     example = (ROOT / ".env.example").read_text("utf-8")
     used = dict(re.findall(r"\$\{(\w+)(:[^}]*)", TEXT))
-    told = re.findall(r"(?m)^(?:# )?([A-Z_]+)=(\S*)", example)
+    told = re.findall(r"(?m)^(?:# )?([A-Z_]+)=(.*)$", example)
     assert {name for name, _ in told} - {"COMPOSE_FILE"} == used.keys()
     defaults = {name: rest[2:] for name, rest in used.items() if rest.startswith(":-")}
     assert {name: value for name, value in told if name in defaults} == defaults | {
         "REGISTRY": "registry.example.com/"
     }
+    assert all(" " not in value for name, value in told if name != "FLEET_API_KEYS"), (
+        "a remark would be the value"
+    )
     assert {value for name, value in told if name in ("REDIS_PASSWORD", "QDRANT_API_KEY")} == {""}
     secrets = re.findall(r"(?m)^\s+\w*(?:PASSWORD|API_KEYS?|AUTH): (?!keys$)(.*)$", TEXT)
     assert len(secrets) >= 4

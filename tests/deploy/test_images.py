@@ -1,6 +1,5 @@
 """The Dockerfiles: what the chart expects of an image, and what an image must not be."""
 
-import fnmatch
 import json
 import re
 import shutil
@@ -160,11 +159,7 @@ def test_nothing_but_the_sources_can_get_into_an_image() -> None:
     rules = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[:1] != "#"]
     assert rules[0] == "*"
     let_in = [rule[1:] for rule in rules if rule.startswith("!")]
-    asked = {"images/footprint.py", "services/embedfleet"}
-    asked |= {f"images/{path.parent.name}/{path.name}" for path in ROOT.glob("images/*/*.lock")}
-    assert all(any(fnmatch.fnmatch(path, rule) for rule in let_in) for path in asked)
-    secrets = [".env", "fleet-data", ".git", "tests", ".venv", "docker-compose.gpu.yml"]
-    assert not [path for path in secrets if any(fnmatch.fnmatch(path, rule) for rule in let_in)]
+    assert let_in == ["services/embedfleet", "images/footprint.py", "images/*/*.lock"]
 
 
 def _bake(block: str) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,10 @@ NOT_FREE = {
     *("FLEET_DOCUMENT_QUEUES", "FLEET_URL", "FLEET_API_KEY", "FLEET_DATA_DIR"),
 }
 
+# What Prometheus makes of a metric's name, and the labels that it adds.
+ENDINGS = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}
+OPERATORS_LABELS = frozenset({"namespace", "pod", "le"})
+
 
 def test_the_app_keeps_queues_and_leases_where_the_contract_says(ledger: Ledger) -> None:
     assert set(CONTRACT["queues"]) == set(Queue)
@@ -237,17 +241,20 @@ def test_the_dashboard_shows_metrics_that_are_exported() -> None:
 
 
 def _unknown(expressions: list[str]) -> set[str]:
-    """Return the metrics that no line of the app makes; counters and histograms have more names than one."""
+    """Return the metrics, and the labels to group by, that nothing in the app makes."""
     source = "".join(path.read_text("utf-8") for path in (ROOT / "services").rglob("*.py"))
-    used = {name for text in expressions for name in re.findall(r"fleet_[a-z_]+", text)}
-    assert used
-    return {
-        name for name in used if not {f'"{name}"', f'"{_stem(name)}"'} & set(re.findall(r'"[a-z_]+"', source))
-    }
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"_(total|bucket|sum|count)$", "", name)
+    known: dict[str, set[str]] = {}
+    for kind, name, rest in re.findall(r'= (Counter|Gauge|Histogram)\(\s*"(fleet_\w+)"([^)]*)\)', source):
+        (labels,) = re.findall(r"\[([^]]*)\]", rest) or [""]
+        known |= {name + end: set(re.findall(r'"(\w+)"', labels)) for end in ENDINGS[kind]}
+    unknown = set()
+    for text in expressions:
+        used = set(re.findall(r"fleet_[a-z_]+", text))
+        assert used, text
+        labels = OPERATORS_LABELS.union(*(known.get(name, set()) for name in used))
+        grouped = {label.strip() for by in re.findall(r"\bby \(([^)]*)\)", text) for label in by.split(",")}
+        unknown |= (used - known.keys()) | (grouped - labels)
+    return unknown
 
 
 def test_the_docs_name_the_keys_that_keda_counts() -> None:

@@ -112,9 +112,21 @@ def _output(process: "subprocess.Popen[str]", seconds: float, still: Still) -> s
 
 
 def export_requirements() -> list[str]:
-    """Return the requirements of the extra `export`, read from the installed distribution."""
+    """Return the requirements of the extra `export`, read from the installed distribution.
+
+    Raises:
+        ConfigurationError: there is none, as in an image, where the sources are on the path.
+    """
+    try:
+        requirements = metadata.requires("embedfleet") or []
+    except metadata.PackageNotFoundError as error:
+        raise ConfigurationError(
+            "embedfleet is not installed here, so it can't tell what exports a model; "
+            "fetch it elsewhere (`embedfleet models fetch`) and bring its folder",
+            code="model_export",
+        ) from error
     wanted = []
-    for requirement in metadata.requires("embedfleet") or []:
+    for requirement in requirements:
         name, _, marker = requirement.partition(";")
         if "export" in marker and "extra" in marker:
             wanted.append(name.strip())
