@@ -31,6 +31,11 @@ def metadata(chart: Path) -> dict[str, Any]:
     return dict(_process().submit(_metadata, chart).result())
 
 
+def values_of(settings: list[str]) -> Values:
+    """Return what `--set` makes of these, one after the other."""
+    return dict(_process().submit(_values, settings).result())
+
+
 @cache
 def _process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
@@ -44,3 +49,7 @@ def _render(folder: Path, values: Values, release: str, namespace: str) -> dict[
 def _metadata(folder: Path) -> dict[str, Any]:
     with helm_python.Chart.load(folder) as chart:
         return dict(chart.metadata)
+
+
+def _values(settings: list[str]) -> Values:
+    return dict(helm_python.parse_set_string(",".join(settings))) if settings else {}
