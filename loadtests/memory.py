@@ -76,9 +76,10 @@ class Watch:
     _over: threading.Event = field(default_factory=threading.Event)
     _began: float = field(default_factory=time.monotonic)
     _pids: dict[str, int] = field(default_factory=dict)
+    _failures: list[Exception] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._guarded, name="watch", daemon=True)
         self._thread.start()
         return self
 
@@ -87,6 +88,8 @@ class Watch:
     ) -> None:
         self._over.set()
         self._thread.join()
+        if self._failures and error is None:
+            raise self._failures[0]
 
     def figures(self, began: float, ended: float) -> dict[str, float]:
         """Return what thresholds may ask of memory between two seconds: slopes in MB an hour, restarts."""
@@ -102,6 +105,12 @@ class Watch:
             writer.writerow(("process", "seconds", "rss_bytes"))
             for name, points in self.rss.items():
                 writer.writerows((name, f"{at:.0f}", f"{rss:.0f}") for at, rss in points)
+
+    def _guarded(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:
+            self._failures.append(error)
 
     def _watch(self) -> None:
         while not self._over.wait(LOOK_SECONDS):

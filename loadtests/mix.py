@@ -78,6 +78,8 @@ class Mix:
         for name, drawn in (("file", weights), ("language", languages)):
             if min(drawn.values(), default=0) < 0 or sum(drawn.values()) <= 0:
                 raise ValueError(f"{name}: weights are 0 or more, and not all of them 0")
+        if not 0 <= found["percent"]["revoked"] <= 100 - found["percent"]["changed"] <= 100:
+            raise ValueError("[percent]: each is 0 or more, and together they are 100 at most")
         characters = {size: (least, most) for size, (least, most) in found["characters"].items()}
         return cls(weights, languages, characters, found["bytes"], **found["percent"])
 

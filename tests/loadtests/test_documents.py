@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from loadtests.documents import Library, language_of
-from loadtests.mix import LANGUAGES, SIZES, Kind, Mix, Then, Wish
+from loadtests.mix import LANGUAGES, Kind, Then, Wish
 
 from embedfleet.documents.parsers import Limits
 from embedfleet.documents.pipeline import read
@@ -60,8 +60,3 @@ def test_a_folder_gives_its_files_by_type_and_size(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="give other files"):
         Library(MIX, tmp_path / "empty", seed=1)
-
-
-def test_all_sizes_have_characters() -> None:
-    assert isinstance(MIX, Mix)
-    assert set(MIX.characters) == set(SIZES)

@@ -50,6 +50,8 @@ def test_sizes_are_told_by_their_largest() -> None:
         ("vi = 1", "fr = 1", "'fr' is none of en, vi"),
         ("en = 2\nvi = 1", "en = 0", "not all of them 0"),
         ("revoked = 5", "revokes = 5", r"\[percent\]: there are \['changed', 'revokes'\]"),
+        ("revoked = 5", "revoked = 91", "100 at most"),
+        ("revoked = 5", "revoked = -1", "0 or more"),
         ("[bytes]", "[octets]", "parts: there are"),
     ],
 )
