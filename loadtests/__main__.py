@@ -153,7 +153,12 @@ MODES = {"load": load, "capacity": capacity, "soak": soak}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start a fleet, run a mode against it, stop it; 1 when a threshold was not kept."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests",
+        description=__doc__,
+        epilog="Further options are the locustfile's.",
+        allow_abbrev=False,
+    )
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--rate", type=float, default=1.0, help="uploads a second; of capacity the first try")
     parser.add_argument("--seconds", type=int, help="of uploads; of capacity those of one probe")
@@ -161,8 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", help="steady, spike or soak")
     parser.add_argument("--folder", default="", help="of files to upload, instead of generated ones")
     parser.add_argument("--report", type=Path, default=Path("load-report"), help="folder to write to")
-    parser.add_argument("options", nargs="*", help="after --: further options of the locustfile")
-    wanted = parser.parse_args(arguments)
+    wanted, options = parser.parse_known_args(arguments)
+    wanted.options = options
     wanted.report = wanted.report.resolve()
     print(f"{threads()} threads of {processor()}; the report is in {wanted.report}", flush=True)
     with tempfile.TemporaryDirectory(prefix="load-") as folder:

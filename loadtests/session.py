@@ -35,7 +35,11 @@ class Session:
 
     def upload(self, file: File, key: str) -> dict[str, Any] | Refusal | None:
         """Send a file under a document key."""
-        fields = {"collection": self._collection, "document_key": key, "file": (file.name, file.data)}
+        fields: dict[str, str | bytes | tuple[str, str | bytes]] = {
+            "collection": self._collection,
+            "document_key": key,
+            "file": (file.name, file.data),
+        }
         body, content_type = encode_multipart_formdata(fields)
         with self._client.post(
             f"{ROUTES}/documents/upload",

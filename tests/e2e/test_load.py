@@ -36,7 +36,7 @@ def test_a_run_that_keeps_its_thresholds_ends_with_its_line_and_a_report(tmp_pat
     thresholds.write_text(KEPT, "utf-8")
     command = [sys.executable, "-m", "loadtests", "load", "--rate", "3", "--seconds", "8", "--report", report]
     done = subprocess.run(
-        [*command, "--", *OPTIONS, "--thresholds", thresholds],
+        [*command, *OPTIONS, "--thresholds", thresholds],
         cwd=ROOT,
         capture_output=True,
         text=True,
