@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.documents.make_files import make_docx, make_pdf, paragraph
 
-from loadtests.mix import TYPES, Kind, Mix, Wish
+from loadtests.mix import Kind, Mix, Wish
 
 ROOT = Path(__file__).parents[1]
 VIETNAMESE = re.compile("[ăâđêôơưĂÂĐÊÔƠƯạảấầẩậắằặẻẽẹếềểễệỉịọỏốồổỗộớờởợụủứừửữựỳỷỹỵ]")
@@ -50,7 +50,7 @@ class Library:
         self._files: dict[Kind, list[Path]] = {}
         for path in sorted(folder.rglob("*")) if folder else ():
             size = mix.size_of(path.stat().st_size)
-            if path.is_file() and path.suffix[1:].lower() in TYPES and size:
+            if path.is_file() and size:
                 self._files.setdefault(Kind(path.suffix[1:].lower(), size), []).append(path)
         self.mix = mix.only(self._files) if folder else mix
 

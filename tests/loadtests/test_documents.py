@@ -5,7 +5,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from loadtests.documents import Library, language_of
+from loadtests.documents import VIETNAMESE, Library, language_of
 from loadtests.mix import LANGUAGES, Kind, Then, Wish
 
 from embedfleet.documents.parsers import Limits
@@ -28,7 +28,8 @@ def test_a_generated_file_is_of_its_type_size_and_language(kind: Kind, language:
     text = text_of(file.name, file.data)
     least, most = MIX.characters[kind.size]
     assert least * 0.9 <= len(text) <= most + 4000
-    assert language_of(text) == language
+    share = len(VIETNAMESE.findall(text)) / len(text)
+    assert share > 0.05 if language == "vi" else share == 0
 
 
 @pytest.mark.parametrize("type_", ["pdf", "docx", "md", "txt"])
