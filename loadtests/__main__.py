@@ -128,7 +128,7 @@ def soak(fleet: Fleet, wanted: argparse.Namespace) -> int:
     figures, left = watch.figures(0.0, seconds), after.beyond(before)
     figures["redis_work_keys"] = float(sum(left.values()))
     figures["redis_kb_an_upload"] = (after.used - before.used) / 1000 / max(run["figures"]["uploads"], 1)
-    thresholds = Thresholds.parse((HERE / "thresholds.toml").read_text("utf-8"), "memory")
+    thresholds = Thresholds.parse(wanted.thresholds.read_text("utf-8"), "memory")
     broken = [*run["broken"], *thresholds.broken(figures)]
     print(f"redis: {before.used / MB:.1f} MB before, {after.used / MB:.1f} MB after; left: {left or 'none'}")
     for name, points in watch.rss.items():
@@ -165,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=CAPACITY_MINUTES, help="of capacity, all in all")
     parser.add_argument("--shape", help="steady, spike or soak")
     parser.add_argument("--folder", default="", help="of files to upload, instead of generated ones")
+    parser.add_argument("--thresholds", type=Path, default=HERE / "thresholds.toml", help="file to keep to")
     parser.add_argument("--report", type=Path, default=Path("load-report"), help="folder to write to")
     wanted, options = parser.parse_known_args(arguments)
     wanted.options = options
@@ -181,6 +182,7 @@ def _arguments(wanted: argparse.Namespace) -> dict[str, object]:
         "rate": wanted.rate,
         "run-time": f"{wanted.seconds or SECONDS[wanted.mode]}s",
         "shape": wanted.shape or SHAPES[wanted.mode],
+        "thresholds": wanted.thresholds.resolve(),
         **({"folder": wanted.folder} if wanted.folder else {}),
     }
 
