@@ -18,7 +18,8 @@ from embedfleet.runtime.ledger.redis_client import connect
 
 MB = 1_000_000
 LOOK_SECONDS = 5.0
-WARM_SHARE = 0.25
+# Arenas and sandbox children reach their size in the first minutes.
+WARM_SHARE = 0.5
 SETTLE_SECONDS = 600.0
 # They hold what is stored, and grow with it; the others may not grow.
 STORES = ("redis", "qdrant")
@@ -123,7 +124,7 @@ class Watch:
 
 
 def slope(points: Sequence[Point], began: float, ended: float) -> float:
-    """Return the growth a second of the line through the points of a span, without its first quarter."""
+    """Return the growth a second of the line through the points of a span, without its first half."""
     warm = began + (ended - began) * WARM_SHARE
     kept = [(at, value) for at, value in points if warm <= at <= ended]
     if len(kept) < 2:

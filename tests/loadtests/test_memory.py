@@ -11,8 +11,8 @@ from embedfleet.runtime.ledger.redis_client import connect
 
 
 def test_the_slope_leaves_the_warm_up_and_what_comes_after_out() -> None:
-    warm = [(float(at), 1000.0 * at) for at in range(25)]
-    level = [(float(at), 25_000.0 + 3.0 * at) for at in range(25, 101)]
+    warm = [(float(at), 1000.0 * at) for at in range(50)]
+    level = [(float(at), 25_000.0 + 3.0 * at) for at in range(50, 101)]
     after = [(float(at), 0.0) for at in range(101, 200)]
     assert slope(warm + level + after, 0.0, 100.0) == pytest.approx(3.0)
     assert math.isnan(slope(level[:1], 0.0, 100.0))
