@@ -48,9 +48,8 @@ class Library:
     def __init__(self, mix: Mix, folder: Path | None, seed: int) -> None:
         self._seed = seed
         self._files: dict[Kind, list[Path]] = {}
-        for path in sorted(folder.rglob("*")) if folder else ():
-            size = mix.size_of(path.stat().st_size)
-            if path.is_file() and size:
+        for path in sorted(filter(Path.is_file, folder.rglob("*"))) if folder else ():
+            if size := mix.size_of(path.stat().st_size):
                 self._files.setdefault(Kind(path.suffix[1:].lower(), size), []).append(path)
         self.mix = mix.only(self._files) if folder else mix
 
