@@ -11,10 +11,16 @@ DATA   ?= ./fleet-data
 TORCH       ?= torch==2.13.0+cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+# Of the load tests: uploads a second, and seconds of them.
+RATE     ?= 1
+DURATION ?=
+LOAD      = $(BIN)/python -m loadtests
+LOAD_ARGS = --rate $(RATE) $(if $(DURATION),--seconds $(DURATION)) $(ARGS)
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short chaos-selftest saturation autoscale-check ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check images-check lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation autoscale-check load load-capacity load-soak ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check images-check lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +55,18 @@ saturation: $(VENV)/dev ## Offer a real fleet three times what it sustains and p
 autoscale-check: $(VENV)/dev ## Let the chart's scaling rules drive real workers, beside LLEN only and CPU: nothing lost, back to zero
 	@$(BIN)/embedfleet models fetch
 	@$(BIN)/python -m tests.autoscale $(ARGS)
+
+load: $(VENV)/dev .venv-load/ready ## Three minutes of users at a fixed rate against a fleet, with thresholds (RATE=1 DURATION=180)
+	@$(BIN)/embedfleet models fetch >/dev/null
+	@$(LOAD) load $(LOAD_ARGS)
+
+load-capacity: $(VENV)/dev .venv-load/ready ## Find the highest rate that keeps the thresholds (at most 30 minutes)
+	@$(BIN)/embedfleet models fetch >/dev/null
+	@$(LOAD) capacity $(LOAD_ARGS)
+
+load-soak: $(VENV)/dev .venv-load/ready ## Twenty minutes of waves: memory stays level, Redis returns to its base line
+	@$(BIN)/embedfleet models fetch >/dev/null
+	@$(LOAD) soak $(LOAD_ARGS)
 
 ledger-bench: $(VENV)/dev ## Measure what the ledger costs a task, in time, round trips and memory
 	@$(BIN)/python -m benchmarks.ledger
@@ -100,7 +118,7 @@ lock: $(VENV)/dev ## Resolve and hash what the images install, into images/*/req
 	@sh images/lock.sh
 
 clean: ## Remove the virtual environments and caches (not your data)
-	rm -rf $(VENV) .venv-bench .venv-infinity .venv-fastembed .venv-gpu .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-load .venv-infinity .venv-fastembed .venv-gpu .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Embedfleet needs Python >= 3.11: make PYTHON=python3.11 ...")'
@@ -144,6 +162,13 @@ endef
 	@$(PYTHON) -m venv $(@D)
 	$(torch_for_cpu)
 	@$(@D)/bin/python -m pip install --quiet --editable ".[torch,http,documents]" sentence-transformers==5.7.0 "$(TORCH)"
+	@touch $@
+
+# Apart: locust's gevent patches the standard library of every process that imports it.
+.venv-load/ready: | $(VENV)/pip
+	@echo "installing locust into $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet "locust==2.47.0"
 	@touch $@
 
 .venv-infinity/ready: | $(VENV)/pip

@@ -1,0 +1,1 @@
+"""Load tests with locust: a fleet under uploads that arrive whatever it answers."""
