@@ -131,10 +131,22 @@ def test_a_drain_that_takes_too_long_ends_the_process_whatever_becomes_of_its_no
     monkeypatch.setattr(house.worker, "_note", note)
     monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr(module, "os", SimpleNamespace(_exit=exited.append))
-    house.worker.draining.set()
+    house.lifecycle.end()
     drain = threading.Thread(target=house.lifecycle._leave_in_time, daemon=True)
     drain.start()
     drain.join(WAIT_SECONDS / 2)
     assert exited == [0]
     assert noted == (["t1", "t2"] if what == "fails" else ["t1"])
     healed.set()
+
+
+@pytest.mark.parametrize("house", [Queue.DOCUMENTS], indirect=True)
+def test_a_second_sigterm_within_the_first_changes_nothing(house: House) -> None:
+    def interrupted() -> None:
+        with house.worker.draining._cond:  # as it stands when a signal comes in the midst of `Event.set`
+            house.lifecycle.end()
+
+    handler = threading.Thread(target=interrupted, daemon=True)
+    handler.start()
+    handler.join(WAIT_SECONDS)
+    assert not handler.is_alive()

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 from celery import bootsteps, signals
@@ -73,6 +74,7 @@ class Lifecycle:
         self._problems = problems
         self._on_start = on_start
         self._consumer = probes.Heartbeat()
+        self._asked_to_end: SimpleQueue[None] = SimpleQueue()
         self._slots = SlotWatch(threads=1)
         self._overlooked = 0
 
@@ -92,7 +94,7 @@ class Lifecycle:
         # Celery keeps only weak references to receivers unless told otherwise.
         signals.setup_logging.connect(lambda **_: telemetry.configure(settings), weak=False)
         signals.celeryd_after_setup.connect(self.start, weak=False)
-        signals.worker_shutting_down.connect(lambda **_: self._worker.draining.set(), weak=False)
+        signals.worker_shutting_down.connect(self.end, weak=False)
         app.steps["consumer"].add(Clock)
         app.conf.worker_consumer = Consumer
 
@@ -112,6 +114,14 @@ class Lifecycle:
         threading.Thread(target=self._leave_in_time, name="drain", daemon=True).start()
         signals.worker_shutdown.connect(lambda **_: self._worker.leases.stop(), weak=False)
 
+    def end(self, **_: Any) -> None:
+        """Begin the drain; Celery calls this within its handler of SIGTERM.
+
+        A second SIGTERM may come while this runs, in the same thread: `Event.set` would wait for the lock
+        that it holds itself, and the process would never end. `SimpleQueue.put` is made for that.
+        """
+        self._asked_to_end.put(None)
+
     def _leave_in_time(self) -> None:
         """End the process as a kill would, but without a death, unless its drain is quick enough.
 
@@ -119,7 +129,8 @@ class Lifecycle:
         is silent, that may take a minute. The points of a request that is on its way are the same ones that
         the next run writes.
         """
-        self._worker.draining.wait()
+        self._asked_to_end.get()
+        self._worker.draining.set()
         time.sleep(DRAIN_SECONDS)
         try:
             _log.warning("the drain takes longer than %g s: the worker ends now", DRAIN_SECONDS)
