@@ -33,7 +33,7 @@ class File:
     data: bytes
 
 
-class Library:
+class Source:
     """Where the files of a run come from: its generator, or a folder.
 
     Args:

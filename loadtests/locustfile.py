@@ -80,7 +80,7 @@ class Uploader(FleetUser):
 
     def lead(self) -> None:
         """Seed, idle, load, drain, balance."""
-        run, wishes = self.shared, self.shared.library.mix.wishes(self.shared.options.seed)
+        run, wishes = self.shared, self.shared.source.mix.wishes(self.shared.options.seed)
         for wish in islice(wishes, SEEDS):
             self.visit(self.upload, Wish(wish.number, wish.kind, wish.language, Then.WAIT), 1, True)
         self.visits.join(timeout=SEED_SECONDS)
@@ -103,7 +103,7 @@ class Uploader(FleetUser):
 
     def upload(self, wish: Wish, version: int = 1, is_seed: bool = False) -> None:
         """Upload a file, poll its task, and do then what the user wants."""
-        run, file = self.shared, self.shared.library.file(wish, version)
+        run, file = self.shared, self.shared.source.file(wish, version)
         sent, key = run.now(), f"{wish.number}/{file.name}"
         while isinstance(answer := self.calls.upload(file, key), Refusal):
             run.book.refused += 1
@@ -123,7 +123,7 @@ class Uploader(FleetUser):
         self.follow(upload)
         if upload.fate == READY and not is_seed:
             self.found(upload)
-            if wish.then is Then.CHANGE and version == 1 and run.library.has_versions:
+            if wish.then is Then.CHANGE and version == 1 and run.source.has_versions:
                 self.upload(wish, 2)
 
     def follow(self, upload: Upload) -> None:

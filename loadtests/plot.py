@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from benchmarks.bench.plot import FONT, OURS, WANTED, WIDTH, page
+
 from loadtests.book import IDLE, LOAD, READY, Book, percentile
 
-WIDTH, HEIGHT, LEFT, RIGHT, HEAD, FOOT = 860, 130, 60, 150, 34, 26
-FONT = 'font-family="sans-serif" font-size="12"'
-INK, GRID = "#444", "#ddd"
-COLORS = ("#1f77b4", "#d62728")
+HEIGHT, LEFT, RIGHT, HEAD, FOOT = 130, 60, 150, 34, 26
+GRID = "#ddd"
+COLORS = (OURS, WANTED)
 WINDOWS, LEAST_WINDOW_SECONDS = 60, 2.0
 Point = tuple[float, float]
 
@@ -89,13 +90,12 @@ def windowed(
 def svg(title: str, shown: Sequence[Panel]) -> str:
     """Return the picture."""
     last = max((at for panel in shown for line in panel.lines for at, _ in line.points), default=1.0)
-    parts, y = [f'<text x="10" y="20" {FONT} fill="{INK}">{escape(title)}</text>'], HEAD
+    parts, y = list[str](), HEAD
     for panel in shown:
         parts.append(f'<text x="10" y="{y + 14}" {FONT} font-weight="bold">{escape(panel.title)}</text>')
         parts += _panel(panel, y + 24, last)
         y += HEIGHT + HEAD + FOOT
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}">'
-    return "\n".join([opening, f'<rect width="{WIDTH}" height="{y}" fill="#fff"/>', *parts, "</svg>", ""])
+    return page(title, y, parts)
 
 
 def _panel(panel: Panel, top: int, last: float) -> Iterator[str]:

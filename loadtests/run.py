@@ -12,7 +12,7 @@ from gevent.event import Event
 
 from loadtests.arrivals import Load
 from loadtests.book import Book
-from loadtests.documents import Library
+from loadtests.documents import Source
 from loadtests.mix import Mix
 from loadtests.plot import panels, svg
 from loadtests.thresholds import Thresholds
@@ -47,7 +47,7 @@ class Run:
         folder = Path(options.folder) if options.folder else None
         if folder and not folder.is_dir():
             raise ValueError(f"--folder {folder}: there is no such folder")
-        self.library = Library(Mix.parse(Path(options.mix).read_text("utf-8")), folder, options.seed)
+        self.source = Source(Mix.parse(Path(options.mix).read_text("utf-8")), folder, options.seed)
         section = options.section or options.shape
         self.thresholds = Thresholds.parse(Path(options.thresholds).read_text("utf-8"), section)
         self.book = Book()

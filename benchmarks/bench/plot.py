@@ -1,6 +1,6 @@
 """The figures as an SVG of bars; a plot library would be the largest dependency here. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -68,15 +68,26 @@ def panels(record: Mapping[str, Any], bounds: Mapping[str, float]) -> list[Panel
 
 def svg(title: str, shown: Sequence[Panel]) -> str:
     """Return the picture."""
-    parts, y = [f'<text x="10" y="20" {FONT} fill="{INK}">{escape(title)}</text>'], HEAD
+    parts, y = list[str](), HEAD
     for panel in shown:
         parts.append(f'<text x="10" y="{y + 20}" {FONT} font-weight="bold">{escape(panel.title)}</text>')
         y += HEAD
         parts += _bars(panel, y)
         y += len(panel.bars) * (BAR + GAP) + GAP
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + GAP}" width="{WIDTH}">'
+    return page(title, y + GAP, parts)
+
+
+def page(title: str, height: int, parts: Iterable[str]) -> str:
+    """Return an SVG on white, its title above; all pictures of the project are `WIDTH` wide."""
     return "\n".join(
-        [opening, f'<rect width="{WIDTH}" height="{y + GAP}" fill="#fff"/>', *parts, "</svg>", ""]
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}">',
+            f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
+            f'<text x="10" y="20" {FONT} fill="{INK}">{escape(title)}</text>',
+            *parts,
+            "</svg>",
+            "",
+        ]
     )
 
 

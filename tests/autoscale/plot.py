@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.bench.plot import FONT, INK, OTHERS, OURS
+from benchmarks.bench.plot import FONT, INK, OTHERS, OURS, WIDTH, page
 
-WIDTH, LEFT, RIGHT, HEIGHT, GAP, HEAD = 860, 200, 70, 56, 16, 30
+LEFT, RIGHT, HEIGHT, GAP, HEAD = 200, 70, 56, 16, 30
 WORK = "#e4e7ea"
 TICK_SECONDS = 30
 
@@ -14,8 +14,7 @@ TICK_SECONDS = 30
 def svg(title: str, arms: Sequence[Mapping[str, Any]]) -> str:
     """Return the picture of outcomes as they stand in a receipt; all on one scale of time."""
     longest = max(arm["seconds"] for arm in arms)
-    parts = [f'<text x="10" y="20" {FONT} fill="{INK}">{escape(title)}</text>']
-    y = HEAD
+    parts, y = list[str](), HEAD
     for arm in arms:
         parts.append(f'<text x="10" y="{y + 18}" {FONT} font-weight="bold">{escape(arm["words"])}</text>')
         y += HEAD
@@ -23,11 +22,7 @@ def svg(title: str, arms: Sequence[Mapping[str, Any]]) -> str:
             parts += _panel(arm, pool, longest, y)
             y += HEIGHT + GAP
     parts += _axis(longest, y)
-    height = y + HEAD
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}">'
-    return "\n".join(
-        [opening, f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>', *parts, "</svg>", ""]
-    )
+    return page(title, y + HEAD, parts)
 
 
 def _panel(arm: Mapping[str, Any], pool: str, longest: float, top: int) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from embedfleet.contracts.jobs import LEASES
 from embedfleet.local.child import Child
 from embedfleet.local.ports import LOOPBACK, free_ports
 from tests.autoscale.arms import POOLS, Arm, ByCpu, ByQueue, Usage, command, deployment, grace_of
@@ -150,7 +151,7 @@ class _Loop:
         if now >= self._next_sample:
             self._next_sample = now + SAMPLE_SECONDS
             for name, taken in self.samples.items():
-                taken.append((now, *(count(self._redis, key) for key in (name, f"leases:{name}"))))
+                taken.append((now, *(count(self._redis, key) for key in (name, LEASES + name))))
 
     def is_at_least(self) -> bool:
         """Say whether all pools are as small as they get, and nobody is ending any more."""

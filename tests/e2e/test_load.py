@@ -42,18 +42,15 @@ def mix(tmp_path: Path) -> Path:
     return path
 
 
+def run(command: list[str | Path], seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+
+
 def test_a_run_that_keeps_its_thresholds_ends_with_its_line_and_a_report(tmp_path: Path, mix: Path) -> None:
     thresholds, report = tmp_path / "thresholds.toml", tmp_path / "report"
     thresholds.write_text(KEPT, "utf-8")
     command = [sys.executable, "-m", "loadtests", "load", "--rate", "3", "--seconds", "5", "--report", report]
-    done = subprocess.run(
-        [*command, *OPTIONS, "--mix", mix, "--thresholds", thresholds],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = run([*command, *OPTIONS, "--mix", mix, "--thresholds", thresholds], seconds=240)
     assert done.returncode == 0, done.stdout + done.stderr
     last = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
     assert last, done.stdout
@@ -77,13 +74,6 @@ def test_a_run_that_breaks_a_threshold_ends_with_1_and_says_which(
     thresholds.write_text("[steady]\nmin_uploads = 1000\nmax_lost = 0\n", "utf-8")
     command = [VENV / "bin" / "python", "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
     command += ["--host", fleet.ready["url"], "--rate", "2", "--run-time", "3s", "--report", tmp_path]
-    done = subprocess.run(
-        [*command, *OPTIONS, "--mix", mix, "--thresholds", thresholds],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run([*command, *OPTIONS, "--mix", mix, "--thresholds", thresholds], seconds=120)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.fullmatch(r"load failed: uploads is \d+, at least 1000 is wanted", done.stdout.splitlines()[-1])

@@ -5,14 +5,14 @@ import itertools
 from pathlib import Path
 
 import pytest
-from loadtests.documents import VIETNAMESE, Library, language_of
+from loadtests.documents import VIETNAMESE, Source, language_of
 from loadtests.mix import LANGUAGES, Kind, Then, Wish
 
 from embedfleet.documents.parsers import Limits
 from embedfleet.documents.pipeline import read
 from tests.loadtests.test_mix import MIX
 
-LIBRARY = Library(MIX, None, seed=1)
+SOURCE = Source(MIX, None, seed=1)
 
 
 def text_of(name: str, data: bytes) -> str:
@@ -23,7 +23,7 @@ def text_of(name: str, data: bytes) -> str:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("kind", sorted(MIX.weights), ids=lambda kind: f"{kind.type}-{kind.size}")
 def test_a_generated_file_is_of_its_type_size_and_language(kind: Kind, language: str) -> None:
-    file = LIBRARY.file(Wish(7, kind, language, Then.WAIT))
+    file = SOURCE.file(Wish(7, kind, language, Then.WAIT))
     assert file.name.endswith(f".{kind.type}")
     text = text_of(file.name, file.data)
     least, most = MIX.characters[kind.size]
@@ -35,10 +35,10 @@ def test_a_generated_file_is_of_its_type_size_and_language(kind: Kind, language:
 @pytest.mark.parametrize("type_", ["pdf", "docx", "md", "txt"])
 def test_versions_differ_in_one_place_and_numbers_all_over(type_: str) -> None:
     wish = Wish(7, Kind(type_, "medium"), "vi", Then.CHANGE)
-    texts = [text_of(f"a.{type_}", LIBRARY.file(wish, version).data) for version in (1, 1, 2)]
+    texts = [text_of(f"a.{type_}", SOURCE.file(wish, version).data) for version in (1, 1, 2)]
     assert texts[0] == texts[1]
     assert texts[0].replace("số 7.1.", "số 7.2.") == texts[2] != texts[0]
-    other = LIBRARY.file(Wish(8, wish.kind, "vi", Then.WAIT))
+    other = SOURCE.file(Wish(8, wish.kind, "vi", Then.WAIT))
     assert text_of(other.name, other.data)[:500] != texts[0][:500]
 
 
@@ -52,12 +52,12 @@ def test_a_folder_gives_its_files_by_type_and_size(tmp_path: Path) -> None:
     (tmp_path / "deep" / "nhỏ.TXT").write_text("Xin chào.", "utf-8")
     (tmp_path / "big.md").write_bytes(b"x" * 70_000)
     (tmp_path / "picture.png").write_bytes(b"x")
-    library = Library(MIX, tmp_path, seed=1)
-    assert set(library.mix.weights) == {Kind("txt", "small"), Kind("md", "medium")}
-    assert not library.has_versions
-    for wish in itertools.islice(library.mix.wishes(seed=1), 20):
-        file = library.file(wish)
+    source = Source(MIX, tmp_path, seed=1)
+    assert set(source.mix.weights) == {Kind("txt", "small"), Kind("md", "medium")}
+    assert not source.has_versions
+    for wish in itertools.islice(source.mix.wishes(seed=1), 20):
+        file = source.file(wish)
         assert (wish.kind.size, file.name) in {("small", "nhỏ.TXT"), ("medium", "big.md")}
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="give other files"):
-        Library(MIX, tmp_path / "empty", seed=1)
+        Source(MIX, tmp_path / "empty", seed=1)
