@@ -1,13 +1,13 @@
-"""A large file waits, runs, is lost and found again on a queue of its own."""
+"""A large file waits, runs, is lost and found again on a queue of its own, and outlives that queue."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedfleet.api.waits import Waits
-from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.contracts.errors import ConfigurationError, FleetError
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.contracts.states import DocumentState, WaitReason
 from embedfleet.local.redis import RedisServer
@@ -16,6 +16,7 @@ from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.audit import LedgerAudit
+from embedfleet.runtime.ledger.edges import SCAN_LIMIT
 from embedfleet.runtime.ledger.records import Part
 from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.revocations import Revocations
@@ -105,6 +106,95 @@ def test_fsck_brings_its_lists_in_step(routed: LedgerAudit) -> None:
     routed._redis.zadd("waiting:documents-large", {job.task_id: 1})
     routed.mend_task(job.task_id, "default")
     assert not routed._redis.exists("waiting:documents-large")
+
+
+@pytest.fixture
+def before(routed: LedgerAudit) -> LedgerAudit:
+    """The ledger of an api that has a queue of large files, with leases that outlast the test."""
+    routed._redis.set("scanned", 1)
+    return LedgerAudit(routed._redis, SETTINGS.model_copy(update={"lease_seconds": 600}))
+
+
+@pytest.fixture
+def after(before: LedgerAudit) -> LedgerAudit:
+    """That of one that has none, on the same Redis."""
+    return LedgerAudit(before._redis, LedgerSettings(lease_seconds=600))
+
+
+def _forget(ledger: Ledger) -> None:
+    """Let it be long ago that an api knew the queue of large files."""
+    assert ledger._redis.zscore("document_queues", "documents-large")
+    ledger._redis.zadd("document_queues", {"documents-large": 1})
+
+
+def _dies(ledger: Ledger, job: Job) -> None:
+    claim(ledger, job)
+    ledger._redis.hset(f"task:{job.task_id}", "lease_until", 1)
+    ledger._redis.zadd("due", {job.task_id: 1})
+
+
+def _fails(ledger: Ledger, job: Job) -> None:
+    ledger.fail(claim(ledger, job), FleetError("no"), retryable=True)
+    ledger._redis.hset(f"task:{job.task_id}", "next_at", 1)
+    ledger._redis.zadd("due", {job.task_id: 1})
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [lambda ledger, job: None, lambda ledger, job: ledger.hand_back(claim(ledger, job)), _dies, _fails],
+    ids=["queued", "handed back", "dead", "failed"],
+)
+def test_a_file_on_a_queue_that_is_gone_goes_to_the_documents_and_runs_once(
+    before: LedgerAudit, after: LedgerAudit, happens: Callable[[Ledger, Job], object]
+) -> None:
+    old = _accepted(before, 1000)
+    happens(before, old)
+    _forget(before)
+    *_, new = after.scan()[0]
+    assert (new.task_id, new.destination) == (old.task_id, "documents")
+    task = after.task("default", old.task_id)
+    assert task
+    assert task.queue == "documents"
+    run = claim(after, new, "of documents")
+    assert after.depths()["documents"] == (0, 1)
+    assert before.claim(old, "of documents-large") == "held", "its message is there still, and a late worker"
+    assert after.scan()[0] == []
+    assert after.chunked(run, [Part("p", 0, 1, "f")], {})
+    assert before.claim(old, "of documents-large") == "finished"
+
+
+def test_a_late_worker_may_still_take_it_from_the_queue_that_is_gone(
+    before: LedgerAudit, after: LedgerAudit
+) -> None:
+    old = _accepted(before, 1000)
+    _forget(before)
+    ((new,), _) = after.scan()
+    claim(before, old, "of documents-large")
+    assert after.claim(new, "of documents") == "held"
+    assert after.depths()["documents"] == (0, 1), "an autoscaler sees it where it belongs now"
+
+
+def test_a_queue_that_an_api_knew_just_now_is_left_alone(before: LedgerAudit, after: LedgerAudit) -> None:
+    _accepted(before, 1000)
+    assert after.scan()[0] == [], "an api routes to it"
+    _forget(before)
+    before.scan()
+    assert after.scan()[0] == [], "a janitor knew it"
+    _forget(before)
+    assert [job.destination for job in after.scan()[0]] == ["documents"]
+
+
+def test_however_many_wait_there_a_scan_is_short(before: LedgerAudit, after: LedgerAudit) -> None:
+    for number in range(SCAN_LIMIT + 5):
+        document = upload(f"t{number}", key=f"{number}.txt").model_copy(update={"size_bytes": 1000})
+        before.accept(document)
+    _forget(before)
+    found, more = [], True
+    while more:
+        jobs, more = after.scan()
+        found.append(len(jobs))
+    assert found == [SCAN_LIMIT, 5]
+    assert not after._redis.exists("waiting:documents-large")
 
 
 @pytest.mark.parametrize(

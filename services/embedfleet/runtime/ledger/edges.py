@@ -17,7 +17,7 @@ from typing import Any
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import FleetError, NewerVersion
-from embedfleet.contracts.jobs import Job, ProcessDocument
+from embedfleet.contracts.jobs import Job, ProcessDocument, Queue
 from embedfleet.contracts.states import TaskState
 from embedfleet.runtime.ledger import calls
 from embedfleet.runtime.ledger.calls import LedgerCalls, jobs_of
@@ -199,12 +199,18 @@ class Ledger(LedgerCalls):
             return [int(removed or 0) for removed in pipe.execute()]
 
     def scan(self) -> tuple[list[Job], bool]:
-        """Find expired leases, due retries and lost wake-ups.
+        """Find expired leases, due retries, lost wake-ups, and documents on a queue that there is no more.
 
         Returns:
             What to publish, and whether more is due than one call looks at.
         """
-        answer = self._edge("scan", limit=SCAN_LIMIT, queues=self._settings.routes.queues)
+        routes = self._settings.routes
+        answer = self._edge(
+            "scan",
+            limit=SCAN_LIMIT,
+            queues=routes.queues,
+            document_queues=routes.taken_by(Queue.DOCUMENTS),
+        )
         return jobs_of(answer), bool(answer["more"])
 
     def settled(self, document: Document, began: float) -> bool:

@@ -6,7 +6,7 @@ Constants stand in the script and not in each call: a call carries only what is 
 import json
 from importlib.resources import files
 
-from embedfleet.contracts.jobs import GenerateEmbeddings
+from embedfleet.contracts.jobs import GenerateEmbeddings, Queue
 from embedfleet.contracts.states import DOCUMENT_EDGES, TASK_EDGES
 
 FILES = ("records.lua", "generations.lua", "deletion.lua", "intake.lua", "scan.lua", "mend.lua", "ledger.lua")
@@ -36,6 +36,7 @@ def script_text(constants: dict[str, float]) -> str:
         **{name: _error(*words) for name, words in _ERRORS.items()},
         "embedding_name": GenerateEmbeddings.task_name,
         "embedding_queue": str(GenerateEmbeddings.queue),
+        "document_queue": str(Queue.DOCUMENTS),
     }
     folder = files(__name__)
     heads = [f"local {name} = {_literal(value)}" for name, value in tables.items()]

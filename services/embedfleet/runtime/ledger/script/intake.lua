@@ -51,6 +51,7 @@ function edges.accept()
   redis.call('ZADD', 'index:documents:' .. new.tenant, new.created_at, new.id)
   redis.call('ZADD', 'index:documents:' .. new.tenant .. ':' .. new.collection, new.created_at, new.id)
   task.generation = new.generation
+  redis.call('ZADD', 'document_queues', now, task.queue)
   return {publish = {new_task(new.task_id, task)}, task_id = new.task_id, generation = new.generation, state = 'QUEUED'}
 end
 

@@ -12,6 +12,7 @@
 -- waiting:<queue>                   zset   published and not claimed, by sequence number
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
 -- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
+-- document_queues                   zset   where documents ever waited, by when an api last knew the queue: see take_over
 -- to_settle                         zset   documents by when they ended, until the janitor has settled them
 -- unsettled                         set    the same, as the version before wrote it; see adopt
 -- settle_again                      zset   the same, by when they are settled once more: see settled

@@ -22,6 +22,27 @@ local function wake_lost(name, publish)
   return #ids == a.limit
 end
 
+-- A queue of documents that no api knows any more is taken by no worker: what waits there goes where all do by
+-- default. An older version may do so with a queue that it doesn't know yet: then such a file waits among the small
+-- ones, and of its two messages the claim refuses one.
+local function take_over(publish)
+  for _, name in ipairs(a.document_queues) do redis.call('ZADD', 'document_queues', now, name) end
+  local more = false
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', 'document_queues', '-inf', now - a.lost_after)) do
+    local ids = redis.call('ZRANGE', 'waiting:' .. name, 0, a.limit - 1)
+    for _, id in ipairs(ids) do
+      local row = record(task_key(id))
+      redis.call('ZREM', 'waiting:' .. name, id)
+      if row and row.queue == name then
+        write(task_key(id), row, {queue = a.document_queue})
+        publish[#publish + 1] = next_publish(id, row)
+      end
+    end
+    more = more or #ids == a.limit
+  end
+  return more
+end
+
 -- Looks at one task; adds what has to be published.
 local function examine(id, publish)
   local row = record(task_key(id))
@@ -91,6 +112,7 @@ function edges.scan()
   local due = redis.call('ZRANGEBYSCORE', 'due', '-inf', now, 'LIMIT', 0, a.limit)
   for _, id in ipairs(due) do examine(id, publish) end
   local more = #due == a.limit
+  more = take_over(publish) or more
   for _, queue in ipairs(a.queues) do more = wake_lost(queue, publish) or more end
   more = go_on(publish) or more
   more = adopt() or more
