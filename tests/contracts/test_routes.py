@@ -26,22 +26,32 @@ def test_without_rules_all_files_wait_on_documents() -> None:
 
 
 def test_only_document_workers_take_the_other_queues() -> None:
-    routes = Routes.parse("large=5")
-    assert routes.queues == ("documents", "embeddings", "large")
-    assert routes.taken_by(Queue.DOCUMENTS) == ("documents", "large")
+    routes = Routes.parse("documents-large=5")
+    assert routes.queues == ("documents", "embeddings", "documents-large")
+    assert routes.taken_by(Queue.DOCUMENTS) == ("documents", "documents-large")
     assert routes.taken_by(Queue.EMBEDDINGS) == ("embeddings",)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["large", "large=", "large=x", "large=0", "large=-1", "Large=1", "documents=5", "embeddings=5", "=5"],
+    [
+        *(
+            "documents-large",
+            "documents-large=",
+            "documents-large=x",
+            "documents-large=0",
+            "documents-large=-1",
+        ),
+        *("documents-Large=1", "documents-=5", "documents=5", "embeddings=5", "=5"),
+        *("due=5", "load=5", "unacked=5"),  # keys of the ledger and of Celery
+    ],
 )
 def test_a_rule_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must look like documents-large=20000000"):
         Routes.parse(text)
 
 
-@pytest.mark.parametrize("text", ["a=1,b=1", "a=1,a=2"])
+@pytest.mark.parametrize("text", ["documents-a=1,documents-b=1", "documents-a=1,documents-a=2"])
 def test_rules_that_contradict_each_other_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a name and a size of its own"):
         Routes.parse(text)

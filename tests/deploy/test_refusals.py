@@ -72,6 +72,7 @@ def _pools(**pools: Any) -> dict[str, Any]:
         ({"autoscaling": {"engine": "hpa"}}, "can't scale to zero: set it to 1 or more, or use keda"),
         (_pools(documents={"queue": "files"}), "which the app doesn't know: use documents or embeddings"),
         (_pools(documents={"minBytes": 5}), "pools.documents.minBytes needs a queue of its own"),
+        (_pools(large=LARGE | {"queue": "large"}), "set pools.large.queue to documents-large"),
         (_pools(documents={"queue": "embeddings"}), "they can't run what waits there"),
         (_pools(documents={"autoscaling": {"min": 30}}), "pools.documents.autoscaling.min is above max"),
         (_pools(documents={"gpu": {"count": 1}}), "documents workers can't use one"),
@@ -127,13 +128,15 @@ def test_what_the_schema_does_not_know_is_refused_by_name(values: dict[str, Any]
 @pytest.mark.parametrize(
     ("queue", "size"),
     [
-        ("l", 1),
+        ("documents-l", 1),
         ("documents-large", 999_999_999_999_999),
-        ("l" * 39, 1),
-        ("l" * 40, 1),
+        ("documents-" + "l" * 29, 1),
+        ("documents-" + "l" * 30, 1),
+        ("documents-", 1),
         ("documents.large", 1),
-        ("2large", 1),
-        ("large", 1_000_000_000_000_000),
+        ("large", 1),
+        ("due", 1),
+        ("documents-large", 1_000_000_000_000_000),
     ],
 )
 def test_queues_of_large_files_are_those_that_the_app_takes(queue: str, size: int) -> None:

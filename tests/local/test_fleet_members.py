@@ -102,17 +102,16 @@ def test_each_worker_has_a_probe_of_its_own(data: DataDir) -> None:
 
 
 def test_every_queue_of_the_api_has_workers(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLEET_DOCUMENT_QUEUES", "api=1000,documents-large=20000000")
+    monkeypatch.setenv("FLEET_DOCUMENT_QUEUES", "documents-api=1000,documents-large=20000000")
     started = [member.child for member in members.worker_members(data, 0, {})]
     taken = [next(part for part in child._command if part.startswith("--queues=")) for child in started]
     assert sorted(taken) == [
-        f"--queues={queue}" for queue in ("api", "documents", "documents-large", "embeddings")
+        f"--queues={queue}" for queue in ("documents", "documents-api", "documents-large", "embeddings")
     ]
     (large,) = [child for child in started if "--queues=documents-large" in child._command]
     assert "embedfleet.documents.tasks" in large._command
     names = {child.name for child in started}
     assert len(names) == len({child.log for child in started}) == 4
-    assert "api" not in names, "it is the API server's"
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,9 @@
 {{- if and (gt (int64 $pool.minBytes) 0) (hasKey $contract.queues $pool.queue) -}}
 {{- fail (printf "pools.%s.minBytes needs a queue of its own: set pools.%s.queue to a name besides %s" $name $name (keys $contract.queues | sortAlpha | join " and ")) -}}
 {{- end -}}
+{{- if and (gt (int64 $pool.minBytes) 0) (not (regexMatch "^documents-[a-z0-9-]" $pool.queue)) -}}
+{{- fail (printf "pools.%s.queue is %s: the name of a queue of large files begins with documents-, which keeps it apart from the ledger's own keys; set pools.%s.queue to documents-%s" $name $pool.queue $name $pool.queue) -}}
+{{- end -}}
 {{- if and (hasKey $contract.queues $pool.queue) (ne $pool.queue $pool.kind) -}}
 {{- fail (printf "pools.%s.queue is %s, but its workers are of kind %s: they can't run what waits there" $name $pool.queue $pool.kind) -}}
 {{- end -}}

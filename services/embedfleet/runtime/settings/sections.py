@@ -106,7 +106,8 @@ class LedgerSettings(Settings):
         "",
         alias="FLEET_DOCUMENT_QUEUES",
         description="Queues for large files, each taken by document workers of its own:"
-        " `documents-large=20000000` keeps files from 20 MB on off `documents`. api and workers must agree.",
+        " `documents-large=20000000` keeps files from 20 MB on off `documents`. Names begin with"
+        " `documents-`; api and workers must agree.",
     )
 
     @property
