@@ -38,11 +38,12 @@ def compare(setup: Setup, fleet: Fleet, bare: Contestant) -> dict[str, Any]:
 
     with ExitStack() as stack:
         kinds = sorted({threads(), 1}, reverse=True)
+        own = stack.enter_context(ours(fleet))
         rivals = [
             stack.enter_context(plain(setup, fleet, processes, database))
             for processes, database in zip(kinds, DATABASES, strict=False)
         ]
-        designs: list[Design] = [ours(fleet), *rivals]
+        designs: list[Design] = [own, *rivals]
         for design in designs:
             design.run(files[:1], "warm-up-1")
             # So many that each of a worker's processes gets some.

@@ -1,6 +1,5 @@
 """A fleet as `embedfleet up` starts it, for as long as a measurement takes."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -74,17 +73,10 @@ class Fleet:
         now, most = (int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
         return now, most
 
-    def points(self, collection: str) -> int:
-        """Return how many points a collection of the vector store has; 0 when there is none."""
-        return points(self.state.qdrant, collection)
 
-
-def points(qdrant: str, collection: str) -> int:
-    """Return how many points a collection has; 0 when there is none."""
-    answer = httpx.post(
-        f"{qdrant}/collections/{collection}/points/count", content=json.dumps({"exact": True}),
-        headers={"content-type": "application/json"}, timeout=30, trust_env=False,
-    )  # fmt: skip
+def points(qdrant: httpx.Client, collection: str) -> int:
+    """Return how many points a collection of a vector store has; 0 when there is none."""
+    answer = qdrant.post(f"/collections/{collection}/points/count", json={"exact": True})
     if answer.status_code == httpx.codes.NOT_FOUND:
         return 0
     return int(answer.raise_for_status().json()["result"]["count"])
