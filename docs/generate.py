@@ -33,7 +33,12 @@ from prometheus_client import REGISTRY
 
 importlib.import_module(sys.argv[1])
 print(json.dumps([
-    [family.name, family.type, getattr(collector, "_labelnames", ()), family.documentation]
+    [
+        family.name,
+        family.type,
+        getattr(collector, "_labelnames", getattr(family, "_labelnames", ())),
+        family.documentation,
+    ]
     for collector in REGISTRY._collector_to_names
     for family in collector.collect()
     if family.name.startswith("fleet_")

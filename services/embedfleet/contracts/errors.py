@@ -208,7 +208,7 @@ DOCUMENT_CODES = {
     "sandbox_crash": "the parser crashed",
     "poison": "its worker died each time it was tried",
 }
-# With which codes a run may end besides those, and whether its task is tried again then; metrics show no more.
+# The other codes that a run may end with, and whether its task is tried again then. Metrics show no others.
 # What is refused before a run, or at a worker's start, has codes of its own.
 RUN_CODES = {
     "internal": True,

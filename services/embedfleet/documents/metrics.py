@@ -23,7 +23,9 @@ PARSE_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 SANDBOX_KILLS = Counter(
-    "fleet_sandbox_kills", "Sandbox children that were killed, or died; not those that were worn.", ["reason"]
+    "fleet_sandbox_kills",
+    "Sandbox children that were killed, or died; one that was only worn and replaced is none.",
+    ["reason"],
 )
 
 # Looked up once, so all of them are there from the start, as zeros.

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 DROPPED = Counter(
     "fleet_messages_dropped", "Messages that were taken off a queue and not run, by reason.", ["reason"]
 )
-# What can't be read, and why a claim is refused (`Ledger.claim`). Without a zero `rate` doesn't see the first.
+# What can't be read, and why a claim is refused (`Ledger.claim`). `rate` sees the first only after a zero.
 for _reason in ("malformed", "foreign", "newer", "unknown", "finished", "held", "early", "revoked"):
     DROPPED.labels(_reason)
 

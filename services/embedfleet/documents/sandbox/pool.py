@@ -142,7 +142,8 @@ class SandboxPool:
                 # It died while it was idle: not this file's fault.
                 child.kill()
                 self._give_back(child)
-                self._on_loss(Loss.IDLE)
+                if not self._closed:
+                    self._on_loss(Loss.IDLE)
             except BaseException:
                 self._give_back(child)
                 self._on_loss(Loss.STOPPED)
