@@ -32,6 +32,11 @@ import importlib, json, sys
 from prometheus_client import REGISTRY
 
 importlib.import_module(sys.argv[1])
+collectors = list(REGISTRY._collector_to_names)
+if ops := sys.modules.get("embedfleet.api.ops"):  # made for each scrape, and registered nowhere
+    from embedfleet.runtime.ledger.queues import Overview
+
+    collectors.append(ops.FleetGauges(Overview((), 0), memory_share=1))
 print(json.dumps([
     [
         family.name,
@@ -39,7 +44,7 @@ print(json.dumps([
         getattr(collector, "_labelnames", getattr(family, "_labelnames", ())),
         family.documentation,
     ]
-    for collector in REGISTRY._collector_to_names
+    for collector in collectors
     for family in collector.collect()
     if family.name.startswith("fleet_")
 ]))
