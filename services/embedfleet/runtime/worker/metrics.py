@@ -12,6 +12,7 @@ from prometheus_client import Counter, Histogram
 from embedfleet.contracts.errors import DOCUMENT_CODES, RUN_CODES, DependencyDown, FleetError
 from embedfleet.contracts.jobs import JOBS, Queue
 from embedfleet.contracts.states import TaskState
+from embedfleet.runtime.ledger.metrics import TASK_LABELS
 from embedfleet.runtime.ledger.records import Claim
 
 Stage = Literal["parse", "store", "read", "encode"]
@@ -106,18 +107,13 @@ def run_ended(name: str, end: End) -> None:
 
 
 @cache
-def _label(name: str) -> str:
-    return name.rpartition(".")[2].removesuffix("_task")
-
-
-@cache
 def _ends(name: str, state: str, code: str) -> Counter:
-    return TASKS.labels(_label(name), state, code)
+    return TASKS.labels(TASK_LABELS[name], state, code)
 
 
 @cache
 def _stage(name: str, stage: Stage) -> Histogram:
-    return STAGE_SECONDS.labels(_label(name), stage)
+    return STAGE_SECONDS.labels(TASK_LABELS[name], stage)
 
 
 @cache
@@ -127,4 +123,4 @@ def _waits(queue: str) -> Histogram:
 
 @cache
 def _redeliveries(name: str) -> Counter:
-    return REDELIVERIES.labels(_label(name))
+    return REDELIVERIES.labels(TASK_LABELS[name])
