@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import ValidationError
@@ -114,7 +114,7 @@ class Claim:
 
     task: Task
     document: Document
-    claimed_at: float = 0.0
+    claimed_at: float = field(default=0.0, compare=False)
 
     @property
     def task_id(self) -> str:
