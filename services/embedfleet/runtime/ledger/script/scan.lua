@@ -41,7 +41,7 @@ local function take_over(publish)
       redis.call('ZREM', 'waiting:' .. name, id)
       if row and row.queue == name then
         write(task_key(id), row, {queue = a.document_queue})
-        publish[#publish + 1] = next_publish(id, row)
+        publish_again(id, row, publish)
       end
     end
     more = more or #ids == a.limit
