@@ -118,7 +118,7 @@ lock: $(VENV)/dev ## Resolve and hash what the images install, into images/*/req
 	@sh images/lock.sh
 
 clean: ## Remove the virtual environments and caches (not your data)
-	rm -rf $(VENV) .venv-bench .venv-load .venv-infinity .venv-fastembed .venv-gpu .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-load .venv-infinity .venv-fastembed .venv-gpu .venv-prometheus .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Embedfleet needs Python >= 3.11: make PYTHON=python3.11 ...")'

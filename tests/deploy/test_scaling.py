@@ -126,13 +126,15 @@ def test_documents_that_wait_for_the_embedding_workers_raise_no_alarm(
     settings: dict[str, str], mark: str
 ) -> None:
     (rules,) = of_kind(render(values_of("gpu") | {"settings": settings}), "PrometheusRule")
-    (expr,) = [
-        rule["expr"] for rule in rules["spec"]["groups"][0]["rules"] if rule["alert"] == "FleetQueueNotTaken"
-    ]
-    _, held = expr.split("unless")
-    # Embedding workers are never held: of them the alert must speak at any number of tokens.
-    assert 'fleet_queue_depth{queue!="embeddings"}' in held
-    assert f'fleet_queue_tokens{{queue="embeddings"}}) > {mark})' in held
+    exprs = {rule["alert"]: rule["expr"] for rule in rules["spec"]["groups"][0]["rules"]}
+    for alert, metric in (
+        ("FleetQueueNotTaken", "fleet_queue_depth"),
+        ("FleetQueueOld", "fleet_queue_oldest_age_seconds"),
+    ):
+        _, held = exprs[alert].split("unless")
+        # Embedding workers are never held: of them the alert must speak at any number of tokens.
+        assert f'{metric}{{queue!="embeddings"}}' in held
+        assert f'fleet_queue_tokens{{queue="embeddings"}}) > {mark})' in held
 
 
 def _formula(spec: dict[str, Any]) -> str:

