@@ -20,7 +20,7 @@ LOAD_ARGS = --rate $(RATE) $(if $(DURATION),--seconds $(DURATION)) $(ARGS)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short chaos-selftest saturation autoscale-check load load-capacity load-soak ledger-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check images-check lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation autoscale-check load load-capacity load-soak ledger-bench telemetry-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check images-check lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ load-soak: $(VENV)/dev .venv-load/ready ## Twenty minutes of waves: memory stays
 
 ledger-bench: $(VENV)/dev ## Measure what the ledger costs a task, in time, round trips and memory
 	@$(BIN)/python -m benchmarks.ledger
+
+telemetry-bench: $(VENV)/dev ## Measure what metrics and logs cost in CPU seconds, against a fleet without them
+	@$(BIN)/embedfleet models fetch >/dev/null
+	@$(BIN)/python -m benchmarks.telemetry
 
 simulate: $(VENV)/dev ## Run a day of mixed work on a simulated GPU with neighbours, against an oracle (under a minute)
 	@$(BIN)/python -m benchmarks.simulation
