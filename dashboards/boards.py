@@ -8,6 +8,7 @@ from dashboards.panel import (
     Board,
     Panel,
     Target,
+    ends,
     fleet,
     last_hour,
     mean,
@@ -90,7 +91,7 @@ OVERVIEW = Board(
             Panel(
                 "Tasks that failed, by code",
                 "ops",
-                [rate("fleet_tasks_total", "task", "code", where='state="FAILURE"')],
+                [ends("FAILURE")],
             ),
             Panel("Requests by status", "reqps", [rate("fleet_http_requests_total", "status")]),
             Panel(
@@ -211,12 +212,12 @@ RELIABILITY = Board(
             Panel(
                 "Runs to be tried again",
                 "ops",
-                [rate("fleet_tasks_total", "task", "code", where='state="RETRY"')],
+                [ends("RETRY")],
             ),
             Panel(
                 "Runs handed back unspent",
                 "ops",
-                [rate("fleet_tasks_total", "task", "code", where='state="HANDED_BACK"')],
+                [ends("HANDED_BACK")],
             ),
             Panel(
                 "Claims of what had been claimed before, last hour",

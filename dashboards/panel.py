@@ -6,6 +6,7 @@ from typing import Literal
 
 SCOPE = 'namespace=~"$namespace"'
 WINDOW = "$__rate_interval"
+SEEN = " > 0"
 # A worker is told by its pod; where no cluster gives it that label, by its address.
 WORKER = ("pod", "instance")
 WORKER_LEGEND = "{{pod}} {{instance}}"
@@ -77,21 +78,21 @@ def worker(metric: str, *by: str) -> Target:
     return Target(f"max by ({', '.join((*WORKER, *by))}) ({_of(metric)})", legend)
 
 
-def rate(metric: str, *by: str, where: str = "", legend: str = "") -> Target:
-    """Return a counter's events a second.
-
-    Args:
-        metric: with its ending.
-        by: labels to tell apart.
-        where: a further matcher.
-        legend: instead of the labels.
-    """
-    return Target(_sum(f"rate({_of(metric, where)}[{WINDOW}])", by), legend or _legend(by))
+def rate(metric: str, *by: str, legend: str = "") -> Target:
+    """Return a counter's events a second; `legend` is taken instead of the labels."""
+    return Target(_sum(f"rate({_of(metric)}[{WINDOW}])", by), legend or _legend(by))
 
 
-def last_hour(metric: str, *by: str, where: str = "") -> Target:
+def ends(state: str) -> Target:
+    """Return the runs a second that ended in a state, by code: those that there are, of the many codes."""
+    where = f'state="{state}"'
+    runs = _sum(f"rate({_of('fleet_tasks_total', where)}[{WINDOW}])", ("task", "code"))
+    return Target(f"{runs}{SEEN}", _legend(("task", "code")))
+
+
+def last_hour(metric: str, *by: str) -> Target:
     """Return how many events the hour before had: of what is rare a rate can't be read."""
-    return Target(_sum(f"increase({_of(metric, where)}[1h])", by), _legend(by))
+    return Target(_sum(f"increase({_of(metric)}[1h])", by), _legend(by))
 
 
 def mean(histogram: str, *by: str, legend: str = "") -> Target:
