@@ -18,7 +18,7 @@ def test_a_dashboard_shows_metrics_that_are_exported(board: Board) -> None:
     panels = [panel for panel in shown if panel["type"] != "row"]
     expressions = [target["expr"] for panel in panels for target in panel["targets"]]
     assert expressions == [target.expr for panel in board.panels for target in panel.targets]
-    assert len(expressions) > len(panels) > 10
+    assert len(panels) > 10
     # Prometheus' own.
     assert unknown([text for text in expressions if "ALERTS{" not in text]) == set()
 
