@@ -182,8 +182,9 @@ def test_alerts_are_evaluated_and_name_labels_that_they_have(prometheus: Prometh
 
 
 def test_a_record_of_a_fleet_is_drawn(fleet: Fleet, tmp_path: Path) -> None:
-    with recording(tmp_path / "record", _members(fleet), seconds=1) as prometheus:
-        until(lambda: prometheus.now("fleet_points_total"), "it is scraped")
+    addresses = _members(fleet)
+    with recording(tmp_path / "record", addresses, seconds=1) as prometheus:
+        until(lambda: len(prometheus.now("up == 1")) == len(addresses), "all are scraped")
         answer = fleet.upload(("chợ-nổi.txt", f"Chợ nổi {tmp_path.name}. {VIETNAMESE}".encode()), "drawn")
         assert fleet.ended(answer["document_id"])["state"] == "READY"
         _scraped_twice(prometheus, time.time())
