@@ -26,6 +26,7 @@ def test_every_route_describes_its_errors_as_problems() -> None:
         "/api/v1/tasks/",
         "/api/v1/tasks/{task_id}",
         "/api/v1/tasks/{task_id}/revoke",
+        "/api/v1/queues/",
         "/api/v1/search",
         "/livez",
         "/readyz",

@@ -107,7 +107,7 @@ def test_wait_reasons(api: Api, alpha: httpx.Client, ledger: Ledger) -> None:
         ledger.fail(claimed, DocumentProcessingError("odd"), retryable=True)
         assert reason() == "RETRY_SCHEDULED"
     finally:
-        api.redis.delete("workers:documents", "parked:documents")
+        api.redis.delete("workers:documents", "parked_workers:documents", "parked:documents")
 
 
 def test_revoke_stops_the_whole_document(alpha: httpx.Client, ledger: Ledger) -> None:

@@ -66,11 +66,20 @@ def test_a_pool_parks_while_qdrant_is_down_and_goes_on_by_itself(
             lambda: qdrant.removeprefix("http://") in ledger.pool("embeddings")[1],
             "the pool says what it waits for",
         )
+        until(lambda: presence(ledger) == (1, 1), "it is there, and parked")
         until(lambda: "handed back" in log.read_text("utf-8"), "the work is handed back")
         assert not is_ready(probe_port)
         with QdrantProcess(tmp_path / "qdrant", "--port", str(qdrant_port)):
             until(lambda: len(ledger.unsettled(1)) == 1, "the document is READY")
+            until(lambda: presence(ledger) == (1, 0), "it is parked no more")
         task = ledger.task("default", job.task_id)
         assert task
         assert (task.state, task.attempt) == ("SUCCESS", 0)
         assert "Traceback" not in log.read_text("utf-8")
+    assert presence(ledger) == (0, 0), "it has left, and said so"
+
+
+def presence(ledger: Ledger) -> tuple[int, int]:
+    """Return how many embedding workers there are, and how many of them are parked."""
+    (queue,) = [one for one in ledger.overview().queues if one.name == "embeddings"]
+    return queue.consumers, queue.parked

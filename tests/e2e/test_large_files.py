@@ -14,6 +14,7 @@ from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_client import connect
 from embedfleet.runtime.settings import LedgerSettings
+from tests.e2e.fleet import until
 from tests.e2e.workers import environment, worker
 from tests.runtime.uploads import upload
 
@@ -41,14 +42,19 @@ def test_a_large_file_is_chunked_by_a_worker_of_its_own_queue(
     env = environment(empty_redis.url, "http://127.0.0.1:1", tmp_path, probe_port=0)
     env |= {"FLEET_DOCUMENT_QUEUES": RULE, "TASK": job.task_id, "QUEUE": job.destination}
     subprocess.run([sys.executable, "-c", PUBLISH], env=env, check=True)
-    assert ledger.depths()["documents-large"] == (1, 0)
-    assert ledger.depths()["documents"] == (0, 0)
+    assert counts(ledger) == {"documents": (0, 0), "embeddings": (0, 0), "documents-large": (1, 0)}
     with worker("documents-large", env, tmp_path / "worker.log", 1, kind="documents"):
         deadline = time.monotonic() + WAIT_SECONDS
         while (task := ledger.task("default", job.task_id)) is None or task.state not in TERMINAL_TASK_STATES:
             assert time.monotonic() < deadline, (tmp_path / "worker.log").read_text("utf-8")
+        until(lambda: ledger.pool("documents-large").workers == 1, "it beats")
+        assert ledger.pool("documents").workers == 0
     assert task.state is TaskState.SUCCESS
-    assert ledger.pool("documents-large").workers == 1
-    assert ledger.pool("documents").workers == 0
-    assert ledger.depths()["documents-large"] == (0, 0)
+    assert counts(ledger)["documents-large"] == (0, 0)
+    assert ledger.pool("documents-large").workers == 0, "it has left, and said so"
     client.close()
+
+
+def counts(ledger: Ledger) -> dict[str, tuple[int, int]]:
+    """Return what waits and what runs, by queue."""
+    return {one.name: (one.depth, one.inflight) for one in ledger.overview().queues}

@@ -113,6 +113,23 @@ def test_a_consumer_that_was_cancelled_on_purpose_is_not_idle(
     assert house.lifecycle.livez() == []
 
 
+@pytest.mark.parametrize("house", [Queue.DOCUMENTS], indirect=True)
+def test_a_worker_takes_its_queue_unless_it_drains_or_its_consumer_was_cancelled(
+    house: House, queues: Any
+) -> None:
+    watch, leases, told = house.lifecycle._watch(2), house.worker.leases, list[bool]()
+    for change in (
+        lambda: None,
+        lambda: queues.deselect("documents"),
+        lambda: queues.select_add("documents"),
+        house.worker.draining.set,
+    ):
+        change()
+        watch()
+        told.append(leases.takes)
+    assert told == [True, False, True, False]
+
+
 @pytest.mark.parametrize("what", ["hangs", "fails"])
 @pytest.mark.parametrize("house", [Queue.DOCUMENTS], indirect=True)
 def test_a_drain_that_takes_too_long_ends_the_process_whatever_becomes_of_its_notes(

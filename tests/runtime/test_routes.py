@@ -49,7 +49,8 @@ def test_it_waits_and_runs_on_the_queue_of_its_size(routed: LedgerAudit, size: i
     now = routed.document("default", task.document_id)
     assert now
     assert now.state is DocumentState.PARSING
-    assert routed.depths() == {name: (0, int(name == queue)) for name in routed.depths()}
+    running = {one.name: (one.depth, one.inflight) for one in routed.overview().queues}
+    assert running == {name: (0, int(name == queue)) for name in running}
     assert 0 < routed.next_expiry() <= 0.5
     parts = routed.chunked(run, [Part("p", 0, 1, "f")], {})
     assert parts

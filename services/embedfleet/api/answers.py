@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from embedfleet.contracts.documents import ChunkOptions, Document
 from embedfleet.contracts.states import DocumentState, TaskState, WaitReason
+from embedfleet.runtime.ledger.queues import QueueState
 from embedfleet.runtime.ledger.records import Task
 
 
@@ -177,6 +178,39 @@ class DocumentList(BaseModel):
 
     documents: list[DocumentAnswer]
     total: int
+
+
+class QueueAnswer(BaseModel):
+    """One queue of the whole fleet, all tenants together."""
+
+    name: str = Field(description="`documents`, `embeddings`, or one of FLEET_DOCUMENT_QUEUES.")
+    depth: int = Field(description="Messages that wait.")
+    inflight: int = Field(description="Tasks that run.")
+    tokens: int | None = Field(description="Of tasks that haven't ended; null where they are not counted.")
+    oldest_age_seconds: float = Field(
+        description="How long the task whose message comes next has been waiting; 0 when none waits."
+    )
+    consumers: int = Field(description="Worker processes that take the queue now.")
+    parked: int = Field(description="Those of them that wait for a dependency which is down.")
+
+    @classmethod
+    def of(cls, queue: QueueState) -> Self:
+        """Return the answer for what the ledger counts."""
+        return cls(
+            name=queue.name,
+            depth=queue.depth,
+            inflight=queue.inflight,
+            tokens=queue.tokens,
+            oldest_age_seconds=queue.oldest_age,
+            consumers=queue.consumers,
+            parked=queue.parked,
+        )
+
+
+class QueueList(BaseModel):
+    """All queues at one moment: the two of the fleet, then those for large files."""
+
+    queues: list[QueueAnswer]
 
 
 def _error(error: dict[str, Any] | None) -> ErrorAnswer | None:

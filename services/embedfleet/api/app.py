@@ -8,7 +8,7 @@ import anyio
 from fastapi import FastAPI
 
 import embedfleet
-from embedfleet.api import collections, documents, ops, search, tasks
+from embedfleet.api import collections, documents, ops, queues, search, tasks
 from embedfleet.api.dependencies import Services
 from embedfleet.api.http import problems
 from embedfleet.api.http.keys import load_keys
@@ -50,7 +50,7 @@ def assemble(max_upload_bytes: int) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    for part in (documents, collections, tasks, search, ops):
+    for part in (documents, collections, tasks, queues, search, ops):
         app.include_router(part.router)
     problems.install(app)
     upload_bytes = max_upload_bytes + MULTIPART_ALLOWANCE_BYTES

@@ -1,28 +1,38 @@
 """/livez, /readyz, /metrics: for the orchestrator and Prometheus; they need no key."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 import anyio
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from embedfleet.api.dependencies import Services, ServicesOf
-from embedfleet.api.http.keys import DEFAULT_KEY, DEFAULT_TENANT
 from embedfleet.contracts.errors import DependencyDown, FleetError
-from embedfleet.contracts.jobs import Queue
+from embedfleet.runtime.ledger.queues import Overview, QueueState
 
 CHECK_SECONDS = 2.0
-QUEUE_TOKENS = Gauge(
-    "fleet_queue_tokens", "Tokens of tasks that haven't ended; the whole fleet's.", ["queue"]
+QUEUE_GAUGES: tuple[tuple[str, str, Callable[[QueueState], float | None]], ...] = (
+    ("fleet_queue_depth", "Messages that wait on a queue", lambda queue: queue.depth),
+    ("fleet_queue_inflight", "Tasks of a queue that run", lambda queue: queue.inflight),
+    ("fleet_queue_tokens", "Tokens of tasks that haven't ended", lambda queue: queue.tokens),
+    (
+        "fleet_queue_oldest_age_seconds",
+        "How long the next task has waited for its claim, 0 when none waits",
+        lambda queue: queue.oldest_age,
+    ),
+    ("fleet_queue_consumers", "Worker processes that take a queue", lambda queue: queue.consumers),
+    (
+        "fleet_queue_parked_consumers",
+        "Worker processes of a queue that wait for a dependency",
+        lambda queue: queue.parked,
+    ),
 )
-
-# The workers' own series vanish with their last pod; the api is always there.
-QUEUE_DEPTH = Gauge("fleet_queue_depth", "Messages that wait on a queue; the whole fleet's.", ["queue"])
-QUEUE_INFLIGHT = Gauge("fleet_queue_inflight", "Tasks of a queue that run; the whole fleet's.", ["queue"])
 
 router = APIRouter(tags=["operations"])
 
@@ -53,19 +63,45 @@ async def readyz(services: ServicesOf) -> JSONResponse:
 
 @router.get("/metrics", response_class=Response)
 def metrics(services: ServicesOf) -> Response:
-    """Return Prometheus's text format."""
-    try:
-        tokens: float = services.ledger.load(DEFAULT_TENANT, DEFAULT_KEY).tokens
-        depths = services.ledger.depths()
-    except DependencyDown:
-        tokens, depths = math.nan, {}
-        QUEUE_DEPTH.clear()
-        QUEUE_INFLIGHT.clear()
-    for queue, (queued, inflight) in depths.items():
-        QUEUE_DEPTH.labels(queue).set(queued)
-        QUEUE_INFLIGHT.labels(queue).set(inflight)
-    QUEUE_TOKENS.labels(Queue.EMBEDDINGS).set(tokens)
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    """Return Prometheus's text format; what Redis alone knows is absent while it doesn't answer."""
+    text = generate_latest()
+    with suppress(DependencyDown):
+        fleet = CollectorRegistry()
+        fleet.register(FleetGauges(services.ledger.overview(), services.ledger.memory_share()))
+        text += generate_latest(fleet)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+class FleetGauges(Collector):
+    """The gauges of the whole fleet, made for one scrape: nothing of them outlives it.
+
+    The workers' own series vanish with their last pod; the api is always there, and every one shows the same.
+
+    Args:
+        overview: the queues.
+        memory_share: of Redis' `maxmemory` in use; 0 where it has no limit, so that there is no share.
+    """
+
+    def __init__(self, overview: Overview, memory_share: float) -> None:
+        self._overview, self._memory_share = overview, memory_share
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield them, zeros included."""
+        for name, meaning, value_of in QUEUE_GAUGES:
+            gauge = GaugeMetricFamily(name, f"{meaning}; the whole fleet's.", labels=["queue"])
+            for queue in self._overview.queues:
+                if (value := value_of(queue)) is not None:
+                    gauge.add_metric([queue.name], value)
+            yield gauge
+        yield GaugeMetricFamily(
+            "fleet_ledger_due_tasks",
+            "Tasks whose time has come and that the janitor has not yet taken up.",
+            self._overview.due,
+        )
+        if self._memory_share:
+            yield GaugeMetricFamily(
+                "fleet_redis_memory_ratio", "Share of Redis' maxmemory in use.", self._memory_share
+            )
 
 
 async def check(services: Services) -> Readiness:

@@ -10,6 +10,7 @@ import redis
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.contracts.jobs import JOB_OF_NAME, Job
 from embedfleet.contracts.states import TaskState
+from embedfleet.runtime.ledger import metrics
 from embedfleet.runtime.ledger.records import Change, Claim
 from embedfleet.runtime.ledger.redis_client import address_of, connect
 from embedfleet.runtime.ledger.script import script_text
@@ -37,6 +38,7 @@ class LedgerCalls(LedgerViews):
         mirror: Callable[[Sequence[Change]], None] | None = None,
     ) -> None:
         super().__init__(client, settings, address)
+        metrics.show(settings.routes.queues)
         self._mirror = mirror
         constants = {
             "expires": settings.result_expires,
@@ -101,6 +103,7 @@ class LedgerCalls(LedgerViews):
         payload = json.dumps(arguments, separators=(",", ":"))
         with self._reachable():
             answer: dict[str, Any] = json.loads(self._script(args=[edge, payload]))
+        metrics.count(answer.get("counts") or {})
         if self._mirror and answer["changes"]:
             self._mirror([_change(change) for change in answer["changes"]])
         return answer

@@ -21,6 +21,7 @@ from embedfleet.contracts.jobs import Job, ProcessDocument
 from embedfleet.contracts.states import TaskState
 from embedfleet.runtime.ledger import calls
 from embedfleet.runtime.ledger.calls import LedgerCalls, jobs_of
+from embedfleet.runtime.ledger.queues import Overview
 from embedfleet.runtime.ledger.records import (
     Acceptance,
     Claim,
@@ -110,8 +111,21 @@ class Ledger(LedgerCalls):
             return "newer"
         return claim
 
-    def beat(self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = "") -> set[str]:
-        """Extend leases; return the owners of those that are lost: revoked, overtaken, expired."""
+    def beat(
+        self, queue: str, worker: str, pulses: Iterable[Pulse], parked: str = "", *, takes: bool = True
+    ) -> set[str]:
+        """Extend leases, and say that a process is there.
+
+        Args:
+            queue: what it takes.
+            worker: its name.
+            pulses: signs of life of the leases that it holds.
+            parked: the dependency that it waits for, or nothing.
+            takes: it takes the queue now; one that drains, or was told to stop, doesn't.
+
+        Returns:
+            The owners of the leases that are lost: revoked, overtaken, expired.
+        """
         leases = [
             {**_name(pulse), "stage": pulse.stage, "done": pulse.done, "total": pulse.total}
             for pulse in pulses
@@ -122,6 +136,7 @@ class Ledger(LedgerCalls):
             worker=worker,
             leases=leases,
             lease=self._settings.lease_seconds,
+            takes=takes,
             **({"parked": parked} if parked else {}),
         )
         return set(answer["lost"])
@@ -206,6 +221,11 @@ class Ledger(LedgerCalls):
         """
         answer = self._edge("scan", limit=SCAN_LIMIT, queues=self._settings.routes.queues)
         return jobs_of(answer), bool(answer["more"])
+
+    def overview(self) -> Overview:
+        """Return how all queues are at one moment; one round trip, no longer for many tasks than for few."""
+        queues, alive = self._settings.routes.queues, self._settings.lease_seconds
+        return Overview.of(self._call("overview", {"queues": queues, "alive": alive}))
 
     def settled(self, document: Document, began: float) -> bool:
         """Take a document off those that have to be settled, unless it has moved on.

@@ -168,15 +168,10 @@ class LedgerViews:
         """Return where a document of this size waits for a worker."""
         return self._settings.routes.of(document.size_bytes)
 
-    def depths(self) -> dict[str, tuple[int, int]]:
-        """Return by queue how many messages wait and how many tasks run: what an autoscaler counts."""
-        queues = self._settings.routes.queues
-        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                pipe.llen(queue)
-                pipe.zcard(f"{LEASES}{queue}")
-            counts = [int(count) for count in pipe.execute()]
-        return dict(zip(queues, zip(counts[::2], counts[1::2], strict=True), strict=True))
+    def memory_share(self) -> float:
+        """Return the share of Redis' `maxmemory` in use; 0 where it has no limit."""
+        with self._reachable():
+            return _share(self._redis.info("memory"))
 
     def queued(self, queue: str) -> int:
         """Return how many messages wait on a queue."""

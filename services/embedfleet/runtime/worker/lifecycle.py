@@ -148,13 +148,14 @@ class Lifecycle:
             start_afresh(f"Celery holds {sorted(leaked)}, which no thread runs")
 
     def _watch(self, threads: int) -> Callable[[], None]:
-        """Return what looks whether messages wait that this worker overlooks."""
+        """Return what looks whether this worker takes its queue, and whether it overlooks messages there."""
         worker = self._worker
         idle = IdleWatch(threads, lambda: worker.ledger.queued(worker.queue))
 
         def watch() -> None:
             is_consuming = worker.queue in app.amqp.queues.consume_from  # unless somebody cancelled it
-            if worker.draining.is_set() or worker.gate.reason or not is_consuming:
+            worker.leases.takes = is_consuming and not worker.draining.is_set()
+            if worker.gate.reason or not worker.leases.takes:
                 idle.reset()
                 self._overlooked = 0
                 return

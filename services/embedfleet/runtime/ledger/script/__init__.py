@@ -9,7 +9,16 @@ from importlib.resources import files
 from embedfleet.contracts.jobs import GenerateEmbeddings
 from embedfleet.contracts.states import DOCUMENT_EDGES, TASK_EDGES
 
-FILES = ("records.lua", "generations.lua", "deletion.lua", "intake.lua", "scan.lua", "mend.lua", "ledger.lua")
+FILES = (
+    "records.lua",
+    "generations.lua",
+    "deletion.lua",
+    "intake.lua",
+    "scan.lua",
+    "mend.lua",
+    "queues.lua",
+    "ledger.lua",
+)
 
 _ERRORS = {
     "superseded_error": ("superseded", "a newer upload of this document took its place"),

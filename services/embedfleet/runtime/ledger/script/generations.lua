@@ -123,11 +123,14 @@ local function bury(id, row)
     return false
   end
   local deaths = tonumber(row.deaths) + 1
-  if deaths >= a.max_deaths then
-    if is_newer(redis.call('HGET', document_key(row), 'state'), DOCUMENT_EDGES) then
-      look_again(id, now + a.recheck)
-      return false
-    end
+  local is_poison = deaths >= a.max_deaths
+  if is_poison and is_newer(redis.call('HGET', document_key(row), 'state'), DOCUMENT_EDGES) then
+    look_again(id, now + a.recheck)
+    return false
+  end
+  count('expired_leases', row.queue)
+  if is_poison then
+    count('poison_tasks', row.name)
     fail_task(id, row, a.poison_error)
     return false
   end

@@ -58,9 +58,7 @@ end
 -- One call for all leases of a process; answers which of them it has lost.
 function edges.beat()
   local lost = {}
-  redis.call('ZADD', 'workers:' .. a.queue, now, a.worker)
-  redis.call('ZREMRANGEBYSCORE', 'workers:' .. a.queue, '-inf', now - 4 * a.lease)
-  if a.parked then redis.call('SET', 'parked:' .. a.queue, a.parked, 'PX', math.ceil(a.lease * 1000)) end
+  note_presence()
   for _, pulse in ipairs(a.leases) do
     local row = held(pulse)
     if row and is_wanted(row) then
@@ -173,4 +171,5 @@ end
 local answer = edges[ARGV[1]]()
 answer.changes = changes
 answer.step = next_step
+answer.counts = counts
 return cjson.encode(answer)

@@ -11,7 +11,9 @@
 -- due                               zset   when the janitor looks again      leases:<queue>  zset of live leases
 -- waiting:<queue>                   zset   published and not claimed, by sequence number
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
--- queue:<name>                      hash   sequence numbers of publishes     workers:<queue>  zset by last beat
+-- queue:<name>                      hash   sequence numbers of publishes
+-- workers:<queue>                   zset   who takes it, by last beat        parked_workers:<queue>  those that wait
+-- parked:<queue>                    string what they wait for; expires
 -- to_settle                         zset   documents by when they ended, until the janitor has settled them
 -- unsettled                         set    the same, as the version before wrote it; see adopt
 -- settle_again                      zset   the same, by when they are settled once more: see settled
@@ -26,7 +28,15 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local a = setmetatable(cjson.decode(ARGV[2]), {__index = CONSTANTS})
 local TOMBSTONE_SECONDS = 86400
 local changes = {}
+local counts
 local edges = {}
+
+-- Counts what happened, for the metrics of whoever called: `what` it is, and of which queue or kind of task.
+local function count(what, label)
+  counts = counts or {}
+  counts[what] = counts[what] or {}
+  counts[what][label] = (counts[what][label] or 0) + 1
+end
 
 local function record(key)
   local flat, row = redis.call('HGETALL', key), {}

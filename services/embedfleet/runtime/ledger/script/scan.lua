@@ -1,5 +1,11 @@
 -- What the janitor looks for: expired leases, due retries, lost wake-ups, entries that have expired.
 
+-- Writes a message anew: the one before was lost, or the run that it led to died.
+local function publish_again(id, row, publish)
+  count('republished', row.queue)
+  publish[#publish + 1] = next_publish(id, row)
+end
+
 -- Publishes again what has lost its wake-up: a later one was claimed long ago, or the list is empty.
 -- It looks at nothing else, so that a deep queue costs a scan no more than a short one.
 local function wake_lost(name, publish)
@@ -14,7 +20,7 @@ local function wake_lost(name, publish)
     if not row then
       redis.call('ZREM', 'waiting:' .. name, id)
     elseif tonumber(row.sequence) < settled or tonumber(row.published_at) + a.recheck <= now then
-      publish[#publish + 1] = next_publish(id, row)
+      publish_again(id, row, publish)
     else
       return false  -- this one and all after it were published only just now
     end
@@ -29,12 +35,14 @@ local function examine(id, publish)
     redis.call('ZREM', 'due', id)
   elseif is_newer(row.state, TASK_EDGES) then
     look_again(id, now + a.recheck)
-  elseif row.state ~= 'STARTED' then
+  elseif row.state == 'RETRY' then
     publish[#publish + 1] = next_publish(id, row)
+  elseif row.state ~= 'STARTED' then
+    publish_again(id, row, publish)
   elseif tonumber(row.lease_until) > now then
     look_again(id, tonumber(row.lease_until))
   elseif bury(id, row) then
-    publish[#publish + 1] = next_publish(id, row)
+    publish_again(id, row, publish)
   end
 end
 
