@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from embedfleet.documents.file_types import check_type
 from embedfleet.documents.parsers import Limits, Parsed, parser_of
-from embedfleet.documents.sandbox import SandboxPool
+from embedfleet.documents.sandbox import Loss, SandboxPool
 from embedfleet.documents.tokens import ModelTokens
 from embedfleet.runtime.settings import SandboxSettings
 from tests.documents.make_files import VIETNAMESE
@@ -91,12 +91,14 @@ def parse(tmp_path: Path) -> Callable[..., Parsed]:
 
 @pytest.fixture
 def make_pool(tokenizer_path: Path) -> Iterator[Callable[..., SandboxPool]]:
-    """Start pools that are closed after the test."""
+    """Start pools that are closed after the test, and keep the losses that they tell of."""
     pools: list[SandboxPool] = []
 
     def make(size: int = 1, files_per_child: int = 100, **settings: int) -> SandboxPool:
         limits = SandboxSettings.model_validate(settings)
-        pool = SandboxPool(size, tokenizer_path, MAX_TOKENS, limits, files_per_child)
+        losses: list[Loss] = []
+        pool = SandboxPool(size, tokenizer_path, MAX_TOKENS, limits, files_per_child, losses.append)
+        pool.losses = losses
         pools.append(pool)
         return pool
 

@@ -78,6 +78,7 @@ def test_an_error_of_the_file_costs_no_child(make_pool, document, tmp_path):
     pids = pool.pids()
     read(pool, document)
     assert pool.pids() == pids
+    assert pool.losses == []
 
 
 def test_a_missing_file_is_an_os_error(make_pool, tmp_path):
@@ -91,17 +92,19 @@ def test_the_deadline_kills_and_the_pool_goes_on(make_pool, document, endless):
     assert code_of(pool, endless, extension=".txt", seconds=0.5) == "sandbox_timeout"
     assert time.monotonic() - started < 20
     assert read(pool, document).chunks
+    assert pool.losses == ["time"]
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
+    ("number", "code", "loss"),
     [
-        (signal.SIGSEGV, "sandbox_crash"),
-        (signal.SIGABRT, "sandbox_crash"),
-        (signal.SIGKILL, "sandbox_killed"),
+        (signal.SIGSEGV, "sandbox_crash", "crash"),
+        (signal.SIGABRT, "sandbox_crash", "crash"),
+        (signal.SIGKILL, "sandbox_killed", "killed"),
+        (signal.SIGXCPU, "sandbox_timeout", "cpu"),
     ],
 )
-def test_a_crash_is_coded_and_the_pool_goes_on(make_pool, document, endless, number, code):
+def test_a_crash_is_coded_and_the_pool_goes_on(make_pool, document, endless, number, code, loss):
     pool = make_pool()
     wait_until(pool.pids)
     (pid,) = pool.pids()
@@ -115,6 +118,7 @@ def test_a_crash_is_coded_and_the_pool_goes_on(make_pool, document, endless, num
     assert code_of(pool, endless, extension=".txt", check=shoot) == code
     assert read(pool, document).chunks
     assert gone(pid)
+    assert pool.losses == [loss]
 
 
 def test_memory_is_limited(make_pool, document, tmp_path):
@@ -125,6 +129,7 @@ def test_memory_is_limited(make_pool, document, tmp_path):
     pool = make_pool(FLEET_SANDBOX_MEMORY=400_000_000)
     assert code_of(pool, big, extension=".txt") == "sandbox_memory"
     assert read(pool, document).chunks
+    assert pool.losses == ["memory"]
 
 
 def test_what_check_raises_kills_the_child_and_goes_on(make_pool, document, endless):
@@ -146,6 +151,7 @@ def test_what_check_raises_kills_the_child_and_goes_on(make_pool, document, endl
     assert gone(pid)
     assert max(b - a for a, b in itertools.pairwise(calls)) < 2
     assert read(pool, document).chunks
+    assert pool.losses == ["stopped"]
 
 
 def test_a_child_is_replaced_after_its_files(make_pool, document):
@@ -156,6 +162,7 @@ def test_a_child_is_replaced_after_its_files(make_pool, document):
         wait_until(pool.pids)
         pids.append(pool.pids()[0])
     assert len(set(pids)) == 3
+    assert pool.losses == [], "a worn child is no loss"
 
 
 def test_a_child_that_died_idle_is_nobodys_fault(make_pool, document):
@@ -163,6 +170,7 @@ def test_a_child_that_died_idle_is_nobodys_fault(make_pool, document):
     wait_until(pool.pids)
     os.kill(pool.pids()[0], signal.SIGKILL)
     assert read(pool, document).chunks
+    assert pool.losses == ["idle"]
 
 
 def test_more_threads_than_children(make_pool, document):
@@ -198,6 +206,7 @@ def test_closing_ends_work_at_once(make_pool, endless):
     thread.join(10)
     assert [error.code for error in errors] == ["sandbox_unavailable"]
     assert all(gone(pid) for pid in pids)
+    assert pool.losses == []
 
 
 def test_a_tokenizer_that_is_not_there_is_said(tmp_path, document):

@@ -11,6 +11,7 @@ from documents_in_store import DIM, KnownEncoder, StoredDocument, chunks_of, eng
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from prometheus_client import REGISTRY
+from tests import counts
 
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError, VectorStoreError
 from embedfleet.embeddings import generation
@@ -262,6 +263,7 @@ def test_a_point_that_is_refused_fails_its_own_task_and_not_those_that_share_its
     good.begin()
     bad.begin()
     bad.metadata = {"title": "half \ud800 a surrogate"}
+    counted = counts.Counts()
     with ThreadPoolExecutor(3) as threads:
         threads.submit(StoredDocument(engine, "shared").upload, TEXTS[:1])
         written = threads.submit(write, good, TEXTS[1:5]), threads.submit(write, bad, TEXTS[5:9])
@@ -269,6 +271,8 @@ def test_a_point_that_is_refused_fails_its_own_task_and_not_those_that_share_its
         with pytest.raises(VectorStoreError, match="surrogate"):
             written[1].result(WAIT_SECONDS)
     assert requests == [1, 8, 4, 4]
+    assert counted.of("fleet_upsert_seconds_count") == {(): 4}
+    assert counted.of("fleet_points_total") == {(): 1 + 4}, "those that were stored, once each"
     good.flip()
     good.assert_holds(TEXTS[1:5])
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.counts import Counts
 
 from embedfleet.contracts.errors import DependencyDown, VectorStoreError
 from embedfleet.embeddings import upserts as upserts_module
@@ -73,7 +74,7 @@ def in_hand(upserts: Upserts, store: GatedStore) -> Points:
 
 
 def test_points_of_several_tasks_are_stored_by_one_request(upserts: Upserts, store: GatedStore) -> None:
-    first = in_hand(upserts, store)
+    counts, first = Counts(), in_hand(upserts, store)
     several = [points("p1", "p2"), points("p3"), points("p4")]
     put(upserts, *several)
     assert not any(one.future.done() for one in [first, *several])
@@ -85,6 +86,8 @@ def test_points_of_several_tasks_are_stored_by_one_request(upserts: Upserts, sto
     assert [one.future.result(WAIT_SECONDS) for one in several] == [True] * 3
     assert store.requests == [["p0"], ["p1", "p2", "p3", "p4"]]
     assert store.stored == {f"p{n}": ([float(n)], {"of": f"p{n}"}) for n in range(5)}
+    assert counts.of("fleet_upsert_seconds_count") == {(): 2}
+    assert counts.of("fleet_points_total") == {(): 5}
 
 
 def test_one_request_at_a_time_a_collection_and_another_one_waits_for_nobody(

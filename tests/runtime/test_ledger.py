@@ -167,6 +167,7 @@ def test_revoking_any_task_revokes_the_document_and_all_its_tasks(ledger: Ledger
         "embeddings", "w", [Pulse(first.task_id, running.fence, running.owner, "encode", 1, 4)]
     ) == {running.owner}
     assert ledger.embedded(running, {}) is None
+    assert ledger.hand_back(running) is None
 
 
 def test_the_same_upload_again_changes_nothing(ledger: Ledger) -> None:

@@ -172,7 +172,7 @@ class Edges(RuleBasedStateMachine):
 
     @rule(target=jobs, held=claims)
     def hand_back(self, held: Claim) -> Any:
-        return multiple(*self.ledger.hand_back(held))
+        return multiple(*(self.ledger.hand_back(held) or []))
 
     @rule(held=claims, retryable=st.booleans(), dies=st.booleans())
     def fail(self, held: Claim, retryable: bool, dies: bool) -> None:

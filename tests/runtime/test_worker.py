@@ -2,39 +2,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 from celery.exceptions import Reject
 from prometheus_client import REGISTRY
 
 from embedfleet.contracts.errors import DependencyDown, DocumentProcessingError, VectorStoreError
-from embedfleet.contracts.jobs import Job, Queue
-from embedfleet.runtime.blobs import Blobs, revoked_key
-from embedfleet.runtime.handbacks import HandBacks
+from embedfleet.contracts.jobs import Job
+from embedfleet.runtime.blobs import revoked_key
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Claim, Part, Task
-from embedfleet.runtime.revocations import Mark, Revocations
+from embedfleet.runtime.revocations import Mark
 from embedfleet.runtime.settings import LedgerSettings
-from embedfleet.runtime.worker.gate import Turns
 from embedfleet.runtime.worker.runs import Run
 from embedfleet.runtime.worker.worker import Worker
 from tests.runtime.uploads import claim, given_back, upload
 
 WAIT_SECONDS = 20
 DOWN = DependencyDown("Qdrant", "127.0.0.1:6333", "refused")
-
-
-@pytest.fixture
-def worker(ledger: Ledger, tmp_path: Path) -> Worker:
-    published: list[Job] = []
-    blobs = Blobs(tmp_path)
-    settings = LedgerSettings(lease_seconds=0.5)
-    revocations, hand_backs = Revocations(ledger, blobs), HandBacks(ledger, blobs)
-    worker = Worker(Queue.DOCUMENTS, ledger, published.extend, settings, 600, revocations, hand_backs)
-    worker.published = published  # type: ignore[attr-defined]
-    worker.gate._probes = Turns(0.05)
-    return worker
 
 
 def task_of(worker: Worker) -> Task:

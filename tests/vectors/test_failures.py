@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from tests.counts import Counts
 
 from embedfleet.contracts.errors import DependencyDown, FleetError, VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
@@ -67,6 +68,7 @@ def failure(url: str, timeout: int = 5) -> FleetError:
     ],
 )
 def test_every_status_has_its_meaning(status: int, body: bytes, kind: type[FleetError], words: str) -> None:
+    counts = Counts()
     with answering(status, body) as address:
         error = failure(f"http://user:secret@{address}/?token=hidden")
     assert type(error) is kind
@@ -75,6 +77,25 @@ def test_every_status_has_its_meaning(status: int, body: bytes, kind: type[Fleet
     assert f"http://{address}" in error.detail
     assert "secret" not in error.detail
     assert "hidden" not in error.detail
+    failed = {} if kind is CollectionAbsent else {(error.code,): 2}
+    assert counts.of("fleet_vector_store_errors_total") == failed, "an absent collection is an answer"
+
+
+def test_a_collection_that_another_worker_has_just_made_is_no_failed_call() -> None:
+    counts = Counts()
+    with answering(409, b'{"status":{"error":"it exists"}}') as address:
+        store = VectorStore(VectorSettings(url=f"http://{address}"))
+        store._create("c", 3)
+        store.close()
+    assert counts.of("fleet_vector_store_errors_total") == {}
+
+
+def test_a_defect_of_ours_counts_as_a_failed_call() -> None:
+    counts, store = Counts(), VectorStore(VectorSettings(url="http://127.0.0.1:1"))
+    with pytest.raises(ZeroDivisionError):
+        store._ask(lambda: 1 // 0)
+    store.close()
+    assert counts.of("fleet_vector_store_errors_total") == {("internal",): 1}
 
 
 def test_something_else_on_the_port_is_named() -> None:

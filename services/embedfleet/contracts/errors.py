@@ -208,3 +208,25 @@ DOCUMENT_CODES = {
     "sandbox_crash": "the parser crashed",
     "poison": "its worker died each time it was tried",
 }
+# The other codes that a run may end with, and whether its task is tried again then. Metrics show no others.
+# What is refused before a run, or at a worker's start, has codes of its own.
+RUN_CODES = {
+    "internal": True,
+    "dependency_down": True,
+    "newer_version": True,
+    "sandbox_killed": True,
+    "sandbox_unavailable": True,
+    "time_limit": False,
+    "no_blob": False,
+    "model_mismatch": False,
+    "embedding_failed": False,
+    "bad_batch": False,
+    "out_of_memory": False,
+    "draining": False,
+    "vector_store_refused": False,
+    "collection_absent": False,
+    "dimension_mismatch": False,
+    "foreign_collection": False,
+    "bad_vector": False,
+    "bad_payload": False,
+}

@@ -10,6 +10,7 @@ the ledger took the end of the task        nothing: the embedding tasks exist, t
 =========================================  ===========================================================
 """
 
+import time
 import uuid
 from contextlib import ExitStack
 from functools import partial
@@ -20,6 +21,7 @@ from celery import signals
 
 from embedfleet.contracts.documents import Chunk
 from embedfleet.contracts.jobs import ProcessDocument, Queue
+from embedfleet.documents import metrics
 from embedfleet.documents.pipeline import Processed
 from embedfleet.documents.sandbox import SandboxPool
 from embedfleet.encoders import models
@@ -53,6 +55,7 @@ def _start(worker: Worker, concurrency: int) -> None:
         models.chunk_tokens(files),
         load(SandboxSettings),
         load(BrokerSettings).max_tasks_per_child,
+        metrics.lost,
     )
     signals.worker_shutdown.connect(lambda **_: _sandboxes.close(), weak=False)
 
@@ -68,19 +71,22 @@ def process_document_task(self: Any, /, **message: Any) -> None:
 
 def _process(run: Run) -> None:
     document, limit = run.document, load(BrokerSettings).time_limit
+    extension = PurePath(document.blob).suffix.lower()
     run.enter("parse", patience=limit)
     with ExitStack() as open_files:
         upload = _worker.hold(
             run, lambda: open_files.enter_context(_blobs.file(document.blob, document.size_bytes))
         )
+        began = time.monotonic()
         processed = _sandboxes.process(
             upload,
-            PurePath(document.blob).suffix,
+            extension,
             document.options,
             deadline_seconds=limit,
             on_progress=run.progress,
             check=run.check,
         )
+    metrics.parsed(extension, time.monotonic() - began)
     run.enter("store", patience=STORE_PATIENCE_SECONDS)
     try:
         parts = _store(run, processed.chunks)
@@ -91,6 +97,7 @@ def _process(run: Run) -> None:
             _take_back(run)
         raise
     _worker.publish(jobs)
+    metrics.chunked(extension, document, processed)
 
 
 def _store(run: Run, chunks: list[Chunk]) -> list[Part]:

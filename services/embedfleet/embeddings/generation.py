@@ -23,7 +23,7 @@ import numpy as np
 
 from embedfleet.contracts.documents import Chunk, point_id, qdrant_collection, text_hash
 from embedfleet.contracts.errors import FleetError, VectorStoreError
-from embedfleet.embeddings import metrics
+from embedfleet.embeddings import metrics, upserts
 from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.submissions import Submission, Vectors, result_of
 from embedfleet.embeddings.upserts import Points
@@ -137,11 +137,7 @@ class GenerationWriter:
         """Wait until the oldest points are stored, and count them."""
         points = self._written[0]
         if not result_of(points.future, self._check) and points.vectors is not None:
-            vectors = points.vectors
-            self._hold(
-                self._run,
-                lambda: self._store.upsert(points.collection, points.ids, vectors, points.payloads),
-            )
+            self._hold(self._run, lambda: upserts.write(self._store, [points]))
         self._written.popleft()
         self._advance(len(points.ids), self._total)
 

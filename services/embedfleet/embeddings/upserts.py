@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from embedfleet.contracts.errors import DependencyDown
+from embedfleet.embeddings import metrics
 from embedfleet.embeddings.submissions import Vectors
 
 WRITERS = 4
@@ -134,12 +135,7 @@ class Upserts:
         if not mine:
             return
         try:
-            self._store.upsert(
-                mine[0].collection,
-                [one for points in mine for one in points.ids],
-                np.concatenate([points.vectors for points in mine if points.vectors is not None]),
-                [one for points in mine for one in points.payloads],
-            )
+            write(self._store, mine)
         except Exception as error:
             _log.warning("points of %d tasks were not stored together: %s", len(mine), error)
             _settle(mine, stored=False)
@@ -154,6 +150,20 @@ class Upserts:
             waiting = [points for each in self._waiting.values() for points in each]
             self._waiting.clear()
         _settle([points for points in waiting if points.future.set_running_or_notify_cancel()], stored=False)
+
+
+def write(store: Store, batch: Sequence[Points]) -> None:
+    """Store points, all of one collection and with vectors, in one request; count it.
+
+    Raises:
+        FleetError: as `Store.upsert` does.
+    """
+    ids = [one for points in batch for one in points.ids]
+    vectors = np.concatenate([points.vectors for points in batch if points.vectors is not None])
+    payloads = [one for points in batch for one in points.payloads]
+    with metrics.UPSERT_SECONDS.time():
+        store.upsert(batch[0].collection, ids, vectors, payloads)
+    metrics.POINTS.inc(len(ids))
 
 
 def _within(waiting: list[Points]) -> int:

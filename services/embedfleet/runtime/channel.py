@@ -14,10 +14,12 @@ import redis
 from kombu.transport import redis as transport
 from prometheus_client import Counter
 
-# Reasons: malformed, foreign, newer, and why a claim was refused (`Ledger.claim`).
 DROPPED = Counter(
     "fleet_messages_dropped", "Messages that were taken off a queue and not run, by reason.", ["reason"]
 )
+# What can't be read, and why a claim is refused (`Ledger.claim`). `rate` sees the first only after a zero.
+for _reason in ("malformed", "foreign", "newer", "unknown", "finished", "held", "early", "revoked"):
+    DROPPED.labels(_reason)
 
 _log = logging.getLogger(__name__)
 

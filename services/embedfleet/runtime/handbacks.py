@@ -64,4 +64,4 @@ class HandBacks:
             return []
         jobs = self._ledger.hand_back(note)
         self._blobs.delete(key)
-        return jobs
+        return jobs or []

@@ -14,6 +14,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from embedfleet.runtime.settings import VectorSettings
+from embedfleet.vectors import metrics
 from embedfleet.vectors.refusals import cause_of, refusal
 
 Answer = TypeVar("Answer")
@@ -82,6 +83,7 @@ class Connection:
                 return request()
         except Exception as error:
             named = refusal(error, self.address)
+            metrics.failed(named)
             if named is None:
                 raise
             raise named from error

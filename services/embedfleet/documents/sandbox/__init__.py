@@ -4,6 +4,7 @@
 `confinement` what the kernel holds a child to.
 """
 
+from embedfleet.documents.sandbox.losses import Loss
 from embedfleet.documents.sandbox.pool import SandboxPool
 
-__all__ = ["SandboxPool"]
+__all__ = ["Loss", "SandboxPool"]

@@ -13,7 +13,8 @@ from embedfleet.contracts.errors import DOCUMENT_CODES, DocumentProcessingError,
 from embedfleet.documents.chunk import MAX_CHUNKS
 from embedfleet.documents.parsers import Limits
 from embedfleet.documents.pipeline import MAX_REPEAT, Processed
-from embedfleet.documents.sandbox import frames
+from embedfleet.documents.sandbox import frames, losses
+from embedfleet.documents.sandbox.losses import Loss
 from embedfleet.documents.sandbox.process import TICK_SECONDS, ChildDied, SandboxChild
 from embedfleet.runtime.settings import SandboxSettings
 
@@ -37,6 +38,7 @@ class SandboxPool:
         max_tokens: what the model takes, special tokens included.
         settings: memory and size limits.
         files_per_child: files after which a child is replaced.
+        on_loss: told of each child that was killed or died. Children load this module, so it counts nothing.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class SandboxPool:
         max_tokens: int,
         settings: SandboxSettings,
         files_per_child: int,
+        on_loss: Callable[[Loss], None] = lambda loss: None,
     ) -> None:
         self._limits = Limits(pages=settings.max_pages, characters=settings.max_characters)
         self._config = frames.Config(
@@ -56,6 +59,7 @@ class SandboxPool:
         )
         self._size = size
         self._files_per_child = files_per_child
+        self._on_loss = on_loss
         self._changed = threading.Condition()
         self._idle: deque[SandboxChild] = deque()
         self._lent: set[SandboxChild] = set()
@@ -98,7 +102,15 @@ class SandboxPool:
         try:
             return self._collect(child, deadline_seconds, on_progress, check)
         except ChildDied:
-            raise self._closed_error() if self._closed else child.death() from None
+            if self._closed:
+                raise self._closed_error() from None
+            death = child.death()
+            self._on_loss(losses.of_death(death))
+            raise death from None
+        except Exception as error:
+            if not child.usable and (loss := losses.of_end(error)):
+                self._on_loss(loss)
+            raise
         finally:
             self._give_back(child)
 
@@ -130,8 +142,11 @@ class SandboxPool:
                 # It died while it was idle: not this file's fault.
                 child.kill()
                 self._give_back(child)
+                if not self._closed:
+                    self._on_loss(Loss.IDLE)
             except BaseException:
                 self._give_back(child)
+                self._on_loss(Loss.STOPPED)
                 raise
 
     def _borrow(self, check: Callable[[], None]) -> SandboxChild:
@@ -185,7 +200,9 @@ class SandboxPool:
                 child.kill()
 
     def _missing(self) -> bool:
-        self._idle = deque(child for child in self._idle if child.alive())
+        for child in [child for child in self._idle if not child.alive()]:
+            self._idle.remove(child)
+            self._on_loss(Loss.IDLE)
         return len(self._idle) + len(self._lent) < self._size
 
     def _start(self) -> SandboxChild:

@@ -102,7 +102,7 @@ class Ledger(LedgerCalls):
         )
         if "refused" in answer:
             return str(answer["refused"])
-        claim = claim_of(job.task_id, answer["task"], answer["document"])
+        claim = claim_of(job.task_id, answer["task"], answer["document"], answer["at"])
         if claim is None:
             # Nothing is published, for this process would take it again at once: the janitor does, later.
             self._edge(
@@ -173,14 +173,17 @@ class Ledger(LedgerCalls):
         )
         return None if answer.get("lost") else TaskState(answer["state"])
 
-    def hand_back(self, claim: Held, *, refused: bool = False) -> list[Job]:
-        """Give a task back without spending an attempt; return what to publish (nothing when lost).
+    def hand_back(self, claim: Held, *, refused: bool = False) -> list[Job] | None:
+        """Give a task back without spending an attempt; return what to publish.
+
+        That is nothing when the claim is lost, and None when it is because the task is REVOKED.
 
         Args:
             claim: the run that ends.
             refused: a dependency couldn't serve it; counted in `Task.parks`.
         """
-        return jobs_of(self._edge("hand_back", **_name(claim), parks=int(refused)))
+        answer = self._edge("hand_back", **_name(claim), parks=int(refused))
+        return None if answer.get("revoked") else jobs_of(answer)
 
     def revoke(self, tenant: str, task_id: str) -> bool:
         """Revoke the task's unfinished document with all its unfinished tasks; False when there is none."""

@@ -7,6 +7,7 @@ import time
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import TimeLimitExceeded
 from embedfleet.runtime.ledger.records import Claim, Pulse, Task
+from embedfleet.runtime.worker import metrics
 
 
 class Stopped(Exception):
@@ -38,7 +39,10 @@ class Run:
         self._patience = soft_limit
         self._stalls_at = time.monotonic() + soft_limit
         self._late_after = late_after
-        self.heard(time.monotonic())
+        self._began_at = time.monotonic()
+        self.heard(self._began_at)
+        # Of the working thread alone; the beat reads the others.
+        self._timed: tuple[metrics.Stage, float] | None = None
         self._stage, self._done, self._total = "claimed", 0, claim.task.total
 
     @property
@@ -51,10 +55,26 @@ class Run:
         """The document as it was when the task was claimed."""
         return self.claim.document
 
-    def enter(self, stage: str, patience: float) -> None:
+    def enter(self, stage: metrics.Stage, patience: float) -> None:
         """Begin a stage that shows progress at least every `patience` seconds."""
+        self.leave()
+        now = time.monotonic()
+        self._timed = stage, now
         self._stage, self._patience = stage, patience
-        self._stalls_at = time.monotonic() + patience
+        self._stalls_at = now + patience
+
+    def leave(self) -> None:
+        """Count how long the stage took that the run is in, if it is in one."""
+        if self._timed:
+            (stage, since), self._timed = self._timed, None
+            metrics.stage_ended(self.task.name, stage, time.monotonic() - since)
+
+    def seconds_since(self, then: float) -> float:
+        """Return how long ago a time by Redis' clock is; never negative.
+
+        That clock is not asked again: what has passed since the claim is counted here.
+        """
+        return max(0.0, self.claim.claimed_at - then) + time.monotonic() - self._began_at
 
     def progress(self, done: int, total: int) -> None:
         """Report pages or chunks done of a total."""
@@ -86,6 +106,7 @@ class Run:
 
     def ending(self) -> None:
         """Note that only its end is left to be recorded; no time limit cuts that short."""
+        self.leave()
         self._ends_at = math.inf
 
     def lose(self) -> None:

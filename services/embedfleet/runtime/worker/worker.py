@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown, FleetError
 from embedfleet.contracts.jobs import Job, Queue
+from embedfleet.contracts.states import TaskState
 from embedfleet.contracts.versions import is_newer
 from embedfleet.runtime import telemetry
 from embedfleet.runtime.channel import DROPPED
@@ -34,8 +35,10 @@ from embedfleet.runtime.ledger import BACKLOG, Ledger
 from embedfleet.runtime.ledger.records import Claim
 from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.worker import metrics
 from embedfleet.runtime.worker.gate import Gate
 from embedfleet.runtime.worker.leases import Leases
+from embedfleet.runtime.worker.metrics import HANDED_BACK, End
 from embedfleet.runtime.worker.runs import Run, Stopped
 
 TRACEBACK_CHARACTERS = 4000
@@ -77,6 +80,7 @@ class Worker:
         self._revocations = revocations
         self._hand_backs = hand_backs
         self._dependencies = (ledger.ping, *dependencies)
+        metrics.show(queue)
 
     def take(self, queues: Collection[str], known: Collection[str]) -> None:
         """Be a worker of the queue that Celery was told to take; autoscaling counts each queue apart.
@@ -95,6 +99,7 @@ class Worker:
                 + f"; it was told to take {', '.join(sorted(queues)) or 'none'}"
             )
         self.queue = self.leases.queue = next(iter(queues))
+        metrics.show_queue(self.queue)
 
     def receive(
         self, kind: type[Job], message: dict[str, Any], work: Callable[[Run], None], request_id: str
@@ -143,17 +148,23 @@ class Worker:
         with telemetry.about(ids), self.leases.held(run):
             try:
                 if self.hold(run, lambda: self._revocations.enforce(run.document)):
-                    return
-                work(run)
+                    end = End(TaskState.REVOKED)
+                else:
+                    work(run)
+                    run.leave()
+                    end = End(TaskState.SUCCESS)
             except Stopped:
-                self._hand_back(run, "the worker drains" if self.draining.is_set() else "the claim is lost")
+                why = "the worker drains" if self.draining.is_set() else "the claim is lost"
+                end = self._hand_back(run, why)
             except DependencyDown as error:
-                self._park(run, error)
+                end = self._park(run, error)
             except FleetError as error:
-                self._fail(run, error, retryable=error.retryable)
+                end = self._fail(run, error, retryable=error.retryable)
             except Exception as error:
                 _log.exception("unexpected error")
-                self._fail(run, FleetError(f"{type(error).__name__}: {error}"), retryable=True, cause=error)
+                named = FleetError(f"{type(error).__name__}: {error}")
+                end = self._fail(run, named, retryable=True, cause=error)
+            metrics.run_ended(run.task.name, end)
 
     def end(self, run: Run, edge: Callable[[], Answer | None]) -> Answer:
         """Take the edge that ends a run, and return its answer; held like any call to a dependency.
@@ -198,6 +209,7 @@ class Worker:
             else:
                 self.gate.hold_back(claim == BACKLOG)
                 if isinstance(claim, Claim):
+                    metrics.claimed(self.queue, claim)
                     run = Run(claim, self.draining, self._soft_limit, self._late_after)
                     run.heard(asked_at)
                     return run
@@ -205,38 +217,49 @@ class Worker:
                     return claim
         raise Reject("the worker drains", requeue=True)
 
-    def _park(self, run: Run, error: DependencyDown) -> None:
+    def _park(self, run: Run, error: DependencyDown) -> End:
         """Give the task back unspent; but if all answer time and again, it is this task they can't serve."""
         if not self.gate.ask():
-            self._hand_back(run, str(error))
-        elif run.task.parks < MAX_PARKS:
-            self._hand_back(run, str(error), refused=True)
-        else:
-            self._fail(run, error, retryable=True)
+            return self._hand_back(run, str(error), error.code)
+        if run.task.parks < MAX_PARKS:
+            return self._hand_back(run, str(error), error.code, refused=True)
+        return self._fail(run, error, retryable=True)
 
-    def _hand_back(self, run: Run, reason: str, *, refused: bool = False) -> None:
+    def _hand_back(self, run: Run, reason: str, code: str = "", *, refused: bool = False) -> End:
         _log.info("handed back", extra={"reason": reason})
-        self._record(run, lambda: self.publish(self.ledger.hand_back(run.claim, refused=refused)))
 
-    def _fail(self, run: Run, error: FleetError, *, retryable: bool, cause: Exception | None = None) -> None:
+        def edge() -> End:
+            jobs = self.ledger.hand_back(run.claim, refused=refused)
+            self.publish(jobs or [])
+            return End(TaskState.REVOKED) if jobs is None else End(HANDED_BACK, code)
+
+        return self._record(run, edge)
+
+    def _fail(self, run: Run, error: FleetError, *, retryable: bool, cause: Exception | None = None) -> End:
         _log.warning("failed", extra={"code": error.code, "detail": error.detail})
         trace = "".join(traceback.format_exception(cause))[-TRACEBACK_CHARACTERS:] if cause else ""
-        self._record(run, lambda: self.ledger.fail(run.claim, error, retryable=retryable, trace=trace))
 
-    def _record(self, run: Run, edge: Callable[[], object]) -> None:
+        def edge() -> End:
+            state = self.ledger.fail(run.claim, error, retryable=retryable, trace=trace)
+            return End(state, error.code) if state else End(HANDED_BACK)
+
+        return self._record(run, edge)
+
+    def _record(self, run: Run, edge: Callable[[], End]) -> End:
         """Take the edge that ends a run; a Redis that refuses it must not cost a death.
 
         A draining worker waits for nothing: it leaves a note with which the janitor gives the task back.
         """
         run.ending()
         try:
-            edge()
+            return edge()
         except DependencyDown as error:
             self.gate.close(error)
             try:
-                self.hold(run, edge)
+                return self.hold(run, edge)
             except (Stopped, DependencyDown):
                 self._note(run)
+                return End(HANDED_BACK, error.code)
 
     def _note(self, run: Run) -> None:
         try:

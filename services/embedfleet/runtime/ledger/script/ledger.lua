@@ -52,7 +52,7 @@ function edges.claim()
   end
   if document.state == 'QUEUED' and row.queue ~= a.embedding_queue then move_document(document, 'PARSING', {}) end
   document.result = nil  -- of the document task, for the API: a run needs none of it, and it may be long
-  return {task = row, document = document}
+  return {task = row, document = document, at = now}
 end
 
 -- One call for all leases of a process; answers which of them it has lost.
@@ -126,7 +126,7 @@ end
 -- Gives the task back unspent (drain, dependency down): the lease is released here, the publish comes after.
 function edges.hand_back()
   local row = owned(a)
-  if not row then return {lost = true} end
+  if not row then return {revoked = redis.call('HGET', task_key(a.task_id), 'state') == 'REVOKED'} end
   count_chunks(a.task_id, row, 0)
   move_task(a.task_id, row, 'PENDING', {stage = 'queued', parks = tonumber(row.parks or 0) + a.parks})
   return {publish = {next_publish(a.task_id, row)}}
