@@ -32,6 +32,10 @@ import importlib, json, sys
 from prometheus_client import REGISTRY
 
 importlib.import_module(sys.argv[1])
+collectors = list(REGISTRY._collector_to_names)
+# The api makes these anew for each scrape.
+if ops := sys.modules.get("embedfleet.api.ops"):
+    collectors.append(ops.FleetGauges(ops.Overview((), 0), 1.0))
 print(json.dumps([
     [
         family.name,
@@ -39,7 +43,7 @@ print(json.dumps([
         getattr(collector, "_labelnames", getattr(family, "_labelnames", ())),
         family.documentation,
     ]
-    for collector in REGISTRY._collector_to_names
+    for collector in collectors
     for family in collector.collect()
     if family.name.startswith("fleet_")
 ]))
