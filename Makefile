@@ -14,13 +14,14 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Of the load tests: uploads a second, and seconds of them.
 RATE     ?= 1
 DURATION ?=
+PICTURES ?= docs/pictures
 LOAD      = $(BIN)/python -m loadtests
 LOAD_ARGS = --rate $(RATE) $(if $(DURATION),--seconds $(DURATION)) $(ARGS)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos chaos-short chaos-selftest saturation autoscale-check load load-capacity load-soak ledger-bench telemetry-bench simulate bench bench-peers gpu-check gpu-measure check format docs k8s deploy-check images-check lock clean
+.PHONY: help demo up test chaos chaos-short chaos-selftest saturation autoscale-check load load-capacity load-soak load-pictures ledger-bench telemetry-bench simulate bench bench-peers gpu-check gpu-measure check format docs dashboards k8s deploy-check images-check lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +69,11 @@ load-soak: $(VENV)/dev .venv-load/ready ## Twenty minutes of waves: memory stays
 	@$(BIN)/embedfleet models fetch >/dev/null
 	@$(LOAD) soak $(LOAD_ARGS)
 
+load-pictures: $(VENV)/dev .venv-load/ready ## Run `make load`, recorded by Prometheus, and draw the dashboards' panels (PICTURES=docs/pictures)
+	@$(BIN)/embedfleet models fetch >/dev/null
+	@$(LOAD) load $(LOAD_ARGS) --record --report load-report
+	@$(BIN)/python -m dashboards.pictures load-report/prometheus $(PICTURES)
+
 ledger-bench: $(VENV)/dev ## Measure what the ledger costs a task, in time, round trips and memory
 	@$(BIN)/python -m benchmarks.ledger
 
@@ -99,6 +105,7 @@ check: $(VENV)/dev ## Lint, types, layers, generated references
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python -m dashboards --check
 
 format: $(VENV)/dev ## Format the code
 	@$(BIN)/ruff check --fix --quiet .
@@ -106,6 +113,9 @@ format: $(VENV)/dev ## Format the code
 
 docs: $(VENV)/dev ## Write the generated references in docs/
 	@$(BIN)/python docs/generate.py
+
+dashboards: $(VENV)/dev ## Write the Grafana dashboards of chart and compose
+	@$(BIN)/python -m dashboards
 
 deploy-check: $(VENV)/dev $(VENV)/kubectl ## Hold chart, manifests, Dockerfiles and compose files against their own tools and the app
 	@$(BIN)/python -m pytest -n 0 tests/deploy $(ARGS)

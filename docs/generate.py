@@ -33,10 +33,9 @@ from prometheus_client import REGISTRY
 
 importlib.import_module(sys.argv[1])
 collectors = list(REGISTRY._collector_to_names)
-if ops := sys.modules.get("embedfleet.api.ops"):  # made for each scrape, and registered nowhere
-    from embedfleet.runtime.ledger.queues import Overview
-
-    collectors.append(ops.FleetGauges(Overview((), 0), memory_share=1))
+# The api makes these anew for each scrape.
+if ops := sys.modules.get("embedfleet.api.ops"):
+    collectors.append(ops.FleetGauges(ops.Overview((), 0), 1.0))
 print(json.dumps([
     [
         family.name,

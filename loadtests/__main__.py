@@ -8,11 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench.machine import processor, threads
 from benchmarks.stage.fleet import Fleet
+from dashboards.prometheus import members, recording
 
 from loadtests.capacity import Climb
 from loadtests.memory import STORES, Watch, holdings, settled
@@ -166,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", help="steady, spike or soak")
     parser.add_argument("--folder", default="", help="of files to upload, instead of generated ones")
     parser.add_argument("--thresholds", type=Path, default=HERE / "thresholds.toml", help="file to keep to")
+    parser.add_argument("--record", action="store_true", help="let Prometheus record, for pictures")
     parser.add_argument("--report", type=Path, default=Path("load-report"), help="folder to write to")
     wanted, options = parser.parse_known_args(arguments)
     wanted.options = options
@@ -173,8 +176,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{threads()} threads of {processor()}; the report is in {wanted.report}", flush=True)
     with tempfile.TemporaryDirectory(prefix="load-") as folder:
         settings = SOAK_SETTINGS if wanted.mode == "soak" else {}
-        with Fleet(Path(folder) / "fleet", **settings) as fleet:
+        with Fleet(Path(folder) / "fleet", **settings) as fleet, _recording(fleet, wanted):
             return MODES[wanted.mode](fleet, wanted)
+
+
+def _recording(fleet: Fleet, wanted: argparse.Namespace) -> AbstractContextManager[object]:
+    """Record the run where that was asked for."""
+    if not wanted.record:
+        return nullcontext()
+    return recording(wanted.report / "prometheus", members(fleet.state.url, fleet.state.pids))
 
 
 def _arguments(wanted: argparse.Namespace) -> dict[str, object]:

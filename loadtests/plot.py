@@ -10,7 +10,7 @@ from loadtests.book import IDLE, LOAD, READY, Book, percentile
 
 HEIGHT, LEFT, RIGHT, HEAD, FOOT = 130, 60, 150, 34, 26
 GRID = "#ddd"
-COLORS = (OURS, WANTED)
+COLORS = (OURS, WANTED, "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#17becf")
 WINDOWS, LEAST_WINDOW_SECONDS = 60, 2.0
 Point = tuple[float, float]
 

@@ -28,13 +28,14 @@ pytestmark = pytest.mark.skipif(binary() is None, reason="no docker-compose that
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
 TEXT = "".join((ROOT / name).read_text("utf-8") for name in CPU)
+OPEN = {"api", "prometheus", "grafana"}
 PORTS = {"api": CONTRACT["ports"]["api"], **dict.fromkeys(APP[1:], CONTRACT["ports"]["probes"])}
 
 
 @pytest.fixture(params=SETS)
 def fleet(request: pytest.FixtureRequest) -> Config:
-    """The merged files: for a GPU, or for none."""
-    return config(SETS[request.param])
+    """The merged files, with all services: for a GPU, or for none."""
+    return config(SETS[request.param], {"COMPOSE_PROFILES": "monitoring"})
 
 
 @pytest.fixture
@@ -137,11 +138,11 @@ def test_nothing_can_gain_rights_write_its_image_or_take_the_machine(services: d
 
 def test_the_machine_alone_reaches_what_is_published(fleet: Config) -> None:
     published = {name: service.get("ports", []) for name, service in fleet["services"].items()}
-    assert {name for name, ports in published.items() if ports} == {"api", "prometheus"}
+    assert {name for name, ports in published.items() if ports} == OPEN
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
     assert fleet["networks"]["fleet"]["internal"] is True
     outside = {name for name, service in fleet["services"].items() if "outside" in service["networks"]}
-    assert outside == {"api", "prometheus"}
+    assert outside == OPEN
     assert fleet["services"]["api"]["environment"]["FLEET_AUTH"] == "keys"
 
 
@@ -186,11 +187,45 @@ def test_prometheus_asks_everyone_who_has_metrics(services: dict[str, Config]) -
     assert "--config.file=/etc/prometheus/prometheus.yml" in services["prometheus"]["command"]
 
 
+def test_grafana_is_there_where_it_is_asked_for_and_lets_nobody_in_without_a_password(tmp_path: Path) -> None:
+    assert "grafana" not in config(CPU)["services"]
+    service = config(CPU, {"COMPOSE_PROFILES": "monitoring", "GRAFANA_PASSWORD": "grafana0word"})["services"][
+        "grafana"
+    ]
+    assert service["environment"]["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    shell, *options, script = service["entrypoint"]
+    assert "exec /run.sh" in script
+    script = script.replace("$$", "$").replace("exec /run.sh", "echo started")
+    for password, code, said in (("", 1, "see .env.example"), ("grafana0word", 0, "started")):
+        done = subprocess.run(
+            [shutil.which(shell) or shell, *options, script],
+            env={"GF_SECURITY_ADMIN_PASSWORD": password},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, said in done.stdout + done.stderr) == (code, True)
+
+
+def test_grafana_shows_the_charts_dashboards_from_its_own_prometheus(services: dict[str, Config]) -> None:
+    mounts = {place: Path(mount["source"]) for place, mount in _mounts(services["grafana"]).items()}
+    (provider,) = yaml.safe_load(
+        mounts["/etc/grafana/provisioning/dashboards/embedfleet.yml"].read_text("utf-8")
+    )["providers"]
+    assert mounts[provider["options"]["path"]] == CHART / "files/dashboards"
+    (source,) = yaml.safe_load(
+        mounts["/etc/grafana/provisioning/datasources/embedfleet.yml"].read_text("utf-8")
+    )["datasources"]
+    assert source["type"] == "prometheus"
+    (port,) = services["prometheus"]["ports"]
+    assert source["url"] == f"http://prometheus:{port['target']}"
+
+
 def test_every_variable_is_explained_and_no_secret_is_written_down() -> None:
     example = (ROOT / ".env.example").read_text("utf-8")
     used = dict(re.findall(r"\$\{(\w+)(:[^}]*)", TEXT))
     told = re.findall(r"(?m)^(?:# )?([A-Z_]+)=(.*)$", example)
-    assert {name for name, _ in told} - {"COMPOSE_FILE"} == used.keys()
+    assert {name for name, _ in told} - {"COMPOSE_FILE", "COMPOSE_PROFILES"} == used.keys()
     defaults = {name: rest[2:] for name, rest in used.items() if rest.startswith(":-")}
     assert {name: value for name, value in told if name in defaults} == defaults | {
         "REGISTRY": "registry.example.com/"

@@ -37,6 +37,7 @@ from tests.deploy.chart import (
     rendered,
     values_of,
 )
+from tests.deploy.metrics import unknown
 from tests.runtime.uploads import claim, upload
 
 CONTRACT = json.loads((CHART / "files/contract.json").read_text("utf-8"))
@@ -54,10 +55,6 @@ NOT_FREE = {
     *("FLEET_API_KEYS", "FLEET_API_KEYS_FILE", "FLEET_PROBE_HOST", "FLEET_PROBE_PORT"),
     *("FLEET_DOCUMENT_QUEUES", "FLEET_URL", "FLEET_API_KEY", "FLEET_DATA_DIR"),
 }
-
-# What Prometheus makes of a metric's name, and the labels that it adds.
-ENDINGS = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}
-OPERATORS_LABELS = frozenset({"namespace", "pod", "instance", "le"})
 
 
 def test_the_app_keeps_queues_and_leases_where_the_contract_says(ledger: Ledger) -> None:
@@ -227,37 +224,7 @@ def test_alerts_name_metrics_and_queues_that_the_api_exports() -> None:
     expressions = [re.sub(r"\bnamespace:\S+", "", text) for text in texts if "fleet_" in text]
     assert len(expressions) > 20
     assert {queue for text in expressions for queue in re.findall(r'queue="([^"]+)"', text)} <= set(Queue)
-    assert _unknown(expressions) == set()
-
-
-def test_the_dashboard_shows_metrics_that_are_exported() -> None:
-    made = named(rendered("gpu"), "ConfigMap", "fleet-embedfleet-dashboard")
-    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
-    panels = [
-        panel for panel in json.loads(made["data"]["embedfleet.json"])["panels"] if panel["type"] != "row"
-    ]
-    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
-    assert len(expressions) > len(panels) > 10
-    assert _unknown(expressions) == set()
-    places = [tuple(panel["gridPos"].items()) for panel in panels]
-    assert len(places) == len(set(places))
-
-
-def _unknown(expressions: list[str]) -> set[str]:
-    """Return the metrics, and the labels to group by, that nothing in the app makes."""
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "services").rglob("*.py"))
-    known: dict[str, set[str]] = {}
-    for kind, name, rest in re.findall(r'= (Counter|Gauge|Histogram)\(\s*"(fleet_\w+)"([^)]*)\)', source):
-        (labels,) = re.findall(r"\[([^]]*)\]", rest) or [""]
-        known |= {name + end: set(re.findall(r'"(\w+)"', labels)) for end in ENDINGS[kind]}
-    unknown = set()
-    for text in expressions:
-        used = set(re.findall(r"fleet_[a-z_]+", text))
-        assert used, text
-        labels = OPERATORS_LABELS.union(*(known.get(name, set()) for name in used))
-        grouped = {label.strip() for by in re.findall(r"\bby \(([^)]*)\)", text) for label in by.split(",")}
-        unknown |= (used - known.keys()) | (grouped - labels)
-    return unknown
+    assert unknown(expressions) == set()
 
 
 def test_the_docs_name_the_keys_that_keda_counts() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from dashboards.prometheus import binary, recorded
 
 from tests.e2e.fleet import ROOT, Fleet
 
@@ -29,6 +30,7 @@ LAST_LINE = re.compile(
 )
 KEPT = "[steady]\nmin_uploads = 15\nmax_errors = 0\nmax_lost = 0\nmax_failed = 0\nmax_refused = 0\n"
 OPTIONS = ("--idle", "1", "--seed", "5")
+RECORD = ("--record",) if binary() else ()
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_a_run_that_keeps_its_thresholds_ends_with_its_line_and_a_report(tmp_pat
     thresholds, report = tmp_path / "thresholds.toml", tmp_path / "report"
     thresholds.write_text(KEPT, "utf-8")
     command = [sys.executable, "-m", "loadtests", "load", "--rate", "3", "--seconds", "5", "--report", report]
-    done = run([*command, *OPTIONS, "--mix", mix, "--thresholds", thresholds], seconds=240)
+    done = run([*command, *OPTIONS, *RECORD, "--mix", mix, "--thresholds", thresholds], seconds=240)
     assert done.returncode == 0, done.stdout + done.stderr
     last = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
     assert last, done.stdout
@@ -65,6 +67,9 @@ def test_a_run_that_keeps_its_thresholds_ends_with_its_line_and_a_report(tmp_pat
     assert ElementTree.parse(report / "load.svg").getroot().tag.endswith("svg")
     assert "upload to searchable" in (report / "report.html").read_text("utf-8")
     assert "upload to searchable" in (report / "requests_stats.csv").read_text("utf-8")
+    if RECORD:
+        span = recorded(report / "prometheus")
+        assert span.end - span.begin > 5
 
 
 def test_a_run_that_breaks_a_threshold_ends_with_1_and_says_which(
