@@ -182,7 +182,7 @@ endef
 .venv-load/ready: | $(VENV)/pip
 	@echo "installing locust into $(@D)"
 	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet "locust==2.47.0"
+	@$(@D)/bin/python -m pip install --quiet "locust==2.47.0" "resvg-py==0.5.0"
 	@touch $@
 
 .venv-infinity/ready: | $(VENV)/pip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gevent.event import Event
+from resvg_py import svg_to_bytes
 
 from loadtests.arrivals import Load
 from loadtests.book import Book
@@ -76,7 +77,9 @@ class Run:
         record = {"load": asdict(self.load), "figures": summary.as_dict(), "broken": broken}
         (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         title = f"{self.load.shape}, {self.load.rate:g} uploads/s for {self.load.seconds:g} s: "
-        (folder / "load.svg").write_text(svg(title + summary.details(), panels(self.book)), "utf-8")
+        picture = svg(title + summary.details(), panels(self.book))
+        (folder / "load.svg").write_text(picture, "utf-8")
+        (folder / "load.png").write_bytes(bytes(svg_to_bytes(picture, background="white", zoom=2)))
         rows = [asdict(one) | {"fate": one.fate} for one in self.book.uploads]
         _write(folder / "uploads.csv", rows)
         _write(folder / "searches.csv", [asdict(one) for one in self.book.searches])

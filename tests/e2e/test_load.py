@@ -65,6 +65,7 @@ def test_a_run_that_keeps_its_thresholds_ends_with_its_line_and_a_report(tmp_pat
     assert set(fates) <= {"READY", "REVOKED"}
     assert len(fates) == figures["uploads"] + 10, "the seeds are in the file, too"
     assert ElementTree.parse(report / "load.svg").getroot().tag.endswith("svg")
+    assert (report / "load.png").read_bytes().startswith(b"\x89PNG")
     assert "upload to searchable" in (report / "report.html").read_text("utf-8")
     assert "upload to searchable" in (report / "requests_stats.csv").read_text("utf-8")
     if RECORD:
