@@ -199,6 +199,26 @@ def test_however_many_wait_there_a_scan_is_short(before: LedgerAudit, after: Led
     assert not after._redis.exists("waiting:documents-large")
 
 
+def test_no_message_is_left_on_the_queue_that_is_gone(before: LedgerAudit, after: LedgerAudit) -> None:
+    old = _accepted(before, 1000)
+    before._redis.rpush("documents-large", old.model_dump_json())
+    _forget(before)
+    after.scan()
+    assert after._redis.llen("documents-large") == 1, "what waits there is taken over first"
+    after.scan()
+    assert not after._redis.exists("documents-large")
+
+
+def test_a_task_of_a_newer_version_is_left_where_it_waits(before: LedgerAudit, after: LedgerAudit) -> None:
+    newer = _accepted(before, 1000)
+    (other,) = before.accept(upload("t2", key="2.txt").model_copy(update={"size_bytes": 1000})).publish
+    before._redis.hset(f"task:{newer.task_id}", "state", "TRANSLATING")
+    _forget(before)
+    assert [job.task_id for job in after.scan()[0]] == [other.task_id]
+    assert after._redis.hget(f"task:{newer.task_id}", "queue") == "documents-large"
+    assert after._redis.zscore("due", newer.task_id) > after.now(), "the newer janitor finds it"
+
+
 @pytest.mark.parametrize(
     ("kind", "queues", "taken"),
     [

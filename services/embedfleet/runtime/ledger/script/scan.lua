@@ -39,11 +39,15 @@ local function take_over(publish)
     for _, id in ipairs(ids) do
       local row = record(task_key(id))
       redis.call('ZREM', 'waiting:' .. name, id)
-      if row and row.queue == name then
+      if row and is_newer(row.state, TASK_EDGES) then
+        look_again(id, now + a.recheck)
+      elseif row and row.queue == name then
         write(task_key(id), row, {queue = a.document_queue})
         publish_again(id, row, publish)
       end
     end
+    -- The old messages: an autoscaler would count them, were there ever workers of the queue again.
+    if #ids == 0 then redis.call('UNLINK', name) end
     more = more or #ids == a.limit
   end
   return more
