@@ -20,7 +20,8 @@ from embedfleet.runtime.settings import TracingSettings, load
 OTLP = "http/protobuf"
 # Ends of attributes' names: `fleet.task_id`.
 _PREFIX = "fleet."
-_OFF = nullcontext()
+# A block that is no span.
+OFF = nullcontext()
 
 _tracer: Any = None
 
@@ -85,7 +86,7 @@ def span(name: str, parent: str, kind: str, **attributes: Any) -> AbstractContex
         kind: name of a `SpanKind`.
         attributes: as for `note`.
     """
-    return _OFF if _tracer is None else _span(name, parent, kind, attributes)
+    return OFF if _tracer is None else _span(name, parent, kind, attributes)
 
 
 def note(**attributes: Any) -> None:
@@ -129,7 +130,7 @@ def shared(name: str, parts: Iterable[tuple[Any, int]]) -> AbstractContextManage
         name: of the spans.
         parts: of each run its `context` and how many points of it there are.
     """
-    return _OFF if _tracer is None else _shared(name, parts)
+    return OFF if _tracer is None else _shared(name, parts)
 
 
 @contextmanager

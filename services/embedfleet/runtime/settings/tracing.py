@@ -8,7 +8,7 @@ from embedfleet.runtime.settings.base import Settings
 
 
 class TracingSettings(Settings):
-    """Traces (see tracing.md); off unless an endpoint or an exporter is set."""
+    """Traces: see docs/tracing.md; off unless an endpoint or an exporter is set."""
 
     exporter: Literal["", "otlp", "console", "none"] = Field(
         "",

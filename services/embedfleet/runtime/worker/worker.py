@@ -170,6 +170,8 @@ class Worker:
             tracing.ended(*end)
 
     def _traced(self, run: Run) -> AbstractContextManager[None]:
+        if not tracing.is_on():
+            return tracing.OFF
         task = run.task
         return tracing.span(
             TASK_LABELS[task.name],
