@@ -1,5 +1,9 @@
 """One trace from the upload to the upsert, over both queues, though a message is lost on the way."""
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,10 +30,36 @@ STAGES = {
 WHOLE = {(service, name) for service, names in STAGES.items() for name in names}
 
 
+ONE_SPAN = """
+from embedfleet.runtime import tracing
+tracing.start("embedfleet-api")
+with tracing.span("upload", "", "SERVER"):
+    pass
+"""
+
+
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     with Collector() as collector:
         yield collector
+
+
+def trace_once(endpoint: str) -> None:
+    """Trace one span in a process that ends before the exporter's next turn."""
+    env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "600000"}
+    env["OTEL_EXPORTER_OTLP_TIMEOUT"] = "600"
+    # The SDK by itself would wait for 30 s.
+    subprocess.run([sys.executable, "-c", ONE_SPAN], env=env, check=True, timeout=25)
+
+
+def test_the_last_spans_of_a_process_are_sent(collector: Collector) -> None:
+    trace_once(collector.url)
+    assert [span[:2] for span in collector.spans] == [("embedfleet-api", "upload")]
+
+
+def test_a_collector_that_does_not_answer_holds_no_process_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        trace_once(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
 def test_one_trace_leads_from_the_upload_to_the_upsert_though_the_message_between_is_lost(

@@ -9,6 +9,8 @@ Off, nothing of OpenTelemetry is imported here, and each call is one look at `_t
 counts, sizes, queues, states and codes: never text, a name that a user gave, or a key of the API.
 """
 
+import atexit
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -18,7 +20,9 @@ from embedfleet.contracts.errors import ConfigurationError, FleetError
 from embedfleet.runtime.settings import TracingSettings, load
 
 OTLP = "http/protobuf"
-# Ends of attributes' names: `fleet.task_id`.
+# What the end of a process waits for a collector.
+SEND_SECONDS = 1.0
+# How names of attributes begin: `fleet.task_id`.
 _PREFIX = "fleet."
 # A block that is no span.
 OFF = nullcontext()
@@ -58,8 +62,9 @@ def start(service: str) -> None:
     resource = Resource.create(
         {"service.name": settings.service_name or service, "service.version": embedfleet.__version__}
     )
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
+    _send_at_the_end(provider)
     _tracer = provider.get_tracer("embedfleet", embedfleet.__version__)
 
 
@@ -192,6 +197,27 @@ def _propagator() -> Any:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     return TraceContextTextMapPropagator()
+
+
+def _send_at_the_end(provider: Any) -> None:
+    """Send what is left when the process ends; a collector that is away would hold it up for 30 s.
+
+    The thread is there before: since Python 3.12 none can be started at the end.
+    """
+    asked = threading.Event()
+
+    def send() -> None:
+        asked.wait()
+        provider.shutdown()
+
+    sender = threading.Thread(target=send, name="traces", daemon=True)
+    sender.start()
+
+    def end_in_time() -> None:
+        asked.set()
+        sender.join(SEND_SECONDS)
+
+    atexit.register(end_in_time)
 
 
 def _exporter(name: str) -> Any:
