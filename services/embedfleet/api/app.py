@@ -15,6 +15,7 @@ from embedfleet.api.http.keys import load_keys
 from embedfleet.api.http.limits import JSON_BYTES, MULTIPART_ALLOWANCE_BYTES, BodyLimit
 from embedfleet.api.http.metrics import HttpMetrics
 from embedfleet.api.http.schema import describe
+from embedfleet.runtime import tracing
 from embedfleet.runtime.settings import ApiSettings, ProcessSettings, load
 from embedfleet.runtime.telemetry import configure
 
@@ -27,13 +28,14 @@ def create_app() -> FastAPI:
     """Return the app as the environment configures it; also starts the process's logs.
 
     Raises:
-        ConfigurationError: keys, address or model don't allow to start.
+        ConfigurationError: keys, address, model or traces don't allow to start.
         SystemExit: a variable has a value that is not allowed; see `settings.load`.
     """
     configure(load(ProcessSettings))
     # It warns of every malformed body; the client is told, and must not fill our log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     settings = load(ApiSettings)
+    tracing.start("embedfleet-api")
     services = Services.open(settings, load_keys(settings))
     app = assemble(settings.max_upload_bytes)
     app.state.services = services

@@ -21,6 +21,7 @@ from embedfleet.contracts.documents import COLLECTION_PATTERN, Document, documen
 from embedfleet.contracts.errors import InvalidRequest, NotFound
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.documents.file_types import HEAD_BYTES, check_type
+from embedfleet.runtime import tracing
 from embedfleet.runtime.blobs import upload_key
 from embedfleet.runtime.ledger.records import Acceptance
 
@@ -56,8 +57,10 @@ async def upload(
     same document, should the first one have arrived after all. With 429 wait until some of your documents
     have ended.
     """
-    async with received(request) as (form, file):
-        answer = await run_in_threadpool(accept, services, caller, form, file)
+    with tracing.span("upload", request.headers.get("traceparent", ""), "SERVER"):
+        async with received(request) as (form, file):
+            answer = await run_in_threadpool(accept, services, caller, form, file)
+            tracing.note(task_id=answer.task_id, document_id=answer.document_id, size_bytes=file.size)
     response.headers["Location"] = f"/api/v1/tasks/{answer.task_id}"
     return answer
 

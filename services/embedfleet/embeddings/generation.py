@@ -27,6 +27,7 @@ from embedfleet.embeddings import metrics, upserts
 from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.submissions import Submission, Vectors, result_of
 from embedfleet.embeddings.upserts import Points
+from embedfleet.runtime import tracing
 from embedfleet.runtime.worker.runs import Run
 
 SLICE_CHUNKS = 32
@@ -117,6 +118,7 @@ class GenerationWriter:
             [self._point(chunk) for chunk in chunks],
             [self._payload(chunk) for chunk in chunks],
             self._run.check,
+            trace=tracing.context(),
         )
         self._written.append(points)
         return points

@@ -24,6 +24,7 @@ import numpy as np
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.embeddings import metrics
 from embedfleet.embeddings.submissions import Vectors
+from embedfleet.runtime import tracing
 
 WRITERS = 4
 MOST_POINTS = 512
@@ -51,6 +52,7 @@ class Points:
         check: raises when the task may not write any more.
         vectors: float32[n, dim]; there when they are put.
         future: True: they are stored. False: a request that they shared failed, try alone.
+        trace: `tracing.context` of the task's thread.
     """
 
     collection: str
@@ -59,6 +61,7 @@ class Points:
     check: Callable[[], None]
     vectors: Vectors | None = None
     future: "Future[bool]" = field(default_factory=Future)
+    trace: Any = None
 
     def cancel(self) -> None:
         """See that they are not written any more, or wait until they are."""
@@ -161,7 +164,8 @@ def write(store: Store, batch: Sequence[Points]) -> None:
     ids = [one for points in batch for one in points.ids]
     vectors = np.concatenate([points.vectors for points in batch if points.vectors is not None])
     payloads = [one for points in batch for one in points.payloads]
-    with metrics.UPSERT_SECONDS.time():
+    traced = ((points.trace, len(points.ids)) for points in batch)
+    with metrics.UPSERT_SECONDS.time(), tracing.shared("upsert", traced):
         store.upsert(batch[0].collection, ids, vectors, payloads)
     metrics.POINTS.inc(len(ids))
 

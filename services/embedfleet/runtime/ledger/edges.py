@@ -19,6 +19,7 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import FleetError, NewerVersion
 from embedfleet.contracts.jobs import Job, ProcessDocument, Queue
 from embedfleet.contracts.states import TaskState
+from embedfleet.runtime import tracing
 from embedfleet.runtime.ledger import calls
 from embedfleet.runtime.ledger.calls import LedgerCalls, jobs_of
 from embedfleet.runtime.ledger.queues import Overview
@@ -61,6 +62,7 @@ class Ledger(LedgerCalls):
             queue=self._settings.routes.of(document.size_bytes),
             above=above,
             **({"replaces": replaces} if replaces else {}),
+            **({"trace": trace} if (trace := tracing.traceparent()) else {}),
         )
         if answer.get("newer"):
             raise NewerVersion(f"the state of document {document.id}")
@@ -99,10 +101,13 @@ class Ledger(LedgerCalls):
             sequence=job.sequence,
             owner=owner,
             lease=self._settings.lease_seconds,
+            **({"trace": True} if tracing.is_on() else {}),
         )
         if "refused" in answer:
             return str(answer["refused"])
-        claim = claim_of(job.task_id, answer["task"], answer["document"], answer["at"])
+        claim = claim_of(
+            job.task_id, answer["task"], answer["document"], answer["at"], answer.get("trace", "")
+        )
         if claim is None:
             # Nothing is published, for this process would take it again at once: the janitor does, later.
             self._edge(

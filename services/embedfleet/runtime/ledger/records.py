@@ -110,11 +110,15 @@ class Held(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run a task, until its lease ends; `claimed_at` is by Redis' clock."""
+    """The right to run a task, until its lease ends; `claimed_at` is by Redis' clock.
+
+    `trace` is the `traceparent` of the upload, empty where there is none or this process doesn't trace.
+    """
 
     task: Task
     document: Document
     claimed_at: float = field(default=0.0, compare=False)
+    trace: str = ""
 
     @property
     def task_id(self) -> str:
@@ -256,10 +260,12 @@ def known_documents(rows: Iterable[dict[str, str]], extra: Extra = "ignore") -> 
     return found
 
 
-def claim_of(task_id: str, task: dict[str, str], document: dict[str, str], at: float) -> Claim | None:
+def claim_of(
+    task_id: str, task: dict[str, str], document: dict[str, str], at: float, trace: str = ""
+) -> Claim | None:
     """Read the hashes of a claimed task and its document; None where a newer version wrote one of them."""
     known = known_documents([document], "forbid") if task.keys() <= _TASK_FIELDS else []
-    return Claim(task_of(task_id, task), known[0], at) if known else None
+    return Claim(task_of(task_id, task), known[0], at, trace) if known else None
 
 
 def document_fields(document: Document) -> dict[str, str]:

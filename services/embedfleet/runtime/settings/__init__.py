@@ -18,6 +18,7 @@ from embedfleet.runtime.settings.sections import (
     SandboxSettings,
     VectorSettings,
 )
+from embedfleet.runtime.settings.tracing import TracingSettings
 
 SECTIONS: tuple[type[Settings], ...] = (
     BrokerSettings,
@@ -30,6 +31,7 @@ SECTIONS: tuple[type[Settings], ...] = (
     SandboxSettings,
     ApiSettings,
     ProcessSettings,
+    TracingSettings,
     ClientSettings,
 )
 
@@ -48,6 +50,7 @@ __all__ = [
     "SandboxSettings",
     "Section",
     "Settings",
+    "TracingSettings",
     "VectorSettings",
     "load",
     "settings_sentence",

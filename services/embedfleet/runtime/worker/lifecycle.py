@@ -14,7 +14,7 @@ from celery.worker import state
 
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.contracts.jobs import Queue
-from embedfleet.runtime import telemetry
+from embedfleet.runtime import telemetry, tracing
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.broker import app, publish
 from embedfleet.runtime.handbacks import HandBacks
@@ -101,6 +101,7 @@ class Lifecycle:
     def start(self, instance: Any, **_: Any) -> None:
         """Check, load, serve the probes; the worker consumes after this."""
         try:
+            tracing.start(f"embedfleet-{self._worker.kind}")
             routes = load(LedgerSettings).routes
             self._worker.take(list(app.amqp.queues.consume_from), routes.taken_by(self._worker.kind))
             self._refuse_what_loses_work(instance)

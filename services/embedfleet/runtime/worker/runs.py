@@ -3,9 +3,11 @@
 import math
 import threading
 import time
+from typing import Any
 
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import TimeLimitExceeded
+from embedfleet.runtime import tracing
 from embedfleet.runtime.ledger.records import Claim, Pulse, Task
 from embedfleet.runtime.worker import metrics
 
@@ -43,6 +45,7 @@ class Run:
         self.heard(self._began_at)
         # Of the working thread alone; the beat reads the others.
         self._timed: tuple[metrics.Stage, float] | None = None
+        self._span: Any = None
         self._stage, self._done, self._total = "claimed", 0, claim.task.total
 
     @property
@@ -60,6 +63,7 @@ class Run:
         self.leave()
         now = time.monotonic()
         self._timed = stage, now
+        self._span = tracing.begin(stage)
         self._stage, self._patience = stage, patience
         self._stalls_at = now + patience
 
@@ -68,6 +72,7 @@ class Run:
         if self._timed:
             (stage, since), self._timed = self._timed, None
             metrics.stage_ended(self.task.name, stage, time.monotonic() - since)
+            tracing.end(self._span)
 
     def seconds_since(self, then: float) -> float:
         """Return how long ago a time by Redis' clock is; never negative.

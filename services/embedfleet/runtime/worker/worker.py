@@ -19,6 +19,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from celery.exceptions import Reject
@@ -28,10 +29,11 @@ from embedfleet.contracts.errors import ConfigurationError, DependencyDown, Flee
 from embedfleet.contracts.jobs import Job, Queue
 from embedfleet.contracts.states import TaskState
 from embedfleet.contracts.versions import is_newer
-from embedfleet.runtime import telemetry
+from embedfleet.runtime import telemetry, tracing
 from embedfleet.runtime.channel import DROPPED
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import BACKLOG, Ledger
+from embedfleet.runtime.ledger.metrics import TASK_LABELS
 from embedfleet.runtime.ledger.records import Claim
 from embedfleet.runtime.revocations import Revocations
 from embedfleet.runtime.settings import LedgerSettings
@@ -145,7 +147,7 @@ class Worker:
 
     def _work(self, run: Run, work: Callable[[Run], None]) -> None:
         ids = telemetry.Ids(task_id=run.task.id, document_id=run.document.id, fence=run.claim.fence)
-        with telemetry.about(ids), self.leases.held(run):
+        with telemetry.about(ids), self.leases.held(run), self._traced(run):
             try:
                 if self.hold(run, lambda: self._revocations.enforce(run.document)):
                     end = End(TaskState.REVOKED)
@@ -165,6 +167,25 @@ class Worker:
                 named = FleetError(f"{type(error).__name__}: {error}")
                 end = self._fail(run, named, retryable=True, cause=error)
             metrics.run_ended(run.task.name, end)
+            tracing.ended(*end)
+
+    def _traced(self, run: Run) -> AbstractContextManager[None]:
+        if not tracing.is_on():
+            return tracing.OFF
+        task = run.task
+        return tracing.span(
+            TASK_LABELS[task.name],
+            run.claim.trace,
+            "CONSUMER",
+            task_id=task.id,
+            document_id=run.document.id,
+            generation=task.generation,
+            queue=self.queue,
+            fence=task.fence,
+            attempt=task.attempt,
+            size_bytes=run.document.size_bytes if self.kind is Queue.DOCUMENTS else None,
+            chunks=task.total if self.kind is Queue.EMBEDDINGS else None,
+        )
 
     def end(self, run: Run, edge: Callable[[], Answer | None]) -> Answer:
         """Take the edge that ends a run, and return its answer; held like any call to a dependency.

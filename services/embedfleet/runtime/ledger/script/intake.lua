@@ -52,6 +52,7 @@ function edges.accept()
   redis.call('ZADD', 'index:documents:' .. new.tenant .. ':' .. new.collection, new.created_at, new.id)
   task.generation = new.generation
   redis.call('ZADD', 'document_queues', now, task.queue)
+  if a.trace then redis.call('SET', trace_key(new.task_id), a.trace, 'EX', a.expires + TOMBSTONE_SECONDS) end
   return {publish = {new_task(new.task_id, task)}, task_id = new.task_id, generation = new.generation, state = 'QUEUED'}
 end
 

@@ -52,7 +52,8 @@ function edges.claim()
   end
   if document.state == 'QUEUED' and row.queue ~= a.embedding_queue then move_document(document, 'PARSING', {}) end
   document.result = nil  -- of the document task, for the API: a run needs none of it, and it may be long
-  return {task = row, document = document, at = now}
+  local trace = a.trace and redis.call('GET', trace_key(row.parent or a.task_id))
+  return {task = row, document = document, at = now, trace = trace or nil}
 end
 
 -- One call for all leases of a process; answers which of them it has lost.

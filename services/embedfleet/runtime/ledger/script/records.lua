@@ -23,6 +23,7 @@
 -- scanned                           string lives while the janitor scans in time: see scan
 -- probe                             string written to ask whether Redis takes writes
 -- tombstone:<tenant>:<task>         string the task existed, its details may have expired
+-- trace:<task>                      string the trace of a document task and all that follow from it; only where traces are on
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
@@ -57,6 +58,8 @@ local function write(key, row, fields)
 end
 
 local function task_key(id) return 'task:' .. id end
+-- A key and no field: a row with a field that the version before doesn't know is handed back by it. Expires by itself.
+local function trace_key(id) return 'trace:' .. id end
 local function document_key(row) return 'document:' .. row.tenant .. ':' .. row.document end
 local function generation_key(row, kind)
   return kind .. ':' .. row.tenant .. ':' .. row.document .. ':' .. row.generation

@@ -1,0 +1,78 @@
+"""A collector on the loopback address that takes OTLP over HTTP and remembers the spans."""
+
+import gzip
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple, Self
+
+
+class Span(NamedTuple):
+    """One span; ids in hexadecimal."""
+
+    service: str
+    name: str
+    trace: str
+    id: str
+    parent: str
+    attributes: dict[str, Any]
+
+
+class Collector:
+    """Takes spans until the block ends.
+
+    Attributes:
+        url: what OTEL_EXPORTER_OTLP_ENDPOINT is set to.
+        spans: what came, in the order in which it came.
+        raw: the bodies.
+    """
+
+    def __init__(self) -> None:
+        collector, self.spans, self.raw = self, list[Span](), list[bytes]()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                collector.take(gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body)
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def take(self, body: bytes) -> None:
+        """Decode what an exporter sent."""
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        self.raw.append(body)
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            service = _values(resource.resource.attributes)["service.name"]
+            for scope in resource.scope_spans:
+                self.spans += [
+                    Span(
+                        service,
+                        one.name,
+                        one.trace_id.hex(),
+                        one.span_id.hex(),
+                        one.parent_span_id.hex(),
+                        _values(one.attributes),
+                    )
+                    for one in scope.spans
+                ]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _values(attributes: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
