@@ -51,4 +51,4 @@ def test_in_the_silent_fleet_nothing_is_counted_or_logged() -> None:
     assert done.stderr == ""
     assert "waits_count 0.0" in done.stdout
     assert "depth 0.0" in done.stdout
-    assert "jobs_total" not in done.stdout
+    assert "jobs_total{" not in done.stdout

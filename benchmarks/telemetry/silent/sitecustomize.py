@@ -22,6 +22,6 @@ for kind, methods in {
     Gauge: ("set", "inc", "dec", "set_function"),
     Histogram: ("observe",),
 }.items():
-    kind.labels = _itself  # type: ignore[method-assign]
+    setattr(kind, "labels", _itself)  # noqa: B010 — to mypy it is a method
     for method in methods:
         setattr(kind, method, _nothing)
