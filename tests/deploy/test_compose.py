@@ -88,7 +88,7 @@ def test_images_and_commands_are_the_charts_and_their_own(services: dict[str, Co
         service = services[name]
         image = f"embeddings-{suffix}" if name == "embeddings" else name
         tag = f"{version}-{suffix}" if name == "embeddings" else version
-        assert service["image"] == f"{VALUES['images'][name]['repository']}:{tag}"
+        assert service["image"] == f"localhost/{VALUES['images'][name]['repository']}:{tag}"
         # What it runs is the image's own command, which is the chart's.
         assert not {"command", "entrypoint"} & {key for key, value in service.items() if value}
         assert service["build"]["dockerfile"] == f"images/{name}/Dockerfile"

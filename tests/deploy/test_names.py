@@ -24,6 +24,7 @@ from embedfleet.runtime.settings import SECTIONS, BrokerSettings, VectorSettings
 from embedfleet.runtime.worker import probes
 from tests.deploy.chart import (
     CHART,
+    IMAGES,
     ROOT,
     SETS,
     Object,
@@ -256,7 +257,7 @@ def test_the_model_is_fetched_by_code_that_runs() -> None:
     ],
 )
 def test_the_notes_say_what_to_do_next(values: dict[str, Any], said: str) -> None:
-    text = notes({"blobs": {"mode": "pvc", "pvc": {"claim": "c"}}} | values)
+    text = notes({"images": IMAGES, "blobs": {"mode": "pvc", "pvc": {"claim": "c"}}} | values)
     assert said in text
     assert "helm test -n demo fleet" in text
     assert "-F file=@document.pdf -F collection=" in text, "the API asks for both"

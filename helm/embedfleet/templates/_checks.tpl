@@ -1,5 +1,6 @@
 {{/* What the schema can't say. Every refusal is a sentence that says what to do. */}}
 {{- define "embedfleet.checks" -}}
+{{- include "embedfleet.checks.images" . -}}
 {{- include "embedfleet.checks.stores" . -}}
 {{- include "embedfleet.checks.blobs" . -}}
 {{- include "embedfleet.checks.model" . -}}
@@ -15,6 +16,21 @@
 {{- end -}}
 {{- if and .Values.api.hpa.enabled (gt (int .Values.api.hpa.min) (int .Values.api.hpa.max)) -}}
 {{- fail "api.hpa.min is above api.hpa.max" -}}
+{{- end -}}
+{{- end }}
+
+{{/* A name without a registry is Docker Hub's, and there nobody of this project publishes. */}}
+{{- define "embedfleet.checks.images" -}}
+{{- $ours := dict "images.api" .Values.images.api -}}
+{{- range $name, $pool := include "embedfleet.pools" . | fromJson -}}
+{{- if $pool.image.repository }}{{ $_ := set $ours (printf "pools.%s.image" $name) $pool.image }}
+{{- else }}{{ $_ := set $ours (printf "images.%s" $pool.kind) (index $.Values.images $pool.kind) }}{{ end -}}
+{{- end -}}
+{{- range $at, $image := $ours -}}
+{{- $path := include "embedfleet.repository" (dict "root" $ "image" $image) -}}
+{{- if and (ne $.Values.images.pullPolicy "Never") (not (regexMatch "^(localhost|[^/]*[.:][^/]*)/" $path)) -}}
+{{- fail (printf "%s.repository is %s, which names no registry: nodes would ask Docker Hub, where this project has nothing and anyone may take the name. Push your images (docs/images.md) and set images.registry or %s.repository; where the nodes have them already, set images.pullPolicy to Never" $at $path $at) -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 
