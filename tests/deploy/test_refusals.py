@@ -120,7 +120,7 @@ def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], se
         ({"api": {"replica": 3}}, "'replica' not allowed"),
         (_pools(documents={"autoscaling": {"maximum": 3}}), "'maximum' not allowed"),
         (_pools(Docs={}), "'Docs' not allowed"),
-        *((_pools(**{name: {}}), "/pools") for name in ("redis", "deny", "egress")),
+        *((_pools(**{name: {}}), "/pools") for name in ("redis", "deny", "egress", "egress-qdrant")),
         ({"settings": {"FLEET_LEASE_SECOND": "30"}}, "FLEET_LEASE_SECOND"),
         ({"settings": {"QDRANT_URL": "http://elsewhere"}}, "QDRANT_URL"),
         ({"autoscaling": {"engine": "both"}}, "/autoscaling/engine"),

@@ -99,12 +99,33 @@ def test_stores_ask_for_a_password(objects: list[Object]) -> None:
             env = env_of(container)
             if container["name"] in ("api", "worker"):
                 assert "REDIS_PASSWORD" in env
-                assert "QDRANT_API_KEY" in env
+                assert ("QDRANT_API_KEY" in env) == ("embedfleet.documents.tasks" not in container["args"])
             if container["name"] == "redis":
                 assert "REDIS_PASSWORD" in env
                 assert ("KEDA_PASSWORD" in env) == scaled
             if container["name"] == "qdrant":
                 assert "QDRANT__SERVICE__API_KEY" in env
+
+
+def test_pods_that_parse_files_have_no_key_of_qdrants_and_no_way_to_it(objects: list[Object]) -> None:
+    label, kinds = "embedfleet/uses-qdrant", set()
+    for item in of_kind(objects, "Deployment"):
+        template = item["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        parses = "embedfleet.documents.tasks" in container["args"]
+        kinds.add(parses)
+        assert template["metadata"]["labels"].get(label) == (None if parses else "true")
+        assert any(name.startswith("QDRANT_") for name in env_of(container)) != parses
+    assert kinds == {True, False}
+    named_ways = {item["metadata"]["name"]: item["spec"] for item in of_kind(objects, "NetworkPolicy")}
+    way = named_ways["fleet-embedfleet-egress-qdrant"]
+    assert way["podSelector"]["matchLabels"] == {"app.kubernetes.io/instance": "fleet", label: "true"}
+    ((port,),) = [[port["port"] for port in rule["ports"]] for rule in way["egress"]]
+    for rule in named_ways["fleet-embedfleet-egress"]["egress"]:
+        assert port not in [one["port"] for one in rule["ports"]]
+    if "fleet-embedfleet-qdrant" in named_ways:
+        ((peer,),) = [rule["from"] for rule in named_ways["fleet-embedfleet-qdrant"]["ingress"]]
+        assert peer["podSelector"]["matchLabels"] == way["podSelector"]["matchLabels"]
 
 
 def test_traffic_is_denied_but_for_what_is_named(objects: list[Object]) -> None:
@@ -131,7 +152,7 @@ def test_redis_lets_in_the_fleet_and_keda_and_nobody_else() -> None:
 def test_a_fleet_on_a_volume_of_its_own_reaches_nothing_outside() -> None:
     spec = named(rendered("air-gapped"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
     ports = sorted(port["port"] for rule in spec["egress"] for port in rule["ports"])
-    assert ports == [53, 53, 6333, 6379]
+    assert ports == [53, 53, 6379]
     anywhere = [port["port"] for rule in spec["egress"] if not rule.get("to") for port in rule["ports"]]
     assert anywhere == [53, 53]
     outside = named(rendered("s3"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
