@@ -40,6 +40,29 @@ def _pools(**pools: Any) -> dict[str, Any]:
             },
             "pools.documents.image.repository is mine/documents, which names no registry",
         ),
+        ({"redis": {"maxMemory": "8gb"}}, "more than three quarters of redis.resources.limits.memory, 2Gi"),
+        *(
+            ({store: {"tls": {"existingSecret": "tls"}}}, f"set {store}.tls.enabled to true")
+            for store in ("redis", "qdrant")
+        ),
+        (
+            {"blobs": S3 | {"existingSecret": "keys", "gcs": {"keyFile": "k"}}},
+            "blobs.gcs.keyFile is set, but blobs.mode is s3",
+        ),
+        (
+            {
+                "autoscaling": {"engine": "hpa"},
+                **_pools(
+                    documents={"autoscaling": {"min": 1}},
+                    embeddings={"autoscaling": {"min": 1}, "gpu": {"count": 1}},
+                ),
+            },
+            "Name metrics of your adapter in pools.embeddings.autoscaling.hpa.metrics",
+        ),
+        (
+            {"autoscaling": {"fallback": {"replicas": 5}}},
+            "autoscaling.fallback.replicas is 5, but pools.embeddings.autoscaling.max is 4",
+        ),
         ({"blobs": {}}, "blobs.mode is not set: api and workers share uploads"),
         ({"blobs": {"mode": "s3"}}, "set blobs.s3.bucket"),
         (
@@ -211,3 +234,30 @@ def test_what_both_tables_start_from_is_taken() -> None:
 )
 def test_images_that_are_not_docker_hubs_by_accident_are_taken(images: dict[str, Any]) -> None:
     assert render(NEEDED | {"images": images})
+
+
+@pytest.mark.parametrize(
+    ("share", "taken"), [(0.333, True), (0.33, True), (0.336, True), (0.32, False), (0.34, False)]
+)
+def test_shares_add_up_to_one_within_a_hundredth(share: float, taken: bool) -> None:
+    third = {"kind": "embeddings", "autoscaling": {"share": share}}
+    pools = _pools(**dict.fromkeys(("embeddings", "second", "third"), third))
+    assert _takes(lambda: render(NEEDED | pools)) == taken
+
+
+@pytest.mark.parametrize(
+    ("most", "limit", "taken"),
+    [
+        ("768mb", "1Gi", True),
+        ("769mb", "1Gi", False),
+        ("3gb", "4096Mi", True),
+        ("3gb", "4G", False),
+        ("786432kb", "1Gi", True),
+        ("768mb", 2**30, True),
+        ("769mb", 2**30, False),
+        ("1gb", "2e9", True),
+    ],
+)
+def test_redis_may_use_three_quarters_of_its_memory(most: str, limit: str | int, taken: bool) -> None:
+    bundled = {"maxMemory": most, "resources": {"limits": {"memory": limit}}}
+    assert _takes(lambda: render(NEEDED | {"redis": bundled})) == taken
