@@ -238,6 +238,14 @@ def test_the_times_of_scaling_are_the_charts_own() -> None:
     assert f"{scaled['cooldownPeriod'] // 60} min after the last task" in page
 
 
+def test_users_are_those_that_the_page_says_can_not_be_chosen() -> None:
+    users = {spec["securityContext"]["runAsUser"] for _, spec in pod_specs(render(NEEDED))}
+    (said,) = re.findall(
+        r"The users are fixed: (\d+), (\d+) in Redis' pod and (\d+) in Qdrant's", text("kubernetes")
+    )
+    assert {int(user) for user in said} == users
+
+
 def test_links_lead_somewhere() -> None:
     folder = CHART.parents[1] / "docs"
     for page in PAGES:
