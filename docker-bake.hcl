@@ -1,8 +1,9 @@
-# All images at once: `docker buildx bake`, with `--push` into REGISTRY. docs/images.md has the variables.
+# All images at once: `docker buildx bake`, with `--push` into a REGISTRY. docs/images.md has the variables.
 
 variable "VERSION" { default = "0.1.0" }
 variable "REVISION" { default = "unknown" }
-variable "REGISTRY" { default = "" }
+# With the slash. This machine's, which is nowhere asked for: a name without one would be Docker Hub's.
+variable "REGISTRY" { default = "localhost/" }
 
 # Debian's apt and Python 3.11.
 variable "BASE_IMAGE" { default = "python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d" }

@@ -7,10 +7,11 @@ from typing import Any
 
 from tests.autoscale.hpa import SYNC_SECONDS, Hpa, behavior_of, by_cpu
 from tests.autoscale.keda import ByQueue, rules_of
-from tests.deploy.chart import RELEASE, Object, containers, named, render
+from tests.deploy.chart import IMAGES, RELEASE, Object, containers, named, render
 
 POOLS = ("documents", "embeddings")
 VALUES: dict[str, Any] = {
+    "images": IMAGES,
     "blobs": {"mode": "pvc", "pvc": {"storageClass": "nfs"}},
     "pools": {
         "documents": {"concurrency": 2, "resources": {"requests": {"cpu": "1"}}, "autoscaling": {"max": 3}},

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/embedfleet"
 SETS = {path.stem: path for path in sorted((CHART / "ci").glob("*.yaml"))}
 RELEASE, NAMESPACE = "fleet", "demo"
+# A name of ours without a registry is refused.
+IMAGES = {"registry": "registry.example.com"}
 
 Values = dict[str, Any]
 Object = dict[str, Any]

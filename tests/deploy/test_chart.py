@@ -11,7 +11,19 @@ from kubernetes_validate import utils
 from referencing import Registry, Resource
 
 from tests.deploy import helm
-from tests.deploy.chart import CHART, SETS, Object, containers, named, of_kind, pod_specs, rendered, values_of
+from tests.deploy.chart import (
+    CHART,
+    SETS,
+    Object,
+    containers,
+    env_of,
+    named,
+    of_kind,
+    pod_specs,
+    render,
+    rendered,
+    values_of,
+)
 
 OLDEST, NEWEST = "1.30", "1.37"
 SCHEMAS = Path(__file__).with_name("schemas")
@@ -62,6 +74,27 @@ def test_objects_have_a_name_of_their_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
+def test_no_variable_is_there_twice(name: str) -> None:
+    repeated: dict[str, Any] = {
+        "settings": {"FLEET_MAX_BATCH_TOKENS": "1024", "LOG_LEVEL": "INFO"},
+        "api": {"env": [{"name": "LOG_LEVEL", "value": "DEBUG"}, {"name": "NEW", "value": "$(LOG_LEVEL)"}]},
+        "poolDefaults": {
+            "env": [{"name": name, "value": "2048"} for name in ("FLEET_MAX_BATCH_TOKENS",) * 2]
+        },
+    }
+    for values in (values_of(name), values_of(name) | repeated):
+        for where, spec in pod_specs(render(values)):
+            for container in containers(spec):
+                names = [item["name"] for item in container.get("env", [])]
+                assert len(names) == len(set(names)), (where, container["name"])
+    # The more particular one holds; and it stands where it can be made of those before it.
+    objects = render(values_of(name) | repeated)
+    assert {env_of(one)["FLEET_MAX_BATCH_TOKENS"] for one in _containers(objects, "worker")} == {"2048"}
+    (api,) = _containers(objects, "api")
+    assert list(env_of(api).items())[-2:] == [("LOG_LEVEL", "DEBUG"), ("NEW", "$(LOG_LEVEL)")]
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_what_an_object_names_is_there_or_is_the_users(name: str) -> None:
     objects, values = rendered(name), json.dumps(values_of(name))
     made: dict[str, set[str]] = {"Secret": set(), "ConfigMap": set(), "PersistentVolumeClaim": set()}
@@ -105,6 +138,10 @@ def test_no_pool_comes_without_a_budget_and_what_watches_it(name: str) -> None:
     assert all(item["spec"]["maxUnavailable"] == 1 for item in budgets)
     watched = {item["metadata"]["name"] for item in of_kind(objects, "PodMonitor", "ServiceMonitor")}
     assert watched == (deployments if name == "gpu" else set())
+
+
+def _containers(objects: list[Object], name: str) -> list[Object]:
+    return [one for _, spec in pod_specs(objects) for one in containers(spec) if one["name"] == name]
 
 
 def _custom(name: str) -> list[Object]:

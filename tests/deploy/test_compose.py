@@ -1,11 +1,8 @@
 """The compose files: taken by docker-compose, in step with app, images and chart, and closed."""
 
-import os
 import re
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,6 @@ import redis
 import yaml
 
 from embedfleet.api.__main__ import DRAIN_SECONDS
-from embedfleet.local.ports import free_ports
-from embedfleet.local.redis import RedisServer
-from embedfleet.runtime.ledger.redis_health import judge
 from embedfleet.runtime.settings import BrokerSettings, VectorSettings
 from embedfleet.runtime.worker import probes
 from tests.deploy.chart import CHART, ROOT
@@ -88,7 +82,7 @@ def test_images_and_commands_are_the_charts_and_their_own(services: dict[str, Co
         service = services[name]
         image = f"embeddings-{suffix}" if name == "embeddings" else name
         tag = f"{version}-{suffix}" if name == "embeddings" else version
-        assert service["image"] == f"{VALUES['images'][name]['repository']}:{tag}"
+        assert service["image"] == f"localhost/{VALUES['images'][name]['repository']}:{tag}"
         # What it runs is the image's own command, which is the chart's.
         assert not {"command", "entrypoint"} & {key for key, value in service.items() if value}
         assert service["build"]["dockerfile"] == f"images/{name}/Dockerfile"
@@ -140,7 +134,7 @@ def test_the_machine_alone_reaches_what_is_published(fleet: Config) -> None:
     published = {name: service.get("ports", []) for name, service in fleet["services"].items()}
     assert {name for name, ports in published.items() if ports} == OPEN
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
-    assert fleet["networks"]["fleet"]["internal"] is True
+    assert all(fleet["networks"][name]["internal"] is True for name in ("fleet", "vectors"))
     outside = {name for name, service in fleet["services"].items() if "outside" in service["networks"]}
     assert outside == OPEN
     assert fleet["services"]["api"]["environment"]["FLEET_AUTH"] == "keys"
@@ -169,7 +163,18 @@ def test_graces_fit_the_drain_and_checks_the_probes(services: dict[str, Config])
 def test_nobody_starts_before_the_stores_answer(services: dict[str, Config]) -> None:
     for name in APP:
         conditions = {k: v["condition"] for k, v in services[name]["depends_on"].items()}
-        assert conditions == dict.fromkeys(("redis", "qdrant"), "service_healthy")
+        stores = ("redis",) if name == "documents" else ("redis", "qdrant")
+        assert conditions == dict.fromkeys(stores, "service_healthy")
+
+
+def test_those_who_parse_files_have_no_key_of_qdrants_and_no_way_to_it(services: dict[str, Config]) -> None:
+    beside = {
+        name for name in services if set(services["qdrant"]["networks"]) & set(services[name]["networks"])
+    }
+    assert beside == {"qdrant", "api", "embeddings"}
+    told = {name for name in APP if any(one.startswith("QDRANT") for one in services[name]["environment"])}
+    assert told == {"api", "embeddings"}
+    assert REQUIRED["QDRANT_API_KEY"] not in str(services["documents"])
 
 
 def test_prometheus_asks_everyone_who_has_metrics(services: dict[str, Config]) -> None:
@@ -245,48 +250,6 @@ def test_the_examples_own_lines_start_a_fleet(line: str) -> None:
     example = (ROOT / ".env.example").read_text("utf-8")
     (files,) = re.findall(rf"(?m)^(?:# )?COMPOSE_FILE=(\S*{re.escape(line)})$", example)
     assert tuple(files.split(":")) in SETS.values()
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
-    """Redis, as its service starts it: its port, and its process."""
-    service = config(CPU)["services"]["redis"]
-    (port,) = free_ports(1)
-    (tmp_path / "redis-server").symlink_to(RedisServer(tmp_path / "other").binary.path)
-    *options, script = service["command"][1:]
-    script = script.replace("$$", "$").replace("dir /data", f"dir {tmp_path}\nport {port}")
-    shell = shutil.which(service["command"][0]) or "/bin/sh"
-    env = {"PATH": str(tmp_path), **service["environment"]}
-    process = subprocess.Popen([shell, *options, script], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
-    try:
-        yield port, process
-    finally:
-        process.kill()
-        process.wait(20)
-
-
-def test_its_redis_is_safe_asks_for_a_password_and_keeps_what_it_has(
-    started: tuple[int, "subprocess.Popen[bytes]"],
-) -> None:
-    port, process = started
-    retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 400)
-    client = redis.Redis(port=port, password=REQUIRED["REDIS_PASSWORD"], retry=retry, decode_responses=True)
-    assert client.ping()
-    assert [one for one in judge(client.info("everything")) if one.fix] == []
-    wanted = {"save": "", "appendonly": "yes", "maxmemory-policy": "noeviction"}
-    assert {name: client.config_get(name)[name] for name in wanted} == wanted
-    limit = int(client.config_get("maxmemory")["maxmemory"])
-    assert 0 < limit < int(config(CPU)["services"]["redis"]["mem_limit"])
-    with pytest.raises(redis.exceptions.AuthenticationError):
-        redis.Redis(port=port).ping()
-    # The process renames itself, but for a moment its arguments are there for all to see.
-    (called,) = [
-        line for line in config(CPU)["services"]["redis"]["command"][-1].splitlines() if "exec" in line
-    ]
-    assert called == "exec redis-server - <<EOF"
-    client.close()
-    os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(20) == 0
 
 
 def _mounts(service: Config) -> dict[str, Any]:

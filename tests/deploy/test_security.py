@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from hashlib import sha256
 from pathlib import Path
 
@@ -99,12 +99,33 @@ def test_stores_ask_for_a_password(objects: list[Object]) -> None:
             env = env_of(container)
             if container["name"] in ("api", "worker"):
                 assert "REDIS_PASSWORD" in env
-                assert "QDRANT_API_KEY" in env
+                assert ("QDRANT_API_KEY" in env) == ("embedfleet.documents.tasks" not in container["args"])
             if container["name"] == "redis":
                 assert "REDIS_PASSWORD" in env
                 assert ("KEDA_PASSWORD" in env) == scaled
             if container["name"] == "qdrant":
                 assert "QDRANT__SERVICE__API_KEY" in env
+
+
+def test_pods_that_parse_files_have_no_key_of_qdrants_and_no_way_to_it(objects: list[Object]) -> None:
+    label, kinds = "embedfleet/uses-qdrant", set()
+    for item in of_kind(objects, "Deployment"):
+        template = item["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        parses = "embedfleet.documents.tasks" in container["args"]
+        kinds.add(parses)
+        assert template["metadata"]["labels"].get(label) == (None if parses else "true")
+        assert any(name.startswith("QDRANT_") for name in env_of(container)) != parses
+    assert kinds == {True, False}
+    named_ways = {item["metadata"]["name"]: item["spec"] for item in of_kind(objects, "NetworkPolicy")}
+    way = named_ways["fleet-embedfleet-egress-qdrant"]
+    assert way["podSelector"]["matchLabels"] == {"app.kubernetes.io/instance": "fleet", label: "true"}
+    ((port,),) = [[port["port"] for port in rule["ports"]] for rule in way["egress"]]
+    for rule in named_ways["fleet-embedfleet-egress"]["egress"]:
+        assert port not in [one["port"] for one in rule["ports"]]
+    if "fleet-embedfleet-qdrant" in named_ways:
+        ((peer,),) = [rule["from"] for rule in named_ways["fleet-embedfleet-qdrant"]["ingress"]]
+        assert peer["podSelector"]["matchLabels"] == way["podSelector"]["matchLabels"]
 
 
 def test_traffic_is_denied_but_for_what_is_named(objects: list[Object]) -> None:
@@ -131,7 +152,7 @@ def test_redis_lets_in_the_fleet_and_keda_and_nobody_else() -> None:
 def test_a_fleet_on_a_volume_of_its_own_reaches_nothing_outside() -> None:
     spec = named(rendered("air-gapped"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
     ports = sorted(port["port"] for rule in spec["egress"] for port in rule["ports"])
-    assert ports == [53, 53, 6333, 6379]
+    assert ports == [53, 53, 6379]
     anywhere = [port["port"] for rule in spec["egress"] if not rule.get("to") for port in rule["ports"]]
     assert anywhere == [53, 53]
     outside = named(rendered("s3"), "NetworkPolicy", "fleet-embedfleet-egress")["spec"]
@@ -148,26 +169,77 @@ def test_names_are_resolved_wherever_the_clusters_dns_is(name: str, ports: list[
     assert {"ports": expected} in spec["egress"]
 
 
-def test_an_upgrade_keeps_the_secrets_that_the_cluster_has(tmp_path: Path) -> None:
+def test_secrets_that_the_chart_makes_are_in_no_release_that_a_rollback_could_bring_back() -> None:
+    made = _made(render(values_of("minimal")))
+    assert made.keys() == {"fleet-embedfleet-api-keys", "fleet-embedfleet-redis", "fleet-embedfleet-qdrant"}
+    for name, secret in made.items():
+        annotations = secret["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"].split(",") == ["pre-install", "pre-upgrade"], name
+        # Not when it has succeeded: it has to stay.
+        assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation", name
+        assert all(len(text) == 40 for key, text in _texts(secret).items() if key != "keys.json"), name
+    first = _texts(made["fleet-embedfleet-api-keys"])
+    (entry,) = json.loads(first["keys.json"])
+    assert entry["sha256"] == sha256(first["key"].encode()).hexdigest()
+
+
+LIVE = {
+    "fleet-embedfleet-api-keys": {"key": "first", "keys.json": '[{"name": "first"}, {"name": "second"}]'},
+    "fleet-embedfleet-redis": {"password": "r", "keda-password": "k", "mine": "m"},
+    "fleet-embedfleet-qdrant": {"api-key": "q"},
+}
+
+
+def test_an_upgrade_leaves_the_secrets_that_the_cluster_has_alone(asked: Path) -> None:
+    assert _made(render(values_of("minimal") | _there(LIVE), chart=asked)) == {}
+    # Who has put the first key away keeps it away.
+    away = LIVE | {"fleet-embedfleet-api-keys": {"keys.json": "[]"}}
+    assert _made(render(values_of("minimal") | _there(away), chart=asked)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("fleet-embedfleet-redis", "keda-password"),
+        ("fleet-embedfleet-redis", "password"),
+        ("fleet-embedfleet-qdrant", "api-key"),
+        ("fleet-embedfleet-api-keys", "keys.json"),
+    ],
+)
+def test_a_key_that_is_missing_is_made_beside_those_that_are_there(asked: Path, name: str, key: str) -> None:
+    rest = {one: text for one, text in LIVE[name].items() if one != key}
+    made = _made(render(values_of("minimal") | _there(LIVE | {name: rest}), chart=asked))
+    assert made.keys() == {name}
+    texts = _texts(made[name])
+    assert texts.pop(key)
+    assert texts == rest
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Path:
+    """The chart, where values say what the cluster would answer: none is asked here."""
     chart = shutil.copytree(CHART, tmp_path / "embedfleet")
-    # No cluster is asked here: the values say what it would answer.
     access = chart / "templates/access.yaml"
-    asked = 'lookup "v1" "Secret" .root.Release.Namespace .name'
+    question = 'lookup "v1" "Secret" .root.Release.Namespace $name'
     text = access.read_text("utf-8")
-    assert asked in text
-    access.write_text(text.replace(asked, "index .root.Values.global .name"), "utf-8")
-    live = {
-        "fleet-embedfleet-api-keys": {"key": "first", "keys.json": '[{"name": "first"}, {"name": "second"}]'},
-        "fleet-embedfleet-redis": {"password": "r", "keda-password": "k"},
-        "fleet-embedfleet-qdrant": {"api-key": "q"},
-    }
+    assert text.count("lookup") == text.count(question) == 1
+    access.write_text(text.replace(question, "index .root.Values.global $name"), "utf-8")
+    return chart
+
+
+def _there(live: dict[str, dict[str, str]]) -> Object:
     stored = {
-        name: {key: b64encode(text.encode()).decode() for key, text in data.items()}
+        name: {"data": {key: b64encode(text.encode()).decode() for key, text in data.items()}}
         for name, data in live.items()
     }
-    there = {"global": {name: {"data": data} for name, data in stored.items()}}
-    upgraded = render(values_of("minimal") | there, chart=chart)
-    assert {name: named(upgraded, "Secret", name)["stringData"] for name in live} == live
-    installed = named(render(values_of("minimal")), "Secret", "fleet-embedfleet-api-keys")["stringData"]
-    (entry,) = json.loads(installed["keys.json"])
-    assert entry["sha256"] == sha256(installed["key"].encode()).hexdigest()
+    return {"global": stored}
+
+
+def _made(objects: list[Object]) -> dict[str, Object]:
+    """Return the Secrets with something secret in them; KEDA's own has words alone."""
+    secrets = {item["metadata"]["name"]: item for item in of_kind(objects, "Secret")}
+    return {name: item for name, item in secrets.items() if not name.endswith("-keda")}
+
+
+def _texts(secret: Object) -> dict[str, str]:
+    return {key: b64decode(text).decode() for key, text in secret["data"].items()}

@@ -1,5 +1,6 @@
 {{/* What the schema can't say. Every refusal is a sentence that says what to do. */}}
 {{- define "embedfleet.checks" -}}
+{{- include "embedfleet.checks.images" . -}}
 {{- include "embedfleet.checks.stores" . -}}
 {{- include "embedfleet.checks.blobs" . -}}
 {{- include "embedfleet.checks.model" . -}}
@@ -15,6 +16,21 @@
 {{- end -}}
 {{- if and .Values.api.hpa.enabled (gt (int .Values.api.hpa.min) (int .Values.api.hpa.max)) -}}
 {{- fail "api.hpa.min is above api.hpa.max" -}}
+{{- end -}}
+{{- end }}
+
+{{/* A name without a registry is Docker Hub's, and there nobody of this project publishes. */}}
+{{- define "embedfleet.checks.images" -}}
+{{- $ours := dict "images.api" .Values.images.api -}}
+{{- range $name, $pool := include "embedfleet.pools" . | fromJson -}}
+{{- if $pool.image.repository }}{{ $_ := set $ours (printf "pools.%s.image" $name) $pool.image }}
+{{- else }}{{ $_ := set $ours (printf "images.%s" $pool.kind) (index $.Values.images $pool.kind) }}{{ end -}}
+{{- end -}}
+{{- range $at, $image := $ours -}}
+{{- $path := include "embedfleet.repository" (dict "root" $ "image" $image) -}}
+{{- if and (ne $.Values.images.pullPolicy "Never") (not (regexMatch "^(localhost|[^/]*[.:][^/]*)/" $path)) -}}
+{{- fail (printf "%s.repository is %s, which names no registry: nodes would ask Docker Hub, where this project has nothing and anyone may take the name. Push your images (docs/images.md) and set images.registry or %s.repository; where the nodes have them already, set images.pullPolicy to Never" $at $path $at) -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 
@@ -34,6 +50,9 @@
 {{- if and (eq $store.mode "bundled") $store.auth.username -}}
 {{- fail (printf "%s.auth.username is for a store of yours: the bundled one has the default user and KEDA's" $name) -}}
 {{- end -}}
+{{- if and $store.tls.existingSecret (not $store.tls.enabled) -}}
+{{- fail (printf "%s.tls.existingSecret is set, but nothing is encrypted: set %s.tls.enabled to true, or unset the Secret" $name $name) -}}
+{{- end -}}
 {{- if and (eq $store.mode "bundled") $store.tls.enabled (not $store.tls.existingSecret) -}}
 {{- fail (printf "%s.tls.enabled needs %s.tls.existingSecret with tls.crt, tls.key and the CA: cert-manager can write it" $name $name) -}}
 {{- end -}}
@@ -44,6 +63,26 @@
 {{- end -}}
 {{- if and $auth.urlKey (not $auth.existingSecret) -}}
 {{- fail "redis.auth.urlKey is a key of redis.auth.existingSecret: name that Secret" -}}
+{{- end -}}
+{{- $limit := dig "limits" "memory" "" .Values.redis.resources -}}
+{{- $bytes := include "embedfleet.bytes" $limit -}}
+{{- if and (eq .Values.redis.mode "bundled") $bytes -}}
+{{- $unit := dict "kb" 1024.0 "mb" 1048576.0 "gb" 1073741824.0 -}}
+{{- $most := mulf (trimSuffix "kb" .Values.redis.maxMemory | trimSuffix "mb" | trimSuffix "gb" | float64) (index $unit (regexFind "[kmg]b$" .Values.redis.maxMemory)) -}}
+{{- if gt $most (mulf 0.75 ($bytes | float64)) -}}
+{{- fail (printf "redis.maxMemory is %s, more than three quarters of redis.resources.limits.memory, %v: Redis needs the rest while it rewrites its log, and would be killed before it refuses anything. Raise the limit, or lower maxMemory" .Values.redis.maxMemory $limit) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* A quantity of Kubernetes in bytes, such as 2Gi; empty where it is none. */}}
+{{- define "embedfleet.bytes" -}}
+{{- $units := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
+{{- if kindIs "string" . -}}
+{{- $number := regexFind "^[0-9.]+(e[0-9]+)?" . -}}
+{{- $unit := trimPrefix $number . -}}
+{{- if and $number (hasKey $units $unit) }}{{ mulf ($number | float64) (index $units $unit) | int64 }}{{ end -}}
+{{- else if . -}}{{ int64 . }}
 {{- end -}}
 {{- end }}
 
@@ -57,6 +96,9 @@
 {{- end -}}
 {{- if and (eq $blobs.mode "azure") (not (and $blobs.azure.account $blobs.azure.container)) -}}
 {{- fail "blobs.mode is azure: set blobs.azure.account and blobs.azure.container" -}}
+{{- end -}}
+{{- if and $blobs.gcs.keyFile (ne $blobs.mode "gcs") -}}
+{{- fail (printf "blobs.gcs.keyFile is set, but blobs.mode is %s, whose credentials it would take the place of: unset it, or set blobs.mode to gcs" $blobs.mode) -}}
 {{- end -}}
 {{- if and $blobs.gcs.keyFile (not $blobs.existingSecret) -}}
 {{- fail "blobs.gcs.keyFile is a key of blobs.existingSecret: name that Secret" -}}
@@ -105,6 +147,13 @@
 {{- if and (eq $engine "hpa") (lt (int $scale.min) 1) -}}
 {{- fail (printf "pools.%s.autoscaling.min is 0, and autoscaling.engine is hpa, which can't scale to zero: set it to 1 or more, or use keda" $name) -}}
 {{- end -}}
+{{- if and (eq $engine "hpa") (gt (int $pool.gpu.count) 0) (not $scale.hpa.metrics) -}}
+{{- fail (printf "pools.%s has a GPU, and autoscaling.engine is hpa, which by itself looks at the CPU: that says nothing of a GPU's work. Name metrics of your adapter in pools.%s.autoscaling.hpa.metrics, or use keda" $name $name) -}}
+{{- end -}}
+{{- $fallback := int .root.Values.autoscaling.fallback.replicas -}}
+{{- if and (eq $engine "keda") (gt $fallback (int $scale.max)) -}}
+{{- fail (printf "autoscaling.fallback.replicas is %d, but pools.%s.autoscaling.max is %d: lower the one or raise the other" $fallback $name (int $scale.max)) -}}
+{{- end -}}
 {{- if and (gt (int $pool.gpu.count) 0) (eq $pool.kind "documents") -}}
 {{- fail (printf "pools.%s asks for a GPU, but documents workers can't use one: set kind to embeddings, or gpu.count to 0" $name) -}}
 {{- end -}}
@@ -142,7 +191,7 @@
 {{- end -}}
 {{- end -}}
 {{- range $queue, $sum := $shares -}}
-{{- if ne (round $sum 3) 1.0 -}}
+{{- if or (lt (round $sum 3) 0.99) (gt (round $sum 3) 1.01) -}}
 {{- fail (printf "the pools of the queue %s have shares that add up to %v: autoscaling.share of all pools of one queue must add up to 1, or they start too many pods or too few" $queue (round $sum 3)) -}}
 {{- end -}}
 {{- end -}}

@@ -36,9 +36,8 @@
 {{- printf "%s://%s%s:%d/%d%s" (ternary "rediss" "redis" $redis.tls.enabled) $credentials (include "embedfleet.redis.host" .) (int $redis.port) (int $redis.database) $tls -}}
 {{- end }}
 
-{{- define "embedfleet.env.stores" -}}
+{{- define "embedfleet.env.redis" -}}
 {{- $redis := .Values.redis -}}
-{{- $qdrant := .Values.qdrant -}}
 {{- if and $redis.auth.enabled $redis.auth.urlKey }}
 {{ include "embedfleet.env.secret" (dict "name" "CELERY_BROKER_URL" "secret" (include "embedfleet.redis.secret" .) "key" $redis.auth.urlKey) }}
 {{- else }}
@@ -48,14 +47,25 @@
 - name: CELERY_BROKER_URL
   value: {{ include "embedfleet.redis.url" . | quote }}
 {{- end }}
+{{- end }}
+
+{{- define "embedfleet.env.qdrant" -}}
+{{- $qdrant := .Values.qdrant -}}
 - name: QDRANT_URL
   value: {{ printf "%s://%s:%d" (ternary "https" "http" $qdrant.tls.enabled) (include "embedfleet.qdrant.host" .) (int $qdrant.port) | quote }}
 {{- if $qdrant.auth.enabled }}
 {{ include "embedfleet.env.secret" (dict "name" "QDRANT_API_KEY" "secret" (include "embedfleet.qdrant.secret" .) "key" $qdrant.auth.key) }}
 {{- end }}
-{{- if and $qdrant.tls.enabled $qdrant.tls.existingSecret }}
-- {name: SSL_CERT_FILE, value: /etc/embedfleet/tls/qdrant/ca.crt}
 {{- end }}
+
+{{/* The stores whose CA a pod of this kind has to know, as JSON; `dict "root" $ "kind" KIND`. Document workers never speak to Qdrant, but the same file may be what checks the object store. */}}
+{{- define "embedfleet.cas" -}}
+{{- $cas := list -}}
+{{- range $name := list "redis" "qdrant" -}}
+{{- $tls := (index $.root.Values $name).tls -}}
+{{- if and $tls.enabled $tls.existingSecret (or (eq $name "redis") (ne $.kind "documents") $tls.coversBlobs) }}{{ $cas = append $cas $name }}{{ end -}}
+{{- end -}}
+{{- toJson $cas -}}
 {{- end }}
 
 {{/* The one place that knows how the app names its blobs. */}}
@@ -100,9 +110,18 @@
 {{- $rules | uniq | sortAlpha | join "," -}}
 {{- end }}
 
-{{/* The same for api and workers: they must agree. */}}
+{{/* What api and workers must agree on, and Qdrant for those that speak to it; `dict "root" $ "kind" (api, documents or embeddings)`. */}}
 {{- define "embedfleet.env" -}}
-{{- include "embedfleet.env.stores" . | trim }}
+{{- $kind := .kind -}}
+{{- $cas := include "embedfleet.cas" . | fromJsonArray -}}
+{{- with .root -}}
+{{- include "embedfleet.env.redis" . | trim }}
+{{- if ne $kind "documents" }}
+{{ include "embedfleet.env.qdrant" . | trim }}
+{{- end }}
+{{- if has "qdrant" $cas }}
+- {name: SSL_CERT_FILE, value: /etc/embedfleet/tls/qdrant/ca.crt}
+{{- end }}
 {{ include "embedfleet.env.blobs" . | trim }}
 {{ include "embedfleet.env.model" . }}
 - {name: HF_HUB_OFFLINE, value: "1"}
@@ -115,6 +134,41 @@
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "embedfleet.env.api" -}}
+{{ include "embedfleet.env" (dict "root" . "kind" "api") }}
+- {name: FLEET_DEVICE, value: cpu}
+- {name: FLEET_HOST, value: 0.0.0.0}
+- {name: FLEET_PORT, value: {{ (include "embedfleet.contract" . | fromJson).ports.api | quote }}}
+- {name: FLEET_AUTH, value: {{ .Values.auth.mode | quote }}}
+{{- if eq .Values.auth.mode "keys" }}
+- {name: FLEET_API_KEYS_FILE, value: /etc/embedfleet/keys/keys.json}
+{{- end }}
+{{- with .Values.api.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* `dict "root" $ "pool" POOL`. */}}
+{{- define "embedfleet.env.worker" -}}
+{{ include "embedfleet.env" (dict "root" .root "kind" .pool.kind) }}
+- {name: FLEET_DEVICE, value: {{ ternary "cuda" "cpu" (gt (int .pool.gpu.count) 0) }}}
+- {name: FLEET_PROBE_PORT, value: {{ (include "embedfleet.contract" .root | fromJson).ports.probes | quote }}}
+{{- with .pool.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* A list of variables as YAML, with each name once, where its last stood: a server-side apply, which is Helm 4's, refuses a name that is there twice. */}}
+{{- define "embedfleet.env.unique" -}}
+{{- $items := fromYamlArray . -}}
+{{- $last := dict -}}
+{{- range $index, $item := $items }}{{ $_ := set $last $item.name $index }}{{ end -}}
+{{- $kept := list -}}
+{{- range $index, $item := $items }}{{ if eq $index (index $last $item.name) }}{{ $kept = append $kept $item }}{{ end }}{{ end -}}
+{{- toYaml $kept -}}
 {{- end }}
 
 {{/* The root file system is read-only: whatever a library writes goes into /tmp. */}}

@@ -28,11 +28,17 @@ labels:
   {{- include "embedfleet.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* An image; `dict "root" $ "image" {repository, tag, digest} "tag" DEFAULT`. */}}
-{{- define "embedfleet.image" -}}
+{{/* Where an image is; `dict "root" $ "image" {repository, tag, digest}`. */}}
+{{- define "embedfleet.repository" -}}
 {{- $registry := .root.Values.images.registry -}}
-{{- $path := .image.repository -}}
-{{- if $registry -}}{{ $path = printf "%s/%s" (trimSuffix "/" $registry) (trimPrefix "docker.io/" $path) }}{{- end -}}
+{{- if $registry -}}{{ printf "%s/%s" (trimSuffix "/" $registry) (trimPrefix "docker.io/" .image.repository) }}
+{{- else -}}{{ .image.repository }}
+{{- end -}}
+{{- end }}
+
+{{/* An image; the same, and "tag" DEFAULT. */}}
+{{- define "embedfleet.image" -}}
+{{- $path := include "embedfleet.repository" . -}}
 {{- if .image.digest -}}{{ printf "%s@%s" $path .image.digest }}
 {{- else -}}{{ printf "%s:%s" $path (default .tag .image.tag) }}
 {{- end -}}

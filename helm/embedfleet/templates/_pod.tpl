@@ -49,8 +49,11 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* `dict "root" $ "kind" KIND`. */}}
 {{- define "embedfleet.mounts" -}}
+{{- $cas := include "embedfleet.cas" . | fromJsonArray -}}
 - {name: tmp, mountPath: /tmp}
+{{- with .root }}
 {{- if eq .Values.blobs.mode "pvc" }}
 - {name: blobs, mountPath: /var/lib/embedfleet/blobs}
 {{- end }}
@@ -60,15 +63,13 @@ securityContext:
 {{- if ne .Values.model.source "image" }}
 - {name: models, mountPath: {{ .Values.model.folder }}, readOnly: true}
 {{- end }}
-{{- range $name := list "redis" "qdrant" }}
-{{- $tls := (index $.Values $name).tls }}
-{{- if and $tls.enabled $tls.existingSecret }}
+{{- end }}
+{{- range $name := $cas }}
 - {name: {{ $name }}-ca, mountPath: /etc/embedfleet/tls/{{ $name }}, readOnly: true}
 {{- end }}
 {{- end }}
-{{- end }}
 
-{{/* `dict "root" $ "at" (.Values.api or a pool)`. */}}
+{{/* `dict "root" $ "at" (.Values.api or a pool) "kind" KIND`. */}}
 {{- define "embedfleet.volumes" -}}
 - name: tmp
   emptyDir: {sizeLimit: {{ .at.tmpSize }}}
@@ -88,13 +89,11 @@ securityContext:
 - name: models
   emptyDir: {sizeLimit: 10Gi}
 {{- end }}
-{{- range $name := list "redis" "qdrant" }}
+{{- end }}
+{{- range $name := include "embedfleet.cas" . | fromJsonArray }}
 {{- $tls := (index $.root.Values $name).tls }}
-{{- if and $tls.enabled $tls.existingSecret }}
 - name: {{ $name }}-ca
   secret: {secretName: {{ $tls.existingSecret }}, defaultMode: 0440, items: [{key: {{ $tls.caKey }}, path: ca.crt}]}
-{{- end }}
-{{- end }}
 {{- end }}
 {{- end }}
 

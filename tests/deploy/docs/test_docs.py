@@ -12,11 +12,23 @@ import pytest
 from kubernetes_validate import utils
 
 from tests.deploy import helm
-from tests.deploy.chart import CHART, SETS, Object, Values, containers, named, of_kind, pod_specs, render
+from tests.deploy.chart import (
+    CHART,
+    IMAGES,
+    SETS,
+    Object,
+    Values,
+    containers,
+    named,
+    of_kind,
+    pod_specs,
+    render,
+)
 from tests.deploy.docs.snippets import PAGES, Block, Command, blocks, commands, text, values_of_file
 from tests.deploy.test_chart import NEWEST, OLDEST
 
-BLOBS = {"mode": "pvc", "pvc": {"claim": "c"}}
+# What a page leaves to its reader.
+NEEDED = {"images": IMAGES, "blobs": {"mode": "pvc", "pvc": {"claim": "c"}}}
 # Schemas of other tools, which aren't here.
 FOREIGN = {"kind.x-k8s.io/v1alpha4", "eksctl.io/v1alpha5"}
 OURS = "helm/embedfleet"
@@ -69,7 +81,7 @@ def test_the_pages_have_what_is_tested_here() -> None:
 @pytest.mark.parametrize("block", VALUES, ids=_name)
 def test_every_set_of_values_renders_to_objects_that_kubernetes_knows(block: Block) -> None:
     (values,) = block.documents
-    _known(render({"blobs": BLOBS} | values))
+    _known(render(NEEDED | values))
 
 
 @pytest.mark.parametrize("command", OF_OUR_CHART, ids=_name)
@@ -89,7 +101,7 @@ def _values(command: Command) -> Values:
     page = command.name.partition(".md")[0]
     values: Values = {}
     for file in command.all("-f", "--values"):
-        values |= {"blobs": BLOBS} if file == READERS else values_of_file(page, file)
+        values |= NEEDED if file == READERS else values_of_file(page, file)
     return _merged(values, helm.values_of(command.all("--set")))
 
 
@@ -142,7 +154,7 @@ def test_objects_that_a_command_names_are_those_that_the_chart_makes(command: Co
     words = command.words[1:]
     pairs = [word.split("/") for word in words if word.count("/") == 1 and word != OURS]
     kinds = [(kind.lower(), name) for kind, name in (*pairs, *pairwise(words))]
-    made = {(item["kind"].lower(), item["metadata"]["name"]) for item in render({"blobs": BLOBS})}
+    made = {(item["kind"].lower(), item["metadata"]["name"]) for item in render(NEEDED)}
     ours = {(kind, name) for kind, name in kinds if name.startswith("fleet-")}
     assert ours <= made
 
@@ -158,7 +170,14 @@ def test_names_in_the_sentences_are_those_of_the_chart() -> None:
 @pytest.mark.parametrize(
     ("file", "images"),
     [
-        ("kind.yaml", ["embedfleet/api:", "embedfleet/documents:", "embedfleet/embeddings:"]),
+        (
+            "kind.yaml",
+            [
+                "localhost/embedfleet/api:",
+                "localhost/embedfleet/documents:",
+                "localhost/embedfleet/embeddings:",
+            ],
+        ),
         ("air-gapped.yaml", ["/embedfleet/api:", "/library/redis:", "/qdrant/qdrant:"]),
     ],
 )
@@ -207,7 +226,7 @@ def _mebi(text: str) -> int:
 
 
 def test_the_times_of_scaling_are_the_charts_own() -> None:
-    scaled = named(render({"blobs": BLOBS}), "ScaledObject", "fleet-embedfleet-embeddings")["spec"]
+    scaled = named(render(NEEDED), "ScaledObject", "fleet-embedfleet-embeddings")["spec"]
     behavior = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     (up,), (down,) = behavior["scaleUp"]["policies"], behavior["scaleDown"]["policies"]
     page = text("clusters")
@@ -217,6 +236,14 @@ def test_the_times_of_scaling_are_the_charts_own() -> None:
     assert down["periodSeconds"] == 60
     assert behavior["scaleDown"]["stabilizationWindowSeconds"] == scaled["cooldownPeriod"]
     assert f"{scaled['cooldownPeriod'] // 60} min after the last task" in page
+
+
+def test_users_are_those_that_the_page_says_can_not_be_chosen() -> None:
+    users = {spec["securityContext"]["runAsUser"] for _, spec in pod_specs(render(NEEDED))}
+    (said,) = re.findall(
+        r"The users are fixed: (\d+), (\d+) in Redis' pod and (\d+) in Qdrant's", text("kubernetes")
+    )
+    assert {int(user) for user in said} == users
 
 
 def test_links_lead_somewhere() -> None:

@@ -121,6 +121,12 @@ def test_recorded_ratios_are_used_and_those_that_are_used_are_recorded() -> None
     assert used == _rules("record").keys()
 
 
+def test_a_second_fleet_does_not_hide_that_this_one_is_silent() -> None:
+    (group,) = [one for one in _written({})["groups"] if one["name"] == "embedfleet"]
+    (rule,) = [one for one in group["rules"] if one.get("alert") == "FleetQueueUnknown"]
+    assert rule["expr"] == 'absent(fleet_queue_depth{namespace="demo"})'
+
+
 @pytest.mark.parametrize("release", ["fleet", "archive"])
 def test_the_chart_writes_its_own_objects_names_into_the_rules(release: str) -> None:
     objects = render(values_of("gpu"), release)
