@@ -1,0 +1,33 @@
+"""What pods ask for fits what runs in them: memory, cores, nodes, scratch space."""
+
+import re
+from typing import Any
+
+import pytest
+
+from embedfleet.encoders.registry import KNOWN, PREFIXES
+from tests.deploy.chart import SETS, Object, containers, env_of, of_kind, rendered
+
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+# Of the models that a value set names, by their cards.
+PARAMETERS = {"sentence-transformers/all-MiniLM-L6-v2": 22_700_000, "BAAI/bge-base-en-v1.5": 109_000_000}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_api_has_room_for_the_model_in_fp32_and_for_loading_it(name: str) -> None:
+    (api,) = _containers(rendered(name), "api")
+    model = env_of(api)["FLEET_MODEL_ID"]
+    assert model in {**KNOWN, **PREFIXES}, "one that docs/encoders.md doesn't know"
+    assert _bytes(api["resources"]["limits"]["memory"]) >= 2 * 4 * PARAMETERS[model] + 2**29
+
+
+def _containers(objects: list[Object], name: str) -> list[Object]:
+    """Return the containers of this name of all Deployments."""
+    pods = [item["spec"]["template"]["spec"] for item in of_kind(objects, "Deployment")]
+    return [one for pod in pods for one in containers(pod) if one["name"] == name]
+
+
+def _bytes(quantity: str) -> int:
+    """Return what a quantity of Kubernetes means, in bytes."""
+    number, unit = re.fullmatch(r"(\d+)(\D*)", quantity).groups()  # type: ignore[union-attr]
+    return int(number) * UNITS[unit]
