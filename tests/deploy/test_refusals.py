@@ -16,6 +16,7 @@ S3 = {"mode": "s3", "s3": {"bucket": "blobs"}}
 GCS = {"mode": "gcs", "gcs": {"bucket": "blobs"}}
 AZURE = {"mode": "azure", "azure": {"account": "a", "container": "blobs"}}
 LARGE = {"kind": "documents", "queue": "documents-large", "minBytes": 1000}
+BIG = {"resources": {"limits": {"memory": "16Gi"}}}
 
 
 def _pools(**pools: Any) -> dict[str, Any]:
@@ -90,6 +91,11 @@ def _limited(memory: str, **pool: Any) -> dict[str, Any]:
             _limited("8Gi", env=[{"name": "FLEET_SANDBOX_MEMORY", "value": "3000000000"}]),
             "3000000000 bytes each",
         ),
+        (
+            _pools(embeddings={"autoscaling": {"queuedPerReplica": 63}}),
+            "Set it to pools.embeddings.concurrency or more",
+        ),
+        (_pools(documents={"concurrency": 9, **BIG}), "queuedPerReplica is 8, but one pod takes 9 tasks"),
         (_pools(embeddings={"enabled": False}), "no pool takes the queue embeddings"),
         (_pools(more={"kind": "embeddings"}), "must add up to 1"),
         (

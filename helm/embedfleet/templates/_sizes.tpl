@@ -36,4 +36,8 @@
 {{- fail (printf "pools.%s.resources.limits.memory is %s, but %d files at a time may take %d bytes each (FLEET_SANDBOX_MEMORY), and the worker 1Gi: the kernel would end them all for one. Set it to %dMi or more, or lower pools.%s.concurrency or FLEET_SANDBOX_MEMORY" $name (toString $pool.resources.limits.memory) (int64 $pool.concurrency) $each (div (add $least 1048575) 1048576) $name) -}}
 {{- end -}}
 {{- end -}}
+{{- $scale := $pool.autoscaling -}}
+{{- if and (eq .root.Values.autoscaling.engine "keda") (lt (int $scale.queuedPerReplica) (int $pool.concurrency)) -}}
+{{- fail (printf "pools.%s.autoscaling.queuedPerReplica is %d, but one pod takes %d tasks at once: the others would be started for nothing. Set it to pools.%s.concurrency or more" $name (int $scale.queuedPerReplica) (int $pool.concurrency) $name) -}}
+{{- end -}}
 {{- end }}
