@@ -6,8 +6,19 @@ from typing import Any
 import pytest
 
 from embedfleet.encoders.registry import KNOWN, PREFIXES
-from tests.deploy.chart import SETS, Object, containers, env_of, of_kind, rendered
+from tests.deploy.chart import (
+    ROOT,
+    SETS,
+    Object,
+    containers,
+    env_of,
+    of_kind,
+    pod_specs,
+    render,
+    rendered,
+)
 
+MINIMAL = {"blobs": {"mode": "pvc", "pvc": {"claim": "c"}}}
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 # Of the models that a value set names, by their cards.
 PARAMETERS = {"sentence-transformers/all-MiniLM-L6-v2": 22_700_000, "BAAI/bge-base-en-v1.5": 109_000_000}
@@ -19,6 +30,22 @@ def test_the_api_has_room_for_the_model_in_fp32_and_for_loading_it(name: str) ->
     model = env_of(api)["FLEET_MODEL_ID"]
     assert model in {**KNOWN, **PREFIXES}, "one that docs/encoders.md doesn't know"
     assert _bytes(api["resources"]["limits"]["memory"]) >= 2 * 4 * PARAMETERS[model] + 2**29
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_our_images_run_on_the_platform_that_they_are_built_for(name: str) -> None:
+    (platform,) = re.findall(r'platforms = \["linux/(\w+)"\]', (ROOT / "docker-bake.hcl").read_text("utf-8"))
+    for where, spec in pod_specs(rendered(name)):
+        if not {one["name"] for one in containers(spec)} & {"redis", "qdrant"}:
+            assert spec["nodeSelector"]["kubernetes.io/arch"] == platform, where
+
+
+@pytest.mark.parametrize("arch", ["arm64", None])
+def test_images_of_ones_own_may_run_elsewhere(arch: str | None) -> None:
+    elsewhere = {"nodeSelector": {"kubernetes.io/arch": arch}}
+    objects = render(MINIMAL | {"api": elsewhere, "poolDefaults": elsewhere})
+    found = [spec.get("nodeSelector", {}) for _, spec in pod_specs(objects)]
+    assert {one.get("kubernetes.io/arch") for one in found} == {arch, None}
 
 
 def _containers(objects: list[Object], name: str) -> list[Object]:
