@@ -10,6 +10,7 @@ from tests.deploy.chart import (
     ROOT,
     SETS,
     Object,
+    Values,
     containers,
     env_of,
     of_kind,
@@ -46,6 +47,43 @@ def test_images_of_ones_own_may_run_elsewhere(arch: str | None) -> None:
     objects = render(MINIMAL | {"api": elsewhere, "poolDefaults": elsewhere})
     found = [spec.get("nodeSelector", {}) for _, spec in pod_specs(objects)]
     assert {one.get("kubernetes.io/arch") for one in found} == {arch, None}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_an_encoder_on_the_cpu_has_the_threads_that_are_requested(name: str) -> None:
+    for container in [*_containers(rendered(name), "api"), *_containers(rendered(name), "worker")]:
+        encodes = "embedfleet.documents.tasks" not in container["args"]
+        on_cpu = env_of(container)["FLEET_DEVICE"] == "cpu"
+        wanted = [{"resourceFieldRef": {"resource": "requests.cpu"}}] if encodes and on_cpu else []
+        assert _threads(container) == wanted
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"settings": {"FLEET_ENCODER_THREADS": "3"}},
+        {
+            place: {"env": [{"name": "FLEET_ENCODER_THREADS", "value": "3"}]}
+            for place in ("api", "poolDefaults")
+        },
+    ],
+)
+def test_threads_that_are_set_are_set_once(values: Values) -> None:
+    objects = render(MINIMAL | values)
+    for container in [*_containers(objects, "api"), *_containers(objects, "worker")]:
+        assert _threads(container) == ["3"]
+
+
+def test_without_a_request_the_app_counts_itself() -> None:
+    objects = render(MINIMAL | {"api": {"resources": {"requests": {"cpu": None}}}})
+    (api,) = _containers(objects, "api")
+    assert _threads(api) == []
+
+
+def _threads(container: Object) -> list[Any]:
+    """Return all that a container is told of the encoder's threads."""
+    told = [item for item in container["env"] if item["name"] == "FLEET_ENCODER_THREADS"]
+    return [item.get("valueFrom", item.get("value")) for item in told]
 
 
 def _containers(objects: list[Object], name: str) -> list[Object]:

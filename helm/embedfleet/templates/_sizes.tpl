@@ -41,3 +41,12 @@
 {{- fail (printf "pools.%s.autoscaling.queuedPerReplica is %d, but one pod takes %d tasks at once: the others would be started for nothing. Set it to pools.%s.concurrency or more" $name (int $scale.queuedPerReplica) (int $pool.concurrency) $name) -}}
 {{- end -}}
 {{- end }}
+
+{{/* The encoder's threads on a CPU: as many as are requested. It would see all cores of the node. `dict "root" $ "at" (.Values.api or a pool)`. */}}
+{{- define "embedfleet.env.threads" -}}
+{{- $encodes := and (ne (default "" .at.kind) "documents") (eq (int (dig "gpu" "count" 0 .at)) 0) -}}
+{{- $own := include "embedfleet.variable" (dict "root" .root "at" .at "name" "FLEET_ENCODER_THREADS") -}}
+{{- if and $encodes (dig "requests" "cpu" "" .at.resources) (not $own) -}}
+- {name: FLEET_ENCODER_THREADS, valueFrom: {resourceFieldRef: {resource: requests.cpu}}}
+{{- end -}}
+{{- end }}
