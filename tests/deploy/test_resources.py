@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from embedfleet.encoders.registry import KNOWN, PREFIXES
+from embedfleet.encoders.registry import KNOWN, MODEL_FILES, PREFIXES
 from tests.deploy.chart import (
     ROOT,
     SETS,
@@ -78,6 +78,30 @@ def test_without_a_request_the_app_counts_itself() -> None:
     objects = render(MINIMAL | {"api": {"resources": {"requests": {"cpu": None}}}})
     (api,) = _containers(objects, "api")
     assert _threads(api) == []
+
+
+@pytest.mark.parametrize(
+    "torch",
+    [
+        {"settings": {"FLEET_BACKEND": "torch"}},
+        {"pools": {"embeddings": {"env": [{"name": "FLEET_BACKEND", "value": "torch"}]}}},
+    ],
+)
+def test_a_pod_fetches_the_files_that_it_opens(torch: Values) -> None:
+    for values, backend in (({}, "onnx"), (torch, "torch")):
+        objects = render(MINIMAL | {"model": {"source": "hub"}} | values)
+        fetched = {}
+        for item in of_kind(objects, "Deployment"):
+            (init,) = item["spec"]["template"]["spec"]["initContainers"]
+            fetched[item["metadata"]["name"]] = re.findall(
+                r'fetch\(ModelSettings\(\), print, "(\w+)"\)', init["args"][-1]
+            )
+        assert fetched == {
+            "fleet-embedfleet-api": ["onnx"],
+            "fleet-embedfleet-documents": ["onnx"],
+            "fleet-embedfleet-embeddings": [backend],
+        }
+        assert {backend} <= set(MODEL_FILES)
 
 
 def _threads(container: Object) -> list[Any]:

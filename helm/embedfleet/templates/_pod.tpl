@@ -98,7 +98,7 @@ securityContext:
 {{- end }}
 {{- end }}
 
-{{/* Fetches the model before the pod starts; nothing else ever asks the hub. `dict "root" $ "image" IMAGE`. */}}
+{{/* Fetches the model before the pod starts; nothing else ever asks the hub. `dict "root" $ "image" IMAGE "backend" ITS`. */}}
 {{- define "embedfleet.fetch" -}}
 {{- if eq .root.Values.model.source "hub" }}
 initContainers:
@@ -112,7 +112,7 @@ initContainers:
       - |
         from embedfleet.encoders.fetch import fetch
         from embedfleet.runtime.settings import ModelSettings
-        fetch(ModelSettings(), print)
+        fetch(ModelSettings(), print, "{{ .backend }}")
     env:
       {{- include "embedfleet.env.model" .root | nindent 6 }}
       - name: HF_ENDPOINT
@@ -124,4 +124,10 @@ initContainers:
       - {name: tmp, mountPath: /tmp}
       - {name: models, mountPath: {{ .root.Values.model.folder }}}
 {{- end }}
+{{- end }}
+
+{{/* Whose files of the model a pool needs: documents workers read the tokenizer, which both have. `dict "root" $ "at" POOL`. */}}
+{{- define "embedfleet.backend" -}}
+{{- $own := include "embedfleet.variable" (dict "root" .root "at" .at "name" "FLEET_BACKEND") -}}
+{{- ternary $own "onnx" (and (eq .at.kind "embeddings") (ne $own "")) -}}
 {{- end }}
