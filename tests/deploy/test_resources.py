@@ -13,13 +13,14 @@ from tests.deploy.chart import (
     Values,
     containers,
     env_of,
+    named,
     of_kind,
     pod_specs,
     render,
     rendered,
 )
 
-MINIMAL = {"blobs": {"mode": "pvc", "pvc": {"claim": "c"}}}
+MINIMAL = {"images": {"registry": "registry.example.com"}, "blobs": {"mode": "pvc", "pvc": {"claim": "c"}}}
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 # Of the models that a value set names, by their cards.
 PARAMETERS = {"sentence-transformers/all-MiniLM-L6-v2": 22_700_000, "BAAI/bge-base-en-v1.5": 109_000_000}
@@ -102,6 +103,46 @@ def test_a_pod_fetches_the_files_that_it_opens(torch: Values) -> None:
             "fleet-embedfleet-embeddings": [backend],
         }
         assert {backend} <= set(MODEL_FILES)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_pods_of_the_api_go_to_different_nodes_where_they_can(name: str) -> None:
+    template = named(rendered(name), "Deployment", "fleet-embedfleet-api")["spec"]["template"]
+    (spread,) = template["spec"]["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["maxSkew"]) == ("kubernetes.io/hostname", 1)
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway", "one node is enough for a fleet"
+    assert spread["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert "app.kubernetes.io/component" in spread["labelSelector"]["matchLabels"]
+
+
+def test_constraints_of_ones_own_take_the_place_of_the_charts() -> None:
+    own = {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    objects = render(MINIMAL | {"api": {"topologySpreadConstraints": [own]}})
+    pod = named(objects, "Deployment", "fleet-embedfleet-api")["spec"]["template"]["spec"]
+    assert pod["topologySpreadConstraints"] == [own]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_pods_request_the_disk_that_they_may_write(name: str) -> None:
+    for where, spec in pod_specs(rendered(name)):
+        folders = [volume["emptyDir"] for volume in spec["volumes"] if "emptyDir" in volume]
+        written = sum(_bytes(one["sizeLimit"]) for one in folders if one.get("medium") != "Memory")
+        requested = [one["resources"]["requests"].get("ephemeral-storage", "0") for one in spec["containers"]]
+        assert sum(map(_bytes, requested)) >= written > 0, where
+
+
+def test_disk_that_is_requested_is_what_the_values_say() -> None:
+    said = {"resources": {"requests": {"ephemeral-storage": "5Gi"}}}
+    (api,) = _containers(render(MINIMAL | {"api": said}), "api")
+    assert api["resources"]["requests"]["ephemeral-storage"] == "5Gi"
+
+
+def test_a_pool_that_says_nothing_requests_half_a_core_a_file() -> None:
+    more = {"queue": "documents-large", "minBytes": 1}
+    for container in _containers(render(MINIMAL | {"pools": {"more": more}}), "worker"):
+        if "embedfleet.documents.tasks" in container["args"]:
+            files = next(int(flag[14:]) for flag in container["args"] if flag.startswith("--concurrency="))
+            assert int(container["resources"]["requests"]["cpu"]) >= files / 2
 
 
 def _threads(container: Object) -> list[Any]:

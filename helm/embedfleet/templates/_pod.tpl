@@ -1,6 +1,6 @@
 {{/* What every pod of the fleet has, and every container. */}}
 
-{{/* The scheduling and the identity of a pod; `dict "root" $ "at" (.Values.api or a pool)`. */}}
+{{/* The scheduling and the identity of a pod; `dict "root" $ "at" (.Values.api or a pool) "spread" DEFAULT`. */}}
 {{- define "embedfleet.pod" -}}
 serviceAccountName: {{ include "embedfleet.serviceAccount" .root }}
 automountServiceAccountToken: false
@@ -28,7 +28,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- with .at.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .at.topologySpreadConstraints }}
+{{- with .at.topologySpreadConstraints | default .spread }}
 topologySpreadConstraints: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

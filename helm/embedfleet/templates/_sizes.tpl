@@ -50,3 +50,13 @@
 - {name: FLEET_ENCODER_THREADS, valueFrom: {resourceFieldRef: {resource: requests.cpu}}}
 {{- end -}}
 {{- end }}
+
+{{/* Resources with room on the node's disk for what the pod may write there, unless that is said; `dict "root" $ "at" POOL`. */}}
+{{- define "embedfleet.resources" -}}
+{{- $resources := deepCopy .at.resources -}}
+{{- $bytes := int64 (include "embedfleet.bytes" .at.tmpSize) -}}
+{{- if eq .root.Values.model.source "hub" }}{{ $bytes = add $bytes 10737418240 }}{{ end -}}
+{{- $requests := dict "ephemeral-storage" (printf "%dMi" (div (add $bytes 1048575) 1048576)) -}}
+{{- $_ := set $resources "requests" (merge (default dict $resources.requests) $requests) -}}
+{{- toYaml $resources -}}
+{{- end }}
