@@ -14,7 +14,7 @@ import yaml
 from embedfleet.contracts.errors import DOCUMENT_CODES
 from embedfleet.contracts.jobs import LEASES, Queue
 from embedfleet.contracts.states import DOCUMENT_EDGES, TASK_EDGES, DocumentState, TaskState, mermaid
-from embedfleet.runtime.settings import SECTIONS, ApiSettings, ProcessSettings
+from embedfleet.runtime.settings import SECTIONS, ApiSettings, ProcessSettings, SandboxSettings
 
 DOCS = Path(__file__).parent
 CHART = DOCS.parent / "helm/embedfleet"
@@ -145,12 +145,13 @@ def _registered(module: str, blobs: str) -> list[tuple[str, str, list[str], str]
 
 
 def contract() -> str:
-    """Return the names that the chart takes from the app, as JSON: a template can read nothing else."""
+    """Return what the chart takes from the app, as JSON: a template can read nothing else."""
     ports = {"api": ApiSettings.model_fields["port"], "probes": ProcessSettings.model_fields["probe_port"]}
     names = {
         "leases": LEASES,
         "ports": {name: field.default for name, field in ports.items()},
         "queues": {str(queue): {"leases": f"{LEASES}{queue}"} for queue in Queue},
+        "sandboxMemory": SandboxSettings.model_fields["memory_bytes"].default,
     }
     return json.dumps(names, indent=2, sort_keys=True) + "\n"
 

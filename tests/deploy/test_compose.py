@@ -122,7 +122,7 @@ def test_nothing_can_gain_rights_write_its_image_or_take_the_machine(services: d
         assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & {
             key for key, value in service.items() if value
         }, name
-        assert service["image"].rpartition(":")[2] not in ("", "latest"), name
+        assert re.search(r":v?\d+\.\d+\.\d+(-\w+)?$", service["image"]), name
         # One that reaps, and hands signals on: the images' own, or the engine's.
         assert bool(service.get("init")) != (name in APP), name
         for mount in service.get("volumes", []):

@@ -244,7 +244,7 @@ def test_the_model_is_fetched_by_code_that_runs() -> None:
     ]["initContainers"]
     *_, program = init["args"]
     stand_in = program.replace(
-        "fetch(ModelSettings(), print)", "print(fetch.__name__, ModelSettings.__name__)"
+        'fetch(ModelSettings(), print, "onnx")', "print(fetch.__name__, ModelSettings.__name__)"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", stand_in], capture_output=True, text=True, check=True, timeout=60

@@ -18,10 +18,15 @@ AZURE = {"mode": "azure", "azure": {"account": "a", "container": "blobs"}}
 NEEDED = {"images": IMAGES, "blobs": PVC}
 OURS = ("api", "documents", "embeddings")
 LARGE = {"kind": "documents", "queue": "documents-large", "minBytes": 1000}
+BIG = {"resources": {"limits": {"memory": "16Gi"}}}
 
 
 def _pools(**pools: Any) -> dict[str, Any]:
     return {"pools": pools}
+
+
+def _limited(memory: str, **pool: Any) -> dict[str, Any]:
+    return _pools(documents={"resources": {"limits": {"memory": memory}}, **pool})
 
 
 @pytest.mark.parametrize(
@@ -115,6 +120,20 @@ def _pools(**pools: Any) -> dict[str, Any]:
         (_pools(documents={"autoscaling": {"min": 30}}), "pools.documents.autoscaling.min is above max"),
         (_pools(documents={"gpu": {"count": 1}}), "documents workers can't use one"),
         (_pools(embeddings={"gpu": {"count": 2}}), "a worker uses one GPU"),
+        (_limited("6Gi"), "4 files at a time may take 1500000000 bytes each (FLEET_SANDBOX_MEMORY)"),
+        (_limited("6746Mi"), "Set it to 6747Mi or more, or lower pools.documents.concurrency"),
+        (_limited("7000000000"), "limits.memory is 7000000000, but 4 files"),
+        (_limited("7G", concurrency=5), "5 files at a time"),
+        (_limited("8Gi") | {"settings": {"FLEET_SANDBOX_MEMORY": "3000000000"}}, "3000000000 bytes each"),
+        (
+            _limited("8Gi", env=[{"name": "FLEET_SANDBOX_MEMORY", "value": "3000000000"}]),
+            "3000000000 bytes each",
+        ),
+        (
+            _pools(embeddings={"autoscaling": {"queuedPerReplica": 63}}),
+            "Set it to pools.embeddings.concurrency or more",
+        ),
+        (_pools(documents={"concurrency": 9, **BIG}), "queuedPerReplica is 8, but one pod takes 9 tasks"),
         (_pools(embeddings={"enabled": False}), "no pool takes the queue embeddings"),
         (_pools(more={"kind": "embeddings"}), "must add up to 1"),
         (
@@ -216,6 +235,20 @@ def test_a_private_ca_of_qdrant_is_taken_where_it_does_no_harm() -> None:
     assert render(NEEDED | {"blobs": S3, "qdrant": {"tls": tls | {"coversBlobs": True}}})
     public = {"mode": "external", "host": "q", "auth": {"enabled": False}, "tls": {"enabled": True}}
     assert render(NEEDED | {"blobs": S3, "qdrant": public})
+
+
+@pytest.mark.parametrize(
+    "pools",
+    [
+        _limited("6747Mi"),
+        _limited("7.1G"),
+        _limited("3Gi", concurrency=1),
+        _limited("4Gi", env=[{"name": "FLEET_SANDBOX_MEMORY", "value": "700000000"}]),
+        _pools(more={"queue": "documents-large", "minBytes": 1}),
+    ],
+)
+def test_memory_that_every_file_at_a_time_fits_into_is_taken(pools: dict[str, Any]) -> None:
+    assert render({"blobs": PVC} | pools)
 
 
 def test_what_both_tables_start_from_is_taken() -> None:

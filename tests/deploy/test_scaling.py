@@ -30,8 +30,12 @@ KEDA_SETS = [name for name in SETS if of_kind(rendered(name), "ScaledObject")]
         ("embeddings", 1, 0, 1),
         ("embeddings", 0, 1, 1),
         ("embeddings", 0, 64, 1),
+        ("embeddings", 60, 0, 1),
+        ("embeddings", 64, 0, 1),
+        ("embeddings", 65, 0, 2),
         ("embeddings", 20, 64, 2),
-        ("embeddings", 30, 96, 3),
+        ("embeddings", 64, 64, 2),
+        ("embeddings", 48, 96, 3),
         ("embeddings", 500, 256, 4),
     ],
 )
@@ -49,6 +53,14 @@ def test_a_pool_is_at_zero_when_nothing_waits_and_nothing_runs_and_never_else(na
             for inflight in (0, 1, 7, 1000):
                 pods = replicas(item["spec"], {"queued": queued, "inflight": inflight})
                 assert (pods == 0) == (queued == inflight == 0), item["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", KEDA_SETS)
+def test_what_one_pod_takes_at_once_starts_one_pod(name: str) -> None:
+    for item in of_kind(rendered(name), "ScaledObject"):
+        full = float(_length(item["spec"], "inflight"))
+        runs = replicas(item["spec"], {"queued": 0, "inflight": full})
+        assert replicas(item["spec"], {"queued": full, "inflight": 0}) == runs == 1, item["metadata"]["name"]
 
 
 @pytest.mark.parametrize("name", KEDA_SETS)

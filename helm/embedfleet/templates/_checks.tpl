@@ -6,6 +6,7 @@
 {{- include "embedfleet.checks.model" . -}}
 {{- range $name, $pool := include "embedfleet.pools" . | fromJson -}}
 {{- include "embedfleet.checks.pool" (dict "root" $ "name" $name "pool" $pool) -}}
+{{- include "embedfleet.checks.sizes" (dict "root" $ "name" $name "pool" $pool) -}}
 {{- end -}}
 {{- include "embedfleet.checks.queues" . -}}
 {{- if and (eq .Values.auth.mode "off") .Values.auth.existingSecret -}}

@@ -140,6 +140,9 @@
 {{- define "embedfleet.env.api" -}}
 {{ include "embedfleet.env" (dict "root" . "kind" "api") }}
 - {name: FLEET_DEVICE, value: cpu}
+{{- with include "embedfleet.env.threads" (dict "root" . "at" .Values.api) }}
+{{ . }}
+{{- end }}
 - {name: FLEET_HOST, value: 0.0.0.0}
 - {name: FLEET_PORT, value: {{ (include "embedfleet.contract" . | fromJson).ports.api | quote }}}
 - {name: FLEET_AUTH, value: {{ .Values.auth.mode | quote }}}
@@ -155,6 +158,9 @@
 {{- define "embedfleet.env.worker" -}}
 {{ include "embedfleet.env" (dict "root" .root "kind" .pool.kind) }}
 - {name: FLEET_DEVICE, value: {{ ternary "cuda" "cpu" (gt (int .pool.gpu.count) 0) }}}
+{{- with include "embedfleet.env.threads" (dict "root" .root "at" .pool) }}
+{{ . }}
+{{- end }}
 - {name: FLEET_PROBE_PORT, value: {{ (include "embedfleet.contract" .root | fromJson).ports.probes | quote }}}
 {{- with .pool.env }}
 {{ toYaml . }}

@@ -1,6 +1,6 @@
 {{/* What every pod of the fleet has, and every container. */}}
 
-{{/* The scheduling and the identity of a pod; `dict "root" $ "at" (.Values.api or a pool)`. */}}
+{{/* The scheduling and the identity of a pod; `dict "root" $ "at" (.Values.api or a pool) "spread" DEFAULT`. */}}
 {{- define "embedfleet.pod" -}}
 serviceAccountName: {{ include "embedfleet.serviceAccount" .root }}
 automountServiceAccountToken: false
@@ -28,7 +28,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- with .at.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .at.topologySpreadConstraints }}
+{{- with .at.topologySpreadConstraints | default .spread }}
 topologySpreadConstraints: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
@@ -97,7 +97,7 @@ securityContext:
 {{- end }}
 {{- end }}
 
-{{/* Fetches the model before the pod starts; nothing else ever asks the hub. `dict "root" $ "image" IMAGE`. */}}
+{{/* Fetches the model before the pod starts; nothing else ever asks the hub. `dict "root" $ "image" IMAGE "backend" ITS`. */}}
 {{- define "embedfleet.fetch" -}}
 {{- if eq .root.Values.model.source "hub" }}
 initContainers:
@@ -111,7 +111,7 @@ initContainers:
       - |
         from embedfleet.encoders.fetch import fetch
         from embedfleet.runtime.settings import ModelSettings
-        fetch(ModelSettings(), print)
+        fetch(ModelSettings(), print, "{{ .backend }}")
     env:
       {{- include "embedfleet.env.model" .root | nindent 6 }}
       - name: HF_ENDPOINT
@@ -123,4 +123,10 @@ initContainers:
       - {name: tmp, mountPath: /tmp}
       - {name: models, mountPath: {{ .root.Values.model.folder }}}
 {{- end }}
+{{- end }}
+
+{{/* Whose files of the model a pool needs: documents workers read the tokenizer, which both have. `dict "root" $ "at" POOL`. */}}
+{{- define "embedfleet.backend" -}}
+{{- $own := include "embedfleet.variable" (dict "root" .root "at" .at "name" "FLEET_BACKEND") -}}
+{{- ternary $own "onnx" (and (eq .at.kind "embeddings") (ne $own "")) -}}
 {{- end }}
