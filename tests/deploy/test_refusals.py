@@ -248,7 +248,7 @@ def test_a_private_ca_of_qdrant_is_taken_where_it_does_no_harm() -> None:
     ],
 )
 def test_memory_that_every_file_at_a_time_fits_into_is_taken(pools: dict[str, Any]) -> None:
-    assert render({"blobs": PVC} | pools)
+    assert render(NEEDED | pools)
 
 
 def test_what_both_tables_start_from_is_taken() -> None:
