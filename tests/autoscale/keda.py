@@ -1,12 +1,13 @@
 """KEDA's part: what its redis trigger counts, and when a pool is at zero. Pure but for `count`.
 
-After kedacore/keda 2.17.1: pkg/scalers/redis_scaler.go, pkg/scaling/executor, pkg/fallback. Between none and
-one pod KEDA decides, each `pollingInterval`; above one the HPA that it makes does, and asks KEDA for the
-value.
+After kedacore/keda 2.17.1: pkg/scalers/redis_scaler.go, pkg/scaling/executor, pkg/fallback; and, for versions
+that have it, what its pull request 7244 says that it changes. Between none and one pod KEDA decides, each
+`pollingInterval`; above one the HPA that it makes does, and asks KEDA for the value.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from tests.autoscale.hpa import SYNC_SECONDS, Behavior, Hpa, behavior_of, by_average
@@ -16,6 +17,19 @@ COUNTS = {"list": "llen", "none": "llen", "hash": "hlen", "set": "scard", "zset"
 """The command by which the trigger counts a key, by the key's type."""
 
 Read = Callable[[], Mapping[str, float] | None]
+
+
+class Keda(Enum):
+    """Versions that differ in whose looks take the fallback.
+
+    Attributes:
+        OLDER: 2.17.1: the HPA's alone, so a pool at zero stays there.
+        NEWER: with kedacore/keda#7244 (of 2025-11-11; merged, no release note found): KEDA's own, too. Here a
+            failed look of either counts, and the fallback's value is activity.
+    """
+
+    OLDER = "2.17.1"
+    NEWER = "with #7244"
 
 
 def count(client: Any, key: str) -> int:
@@ -86,10 +100,12 @@ class ByQueue:
     Args:
         rules: of its ScaledObject.
         factor: by which the HPA's own period is divided, as the rules' times were.
+        version: of KEDA.
     """
 
-    def __init__(self, rules: Rules, factor: float) -> None:
+    def __init__(self, rules: Rules, factor: float, version: Keda = Keda.NEWER) -> None:
         self.rules = rules
+        self._version = version
         self._hpa = Hpa(rules.behavior, max(rules.low, 1), rules.high)
         self._sync = SYNC_SECONDS / factor
         self._next_poll = self._next_sync = self._last_active = float("-inf")
@@ -110,7 +126,9 @@ class ByQueue:
         """
         if now >= self._next_poll:
             self._next_poll = now + self.rules.polling
-            pods = self._poll(now, pods, self._value(read()))
+            falls_back = self._version is Keda.NEWER
+            value = self._told(pods, read) if falls_back else self._value(read())
+            pods = self._poll(now, pods, value)
         if now >= self._next_sync:
             self._next_sync = now + self._sync
             pods = self._hpa.decide(now, pods, self._wanted(pods, read) if pods else None)
@@ -118,7 +136,7 @@ class ByQueue:
 
     def _poll(self, now: float, pods: int, value: float | None) -> int:
         if value is None:
-            # With a fallback KEDA leaves it to the HPA; the time of the last activity stands.
+            # An object with a fallback is left as it is; the time of the last activity stands.
             return pods
         if value > self.rules.activation:
             self._last_active = now
@@ -128,12 +146,17 @@ class ByQueue:
         return max(pods, self.rules.low)
 
     def _wanted(self, pods: int, read: Read) -> int | None:
+        value = self._told(pods, read)
+        return None if value is None else by_average(value, self.rules.target, pods)
+
+    def _told(self, pods: int, read: Read) -> float | None:
+        """Look, and return the value, or the fallback's when too many looks failed one after the other."""
         value = self._value(read())
         self._failed = self._failed + 1 if value is None else 0
         if self._failed > self.rules.failures:
             replicas = max(pods, self.rules.fallback) if self.rules.keeps else self.rules.fallback
-            value = self.rules.target * replicas
-        return None if value is None else by_average(value, self.rules.target, pods)
+            return self.rules.target * replicas
+        return value
 
     def _value(self, counts: Mapping[str, float] | None) -> float | None:
         if counts is None:

@@ -1,4 +1,4 @@
-"""300 documents in two bursts, the second when the fleet has just gone quiet."""
+"""300 documents in two bursts, the second when the fleet has just gone quiet and with a tail of long ones."""
 
 import random
 import threading
@@ -15,6 +15,10 @@ BURSTS = 2
 SENDERS = 4
 SEED = 5
 CHARACTERS = (1_000, 6_000)
+TAIL = 16
+TAIL_CHARACTERS = (95_000, 105_000)
+"""Of the last documents, an embedding task each: so few that one pod is asked for, and so long that they
+outlast the window after which a pod is taken."""
 VIETNAMESE_SHARE = 0.3
 LOOK_SECONDS = 0.2
 VIETNAMESE = (
@@ -48,13 +52,14 @@ class Burst:
     drained: float
 
 
-def documents(count: int = DOCUMENTS, seed: int = SEED) -> list[File]:
-    """Return the documents, always the same: short texts, about a third of them Vietnamese."""
+def documents(count: int = DOCUMENTS, seed: int = SEED, tail: int = TAIL) -> list[File]:
+    """Return the documents, always the same: about a third of them Vietnamese, the last `tail` long."""
     dice = random.Random(seed)
     found = []
     for number in range(count):
         words = VIETNAMESE if dice.random() < VIETNAMESE_SHARE else WORDS
-        data = _text(dice, words, dice.randint(*CHARACTERS)).encode()
+        sizes = CHARACTERS if number < count - tail else TAIL_CHARACTERS
+        data = _text(dice, words, dice.randint(*sizes)).encode()
         found.append(File(f"{number:03d}.txt", data, expected(data, ".txt")))
     return found
 

@@ -1,7 +1,7 @@
 """Worker processes as a Deployment's pods: told to end by SIGTERM, and killed when their grace is over."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,6 +24,7 @@ class Pod:
         started: monotonic time.
         ready: monotonic time at which it was seen to be ready; 0 before.
         told: monotonic time of SIGTERM; 0 before.
+        held: tasks that it had claimed and not ended then.
         ended: monotonic time at which it was seen to have ended; 0 before.
         cpu: processor seconds of it and its children at the last look, and when that was.
     """
@@ -34,11 +35,13 @@ class Pod:
     started: float
     ready: float = 0.0
     told: float = 0.0
+    held: int = 0
     ended: float = 0.0
     cpu: tuple[float, float] = (0.0, 0.0)
 
 
 Make = Callable[[str], tuple[Child, str]]
+Holders = Callable[[], Mapping[int, int]]
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class Pool:
         name: documents or embeddings.
         make: makes a pod's process from its name, not started yet, and the address of its readiness probe.
         grace: seconds from SIGTERM to SIGKILL.
+        holders: returns how many tasks each process holds now, by its id; one that holds none may be missing.
         pods: all that were ever started.
         steps: how many there should be, each time that this changed, with the monotonic time.
         killed: pods that needed SIGKILL, one line each.
@@ -58,6 +62,7 @@ class Pool:
     name: str
     make: Make
     grace: float
+    holders: Holders
     pods: list[Pod] = field(default_factory=list)
     steps: list[tuple[float, int]] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
@@ -84,9 +89,12 @@ class Pool:
             self.steps.append((now, replicas))
         while len(self.active) < replicas:
             self._start(now)
-        for pod in self._victims()[: max(len(self.active) - replicas, 0)]:
-            pod.child.terminate()
-            pod.told = now
+        if len(self.active) > replicas:
+            held = self.holders()
+            for pod in self._victims()[: len(self.active) - replicas]:
+                pod.held = held.get(pod.child.pid, 0)
+                pod.child.terminate()
+                pod.told = now
 
     def tend(self, now: float) -> None:
         """Note who is ready and who has ended; kill whose grace is over; replace who ended untold."""

@@ -25,6 +25,7 @@ HEAD = (
     "pods at rest",
     "most pods",
     "pods scaled in",
+    "of them at work",
     "runs cut",
     "flaps",
     "taken by others",
@@ -54,6 +55,8 @@ def last_line(outcomes: Sequence[Outcome], wrong: Sequence[str]) -> str:
         "drain_s": f"{ours.drain_s:.1f}",
         "llen_only_drain_s": f"{_of(outcomes, QUEUED_ONLY.name).drain_s:.1f}",
         "worker_seconds": f"{ours.worker_seconds:.0f}",
+        "runs_cut": sum(ours.cut.values()),
+        "llen_only_runs_cut": sum(_of(outcomes, QUEUED_ONLY.name).cut.values()),
     }
     words = " ".join(f"{name}={value}" for name, value in pairs.items())
     return f"autoscale {'FAILED' if wrong else 'ok'}: {words}"
@@ -86,6 +89,7 @@ def rows(record: Mapping[str, Any]) -> Iterator[Row]:
             str(arm["least"]),
             " + ".join(str(arm["peaks"][pool]) for pool in POOLS),
             f"{arm['scaled_in']}, each within {arm['slowest_end_s']:.1f} s",
+            " + ".join(str(arm["busy"][pool]) for pool in POOLS),
             " + ".join(str(arm["cut"][pool]) for pool in POOLS),
             str(arm["flaps"]),
             f"{arm['others']:.0%}",
@@ -170,3 +174,8 @@ def _of_chart(one: Outcome) -> Iterator[str]:
             yield f"{pool} ended with {pods[-1]} pods, not at 0"
     if not one.scaled_in:
         yield "no pod was told to end: nothing was shown of scaling in"
+    elif not sum(one.busy.values()):
+        yield (
+            "no pod that held tasks was told to end: the last documents didn't outlast the window "
+            "(make them longer: load.TAIL_CHARACTERS)"
+        )

@@ -20,6 +20,7 @@ from tests.autoscale.pods import Pool
 from tests.chaos.client import Client
 from tests.chaos.corpus import File
 from tests.chaos.judge.checker import check
+from tests.chaos.judge.states import pid_of
 from tests.chaos.load import ForeignLoad
 from tests.chaos.stack import Stack, wait_until
 
@@ -48,9 +49,10 @@ class Outcome:
         worker_seconds: of all pods until then.
         least: pods that stay for good.
         peaks: most pods of each pool.
-        cut: runs that were begun and not finished by the worker that began them, of each pool.
+        cut: runs that a drain handed back and another worker began again, of each pool.
         flaps: how often a pool was scaled out after it had been scaled in.
         scaled_in: pods that were told to end.
+        busy: those of each pool that held tasks then.
         slowest_end_s: the most that one of them took.
         others: share of the machine that processes of others took meanwhile.
         bursts: when each began, was accepted, was drained.
@@ -72,6 +74,7 @@ class Outcome:
     cut: dict[str, int] = field(default_factory=dict)
     flaps: int = 0
     scaled_in: int = 0
+    busy: dict[str, int] = field(default_factory=dict)
     slowest_end_s: float = 0.0
     others: float = 0.0
     bursts: list[Burst] = field(default_factory=list)
@@ -127,7 +130,15 @@ def pool_of(stack: Stack, name: str, arm: str) -> Pool:
         child = Child(pod, command(made, pod), log=log, env=env, nice=WORKER_NICE)
         return child, f"http://{LOOPBACK}:{port}/readyz"
 
-    return Pool(name, make, grace_of(made))
+    return Pool(name, make, grace_of(made), lambda: holders(stack.client, name))
+
+
+def holders(client: Any, queue: str) -> Counter[int]:
+    """Return how many tasks of a queue each worker process holds, by its id, as the ledger knows them."""
+    with client.pipeline(transaction=False) as calls:
+        for task_id in client.zrange(LEASES + queue, 0, -1):
+            calls.hget(f"task:{task_id}", "owner")
+        return Counter(map(pid_of, calls.execute()))
 
 
 class _Loop:
@@ -226,6 +237,7 @@ def _note_pods(pools: Iterable[Pool], began: float, outcome: Outcome) -> None:
         outcome.peaks[pool.name] = max((pods for _, pods in steps), default=0)
         outcome.flaps += flaps([pods for _, pods in steps])
         outcome.scaled_in += sum(bool(pod.told) for pod in pool.pods)
+        outcome.busy[pool.name] = sum(bool(pod.held) for pod in pool.pods)
         outcome.slowest_end_s = max(outcome.slowest_end_s, pool.slowest_end())
         outcome.problems += pool.killed + pool.broke_off
 
@@ -255,7 +267,8 @@ def _judge(client: Client, files: Sequence[File], outcome: Outcome) -> None:
     claims: Counter[str] = Counter(dict.fromkeys(POOLS, 0))
     for accepted in client.promises.accepted:
         for task in client.tasks(accepted):
-            # Each claim has the next number: beyond the first, a run was cut.
+            # Each claim has the next number. Beyond the first, a run was cut: by a drain, as no dependency is
+            # down here, and a failure or a death is charged to its task, which is a problem.
             claims[task["queue"]] += max(int(task["fence"]) - 1, 0)
     outcome.cut = dict(claims)
 

@@ -6,16 +6,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from benchmarks.bench.publish import RESULTS, shown
 
 from embedfleet.local.child import Child
+from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.settings import EngineSettings, load
 from tests.autoscale import report
-from tests.autoscale.arms import ARMS, POOLS, command, deployment, grace_of
-from tests.autoscale.load import CHARACTERS, VIETNAMESE, Burst, documents
+from tests.autoscale.__main__ import main
+from tests.autoscale.arms import ARMS, CHART, POOLS, command, deployment, grace_of
+from tests.autoscale.keda import ByQueue
+from tests.autoscale.load import CHARACTERS, TAIL, TAIL_CHARACTERS, VIETNAMESE, Burst, documents
 from tests.autoscale.pods import Pool
-from tests.autoscale.run import Outcome, flaps
+from tests.autoscale.run import Outcome, flaps, holders
+from tests.deploy.formula import evaluate
 
 SECONDS = 20.0
 # The line tells that it listens to signals: one that comes before would end it.
@@ -36,7 +43,7 @@ def pool(tmp_path: Path) -> Iterator[Callable[[str, float], Pool]]:
             log = tmp_path / f"{name}.log"
             return Child(name, [sys.executable, "-c", program], log=log, stop_seconds=0.1), ""
 
-        made.append(Pool("documents", make, grace))
+        made.append(Pool("documents", make, grace, dict))
         return made[-1]
 
     yield of
@@ -117,6 +124,7 @@ def whole(arm: str) -> Outcome:
         peaks=dict.fromkeys(POOLS, 2),
         cut=dict.fromkeys(POOLS, 0),
         scaled_in=4,
+        busy={"documents": 0, "embeddings": 1},
         slowest_end_s=1.0,
         bursts=[Burst(0.0, 1.0, 9.0)],
         steps={pool: [(0.5, 1), (1.0, 2), (20.0, 0)] for pool in POOLS},
@@ -131,7 +139,7 @@ def test_nothing_is_wrong_with_what_is_whole() -> None:
     assert report.problems(ALL, 3) == []
     assert report.last_line(ALL, []) == (
         "autoscale ok: documents=3 lost=0 duplicates=0 peak_documents=2 peak_embeddings=2 "
-        "drain_s=10.0 llen_only_drain_s=10.0 worker_seconds=50"
+        "drain_s=10.0 llen_only_drain_s=10.0 worker_seconds=50 runs_cut=0 llen_only_runs_cut=0"
     )
 
 
@@ -148,12 +156,26 @@ def test_nothing_is_wrong_with_what_is_whole() -> None:
         ),
         ({"steps": {"documents": [(0.5, 1), (9.0, 0)]}}, "embeddings never left zero"),
         ({"scaled_in": 0}, "no pod was told to end"),
+        ({"busy": dict.fromkeys(POOLS, 0)}, "no pod that held tasks was told to end"),
     ],
 )
 def test_whatever_does_not_hold_is_told(change: dict[str, object], words: str) -> None:
     wrong = report.problems([replace(ALL[0], **change), *ALL[1:]], 3)
     assert [words in line for line in wrong] == [True]
     assert report.last_line(ALL, wrong).startswith("autoscale FAILED: ")
+
+
+def test_work_that_is_cut_is_counted_for_the_chart_and_for_lists_alone() -> None:
+    ours, queued = ({"documents": 1, "embeddings": 2}, {"documents": 0, "embeddings": 9})
+    outcomes = [replace(ALL[0], cut=ours), replace(ALL[1], cut=queued), ALL[2]]
+    assert report.problems(outcomes, 3) == []
+    assert report.last_line(outcomes, []).endswith(" runs_cut=3 llen_only_runs_cut=9")
+    record = report.receipt(outcomes, 20, "line", [])
+    assert [row[6:8] for row in report.rows(record)] == [
+        ("0 + 1", "1 + 2"),
+        ("0 + 1", "0 + 9"),
+        ("0 + 1", "0 + 0"),
+    ]
 
 
 def test_a_loss_of_the_other_rules_fails_the_check_too() -> None:
@@ -179,11 +201,49 @@ def test_the_docs_show_the_record() -> None:
 
 
 def test_documents_are_always_the_same_and_some_are_vietnamese() -> None:
-    files = documents(12)
-    assert files == documents(12)
+    files = documents(12, tail=1)
+    assert files == documents(12, tail=1)
     vietnamese = [file for file in files if any(word in file.data.decode() for word in VIETNAMESE)]
     assert 0 < len(vietnamese) < 12
-    assert all(file.chunks and len(file.data.decode()) >= CHARACTERS[0] for file in files)
+    sizes = [len(file.data.decode()) for file in files]
+    assert all(file.chunks for file in files)
+    assert max(sizes[:-1]) < 2 * CHARACTERS[1] < TAIL_CHARACTERS[0] <= sizes[-1]
+
+
+def test_a_long_document_is_one_task_and_all_of_them_are_work_for_one_pod() -> None:
+    (longest,) = documents(1, tail=1)
+    assert len(longest.chunks) <= load(EngineSettings).chunks_per_task
+    scaler = CHART.scalers(1)["embeddings"]
+    assert isinstance(scaler, ByQueue)
+    assert evaluate(scaler.rules.formula, {"queued": 0.0, "inflight": float(TAIL)}) <= scaler.rules.target
+
+
+def test_what_is_published_was_measured_with_all_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--publish", "--documents", "20"])
+    assert "leave --documents out" in capsys.readouterr().err
+
+
+def test_a_pod_that_is_told_to_end_is_asked_for_what_it_holds(pool: Callable[[str, float], Pool]) -> None:
+    pods = pool(ENDS, SECONDS)
+    pods.scale(2, time.monotonic())
+    tended(pods, lambda: up(pods))
+    first, second = (pod.child.pid for pod in pods.pods)
+    pods.pods[1].ready = pods.pods[0].ready + 1
+    pods.holders = lambda: {first: 3, second: 2}
+    pods.scale(1, time.monotonic())
+    assert [pod.held for pod in pods.pods] == [0, 2], "the latest one alone was told"
+
+
+def test_the_holders_of_tasks_are_those_of_the_leases(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server:
+        client: Any = redis.Redis.from_url(server.url, decode_responses=True)
+        for number, owner in enumerate(("host:41:a", "host:7:b", "host:41:c", "host:9:d")):
+            client.hset(f"task:{number}", "owner", owner)
+            client.zadd("leases:documents" if owner.endswith("d") else "leases:embeddings", {str(number): 1})
+        assert holders(client, "embeddings") == {41: 2, 7: 1}
+        assert holders(client, "documents-large") == {}
+        client.close()
 
 
 def test_a_pod_runs_what_the_chart_says_under_its_own_name() -> None:

@@ -11,15 +11,15 @@ import redis
 from embedfleet.local.redis import RedisServer
 from tests.autoscale.arms import ARMS, CHART, CPU, POOLS, QUEUED_ONLY, VALUES, Usage
 from tests.autoscale.hpa import Behavior, Direction, Hpa, Policy, by_average, by_cpu
-from tests.autoscale.keda import ByQueue, count, rules_of
+from tests.autoscale.keda import ByQueue, Keda, count, rules_of
 from tests.deploy.chart import RELEASE, named, render
 
 PLAIN = Behavior(up=Direction(0, (Policy("Pods", 2, 30),)), down=Direction(120, (Policy("Pods", 1, 60),)))
 
 
-def rules(pool: str = "documents", **changes: Any) -> ByQueue:
+def rules(pool: str = "documents", version: Keda = Keda.NEWER, **changes: Any) -> ByQueue:
     spec = named(render(VALUES), "ScaledObject", f"{RELEASE}-embedfleet-{pool}")["spec"]
-    return ByQueue(replace(rules_of(spec, 1), **changes), 1)
+    return ByQueue(replace(rules_of(spec, 1), **changes), 1, version)
 
 
 def course(scaler: ByQueue, values: dict[float, tuple[int, int] | None], until: float) -> Iterator[int]:
@@ -136,14 +136,39 @@ def test_one_task_of_the_fullest_pod_is_activity() -> None:
     assert list(course(rules("embeddings"), {0: (0, 1)}, 1)) == [1, 1], "1 / 64 is 15 thousandths"
 
 
-def test_an_outage_scales_nobody_in_and_a_pool_at_zero_stays_there() -> None:
-    pods = list(course(rules(), {0: (17, 0), 60: None, 2000: (0, 0)}, 2001))
+@pytest.mark.parametrize("version", Keda)
+def test_an_outage_scales_nobody_in(version: Keda) -> None:
+    pods = list(course(rules(version=version), {0: (17, 0), 60: None, 2000: (0, 0)}, 2001))
     assert set(pods[30:2000]) == {3}
-    assert list(course(rules(), {0: None}, 300)) == [0] * 301
 
 
-def test_a_fallback_that_keeps_nobody_would_scale_in() -> None:
-    pods = list(course(rules(keeps=False), {0: (17, 0), 60: None}, 900))
+def test_in_an_outage_an_older_keda_leaves_a_pool_at_zero() -> None:
+    assert list(course(rules(version=Keda.OLDER), {0: None}, 300)) == [0] * 301
+
+
+@pytest.mark.parametrize(("fallback", "peak"), [(1, 1), (3, 3), (0, 0)])
+def test_in_an_outage_a_newer_keda_starts_the_fallback_of_a_pool_at_zero(fallback: int, peak: int) -> None:
+    pods = list(course(rules(fallback=fallback), {0: None, 300: (0, 0)}, 600))
+    assert pods[:30] == [0] * 30, "three looks may fail, one each 10 s"
+    assert set(pods[30:300]) == {peak}
+    assert pods[-1] == 0, "what was started for nothing goes again"
+
+
+def test_a_look_that_succeeds_in_between_begins_the_count_anew() -> None:
+    assert list(course(rules(), {0: None, 25: (0, 0), 35: None}, 69)) == [0] * 70
+    assert list(course(rules(), {0: None, 25: (0, 0), 35: None}, 70))[-1] == 1
+
+
+@pytest.mark.parametrize(("version", "left"), [(Keda.OLDER, 0), (Keda.NEWER, 3)])
+def test_the_cooldown_after_an_outage_counts_from_the_last_fallback(version: Keda, left: int) -> None:
+    pods = list(course(rules(version=version), {0: (17, 0), 60: None, 2000: (0, 0)}, 2200))
+    assert pods[2000] == left, "the older one remembers activity of before the outage"
+    assert pods[-1] == 0
+
+
+@pytest.mark.parametrize("version", Keda)
+def test_a_fallback_that_keeps_nobody_would_scale_in(version: Keda) -> None:
+    pods = list(course(rules(version=version, keeps=False), {0: (17, 0), 60: None}, 900))
     assert pods[110] == 3, "three looks may fail, and the window holds"
     assert pods[-1] == 1
 
