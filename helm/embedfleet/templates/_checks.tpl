@@ -76,17 +76,6 @@
 {{- end -}}
 {{- end }}
 
-{{/* A quantity of Kubernetes in bytes, such as 2Gi; empty where it is none. */}}
-{{- define "embedfleet.bytes" -}}
-{{- $units := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
-{{- if kindIs "string" . -}}
-{{- $number := regexFind "^[0-9.]+(e[0-9]+)?" . -}}
-{{- $unit := trimPrefix $number . -}}
-{{- if and $number (hasKey $units $unit) }}{{ mulf ($number | float64) (index $units $unit) | int64 }}{{ end -}}
-{{- else if . -}}{{ int64 . }}
-{{- end -}}
-{{- end }}
-
 {{- define "embedfleet.checks.blobs" -}}
 {{- $blobs := .Values.blobs -}}
 {{- if not $blobs.mode -}}
