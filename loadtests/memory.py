@@ -26,7 +26,7 @@ STORES = ("redis", "qdrant")
 # What tells of documents that are gone, and of the fleet itself (docs/reliability.md); the rest is work.
 KEPT = {
     *("tombstone", "deleted", "restored", "index", "trims", "queue", "workers", "parked", "probe", "fsck"),
-    *("role", "rebuilt", "passes", "scanned", "grace"),
+    *("role", "rebuilt", "passes", "scanned", "grace", "parked_workers", "document_queues", "trace"),
 }
 Point = tuple[float, float]
 
