@@ -12,6 +12,7 @@ from dashboards.panel import (
     fleet,
     last_hour,
     mean,
+    median_and_95,
     quantile,
     rate,
     within,
@@ -42,7 +43,7 @@ OVERVIEW = Board(
             Panel(
                 "Upload to searchable",
                 "s",
-                [quantile(0.5, SEARCHABLE, legend="median"), quantile(0.95, SEARCHABLE, legend="95 %")],
+                median_and_95(SEARCHABLE),
                 bound=SLO_SECONDS,
             ),
             Panel(
@@ -141,18 +142,12 @@ ENGINE = Board(
             Panel(
                 "A batch in the encoder",
                 "s",
-                [
-                    quantile(0.5, "fleet_encode_seconds", legend="median"),
-                    quantile(0.95, "fleet_encode_seconds", legend="95 %"),
-                ],
+                median_and_95("fleet_encode_seconds"),
             ),
             Panel(
                 "Wait of a batch's first row for the lane",
                 "s",
-                [
-                    quantile(0.5, "fleet_lane_wait_seconds", legend="median"),
-                    quantile(0.95, "fleet_lane_wait_seconds", legend="95 %"),
-                ],
+                median_and_95("fleet_lane_wait_seconds"),
             ),
         ],
         "Memory of the device": [
@@ -176,10 +171,7 @@ ENGINE = Board(
             Panel(
                 "One upsert",
                 "s",
-                [
-                    quantile(0.5, "fleet_upsert_seconds", legend="median"),
-                    quantile(0.95, "fleet_upsert_seconds", legend="95 %"),
-                ],
+                median_and_95("fleet_upsert_seconds"),
             ),
             Panel(
                 "Chunks over the model's limit",

@@ -107,6 +107,11 @@ def quantile(share: float, histogram: str, *by: str, legend: str = "") -> Target
     return Target(f"histogram_quantile({share:g}, {buckets})", legend or _legend(by))
 
 
+def median_and_95(histogram: str) -> list[Target]:
+    """Return the median and the 95th percentile of what a histogram has seen."""
+    return [quantile(0.5, histogram, legend="median"), quantile(0.95, histogram, legend="95 %")]
+
+
 def within(bound: str, histogram: str, window: str, legend: str) -> Target:
     """Return the share of what a histogram has seen up to a bound, which is written as in its `le`."""
     bucket = _of(histogram + "_bucket", f'le="{bound}"')

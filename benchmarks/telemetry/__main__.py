@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+from dashboards.prometheus import members
 
 from benchmarks.bench.machine import describe
 from benchmarks.bench.process import ROOT
@@ -20,9 +21,7 @@ from benchmarks.path.servers import Design, ours
 from benchmarks.path.texts import TextFile, text_files
 from benchmarks.stage.fleet import Fleet
 from benchmarks.telemetry.cpu import seconds
-from embedfleet.contracts.jobs import Queue
 from embedfleet.documents.tokens import ModelTokens
-from embedfleet.local.ports import LOOPBACK
 
 RESULTS = ROOT / "benchmarks" / "results" / "telemetry.json"
 MOST = 1.03
@@ -83,8 +82,8 @@ def _run(fleet: Fleet, design: Design, files: Sequence[TextFile], prefix: str) -
 @contextmanager
 def _scraped(fleet: Fleet) -> Iterator[None]:
     """Scrape a fleet's processes as Prometheus would."""
-    ports = [_probe_port(fleet.state.pids[queue]) for queue in Queue]
-    pages = [f"{fleet.state.url}/metrics", *(f"http://{LOOPBACK}:{port}/metrics" for port in ports)]
+    addresses = members(fleet.state.url, fleet.state.pids).values()
+    pages = [f"http://{address}/metrics" for address in addresses]
     ended = threading.Event()
 
     def scrape() -> None:
@@ -100,12 +99,6 @@ def _scraped(fleet: Fleet) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _probe_port(pid: int) -> str:
-    variables = Path(f"/proc/{pid}/environ").read_text("utf-8", "replace").split("\0")
-    (port,) = [text.partition("=")[2] for text in variables if text.startswith("FLEET_PROBE_PORT=")]
-    return port
 
 
 def _say(line: str) -> None:

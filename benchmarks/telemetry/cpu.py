@@ -1,9 +1,6 @@
-"""CPU seconds of a tree of processes, as Linux counts them."""
+"""CPU seconds of a tree of processes."""
 
-import os
-from pathlib import Path
-
-TICKS = os.sysconf("SC_CLK_TCK")
+import psutil
 
 
 def seconds(root: int) -> float:
@@ -12,22 +9,17 @@ def seconds(root: int) -> float:
     Args:
         root: id of the process.
     """
-    fields = {
-        pid: stat
-        for path in Path("/proc").glob("[0-9]*")
-        if (stat := _stat(path)) and (pid := int(path.name))
-    }
-    tree, waiting = set[int](), [root]
-    while waiting:
-        tree.add(parent := waiting.pop())
-        waiting.extend(pid for pid, stat in fields.items() if int(stat[1]) == parent)
-    # User and system time, its own and that of the children that it has waited for.
-    return sum(sum(map(int, fields[pid][11:15])) for pid in tree if pid in fields) / TICKS
-
-
-def _stat(process: Path) -> list[str]:
-    """Return the fields of a process after its name, of which the first is its state."""
     try:
-        return (process / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
-    except OSError:
-        return []
+        tree = [process := psutil.Process(root), *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    return sum(_own(process) for process in tree)
+
+
+def _own(process: psutil.Process) -> float:
+    """Return a process's time, and that of the children that it has waited for."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
