@@ -1,15 +1,18 @@
-"""What `make telemetry-bench` rests on: CPU seconds of a tree, and a process without telemetry."""
+"""What `make telemetry-bench` rests on: CPU seconds of a tree, a switch in a process, the estimate."""
 
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import benchmarks.telemetry
+import pytest
+from benchmarks.telemetry.__main__ import estimate
 from benchmarks.telemetry.cpu import seconds
 
 TICKS = os.sysconf("SC_CLK_TCK")
-SILENT = Path(benchmarks.telemetry.__file__).parent / "silent"
+SWITCHED = Path(benchmarks.telemetry.__file__).parent / "switched"
 BURN = "import time\nwhile time.process_time() < 0.2: pass\n"
 # A child that ends and is waited for, then one that lives.
 PARENT = f"""
@@ -20,12 +23,23 @@ input()
 living.communicate(b"\\n")
 """
 USE = """
-import logging
+import logging, os
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
-logging.error("nobody hears this")
-Counter("jobs", "", ["kind"]).labels("x").inc()
-Histogram("waits", "").observe(1)
-Gauge("depth", "").set(3)
+
+jobs = Counter("jobs", "", ["kind"])
+waits, depth = Histogram("waits", ""), Gauge("depth", "")
+kept = {}
+
+def use(amount):
+    logging.error("amount %d", amount)
+    kept.setdefault("job", jobs.labels("kept")).inc(amount)
+    waits.observe(amount)
+    depth.set(amount)
+
+for state, amount in ((1, 1), (0, 10), (1, 100), (0, 1000)):
+    with open(os.environ["TELEMETRY_SWITCH"], "r+b") as switch:
+        switch.write(bytes([state]))
+    use(amount)
 print(generate_latest().decode())
 """
 
@@ -46,10 +60,21 @@ def test_a_process_that_does_not_exist_used_nothing() -> None:
     assert seconds(ended.pid) == 0
 
 
-def test_in_the_silent_fleet_nothing_is_counted_or_logged() -> None:
-    env = os.environ | {"PYTHONPATH": str(SILENT)}
+def test_nothing_is_counted_or_logged_while_the_switch_is_on(tmp_path: Path) -> None:
+    switch = tmp_path / "switch"
+    switch.write_bytes(b"\0")
+    env = os.environ | {"PYTHONPATH": str(SWITCHED), "TELEMETRY_SWITCH": str(switch)}
     done = subprocess.run([sys.executable, "-c", USE], env=env, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert "waits_count 0.0" in done.stdout
-    assert "depth 0.0" in done.stdout
-    assert "jobs_total{" not in done.stdout
+    assert done.stderr.splitlines() == ["ERROR:root:amount 10", "ERROR:root:amount 1000"]
+    shown = set(done.stdout.splitlines())
+    assert {'jobs_total{kind="kept"} 1010.0', "waits_count 2.0", "waits_sum 1010.0", "depth 1000.0"} <= shown
+
+
+def test_the_order_of_a_round_takes_from_one_what_it_adds_to_the_next() -> None:
+    cost, error = estimate([1.02 * 1.1, 1.02 / 1.1] * 8)
+    assert cost == pytest.approx(1.02)
+    assert error == pytest.approx(1.02 * 2 * math.log(1.1) / math.sqrt(15))
+
+
+def test_rounds_that_agree_leave_no_error() -> None:
+    assert estimate([1.01] * 4) == pytest.approx((1.01, 0))
