@@ -127,6 +127,6 @@ def test_the_docs_list_what_a_worker_shows(new_fleet: Fleet, member: str) -> Non
         }
         - {"le"}
         for family in families
-        if family.name.startswith("fleet_") and not family.name.endswith("_created")
+        if family.name.startswith("fleet_")
     }
     assert listed == found

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TypedDict
 
 import structlog
+from prometheus_client import disable_created_metrics
 
 from embedfleet.runtime.settings import ProcessSettings
 
@@ -21,7 +22,7 @@ _SHARED: list[structlog.typing.Processor] = [
 
 
 def configure(settings: ProcessSettings) -> None:
-    """Send every log line of the process, libraries' too, through one formatter to stderr."""
+    """Send every log line, libraries' too, through one formatter to stderr, and set the metrics up."""
     last: list[structlog.typing.Processor]
     if settings.log_format == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
@@ -41,6 +42,8 @@ def configure(settings: ProcessSettings) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns of every message that a draining worker gives back; what fails is logged by the worker.
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
+    # In text, the second of birth of each counter and histogram would be one more series, which nobody reads.
+    disable_created_metrics()
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
