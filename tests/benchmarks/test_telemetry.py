@@ -8,7 +8,7 @@ from pathlib import Path
 
 import benchmarks.telemetry
 import pytest
-from benchmarks.telemetry.__main__ import estimate
+from benchmarks.telemetry.__main__ import MOST, estimate, verdict
 from benchmarks.telemetry.cpu import seconds
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -78,3 +78,11 @@ def test_the_order_of_a_round_takes_from_one_what_it_adds_to_the_next() -> None:
 
 def test_rounds_that_agree_leave_no_error() -> None:
     assert estimate([1.01] * 4) == pytest.approx((1.01, 0))
+
+
+@pytest.mark.parametrize(
+    ("cost", "found"),
+    [(MOST - 0.02, "ok"), (MOST - 0.005, "unclear"), (MOST + 0.005, "unclear"), (MOST + 0.02, "over")],
+)
+def test_what_the_rounds_can_not_tell_is_not_ok(cost: float, found: str) -> None:
+    assert verdict(cost, 0.01).startswith(found)
