@@ -100,7 +100,6 @@ def _pairs(setup: Setup) -> list[tuple[float, float]]:
     path = f"{Path(__file__).parent / 'switched'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     env = {"PYTHONPATH": path, "TELEMETRY_SWITCH": str(switch), "FLEET_MAX_BATCH_TOKENS": str(BATCH_TOKENS)}
     with Fleet(setup.folder / "fleet", **env) as fleet, ours(fleet) as design:
-        scrapes = {ON: lambda: _scraped(fleet), OFF: nullcontext}
         for number in range(2):
             design.run(files, f"warm-up-{number}")
 
@@ -108,7 +107,7 @@ def _pairs(setup: Setup) -> list[tuple[float, float]]:
             with switch.open("r+b") as page:
                 page.write(state)
             before = seconds(fleet.state.pid)
-            with scrapes[state]():
+            with _scraped(fleet) if state == ON else nullcontext():
                 design.run(files, prefix)
             return seconds(fleet.state.pid) - before
 

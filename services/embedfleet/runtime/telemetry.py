@@ -43,7 +43,7 @@ def configure(settings: ProcessSettings) -> None:
     # It warns of every message that a draining worker gives back; what fails is logged by the worker.
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
     # In text, the second of birth of each counter and histogram would be one more series, which nobody reads.
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
