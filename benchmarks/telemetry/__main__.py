@@ -89,8 +89,7 @@ def estimate(ratios: Sequence[float]) -> tuple[float, float]:
 def _pairs(setup: Setup) -> list[tuple[float, float]]:
     """Return the CPU seconds of the same work, round by round: with telemetry, and without.
 
-    Both by the same processes: two fleets differ by more than what is measured, in what their tuners try and
-    what their stores hold.
+    Both by the same processes: two fleets would each try batches of other sizes at other times.
     """
     meter = ModelTokens.load(setup.graph.tokenizer)
     count = setup.scaled(FILES, 8)
