@@ -17,7 +17,6 @@ from embedfleet.embeddings.memory.cpu import CpuDevice
 from embedfleet.embeddings.sizing import (
     MOST_TOKENS,
     TASKS_BYTES,
-    TRIED_TOKENS,
     TRIED_TOKENS_PER_THREAD,
     Sizing,
     measured,
@@ -205,7 +204,7 @@ def test_a_real_encoder_s_idle_worker_is_as_small_as_before_its_tasks(choice: Ch
 
 @pytest.mark.parametrize(
     ("asked", "threads", "most"),
-    [(0, 1, 1024), (0, 2, 1024), (0, 5, 2048), (0, 64, max(BUDGETS)), (2048, 1, 2048), (512, 64, 512)],
+    [(0, 1, 1024), (0, 2, 2048), (0, 3, 2048), (0, 64, max(BUDGETS)), (2048, 1, 2048), (512, 64, 512)],
 )
 def test_the_tuner_tries_no_more_tokens_than_its_threads_can_use_or_the_setting_says(
     asked: int, threads: int, most: int
@@ -217,9 +216,18 @@ def test_the_tuner_tries_no_more_tokens_than_its_threads_can_use_or_the_setting_
     assert sizing.max_rows(1) == most
 
 
+@pytest.mark.parametrize(("provider", "first"), [("cpu", 1024), ("openvino", 2048)])
+def test_openvino_begins_with_as_many_tokens_for_each_half_as_others_for_a_batch(
+    provider: str, first: int
+) -> None:
+    encoder = Counting()
+    encoder.provider = provider
+    assert measured(encoder, EngineSettings(threads=2)).max_rows(1) == first
+
+
 def test_the_setting_says_what_is_tried_without_it() -> None:
     said = EngineSettings.model_fields["max_batch_tokens"].description or ""
-    figures = [TRIED_TOKENS_PER_THREAD, TRIED_TOKENS, MOST_TOKENS["cpu"], MOST_TOKENS["cuda"]]
+    figures = [TRIED_TOKENS_PER_THREAD, MOST_TOKENS["cpu"], MOST_TOKENS["cuda"]]
     assert re.findall(r"\d{2,}", said) == list(map(str, figures))
 
 

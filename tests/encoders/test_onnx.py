@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders import golden
 from embedfleet.encoders.backends import onnx
 from embedfleet.encoders.backends.choice import Choice
-from embedfleet.encoders.base import load, pad
-from embedfleet.encoders.encoder import make
+from embedfleet.encoders.base import Ids, Vectors, load, pad
+from embedfleet.encoders.encoder import Mask, make
 from embedfleet.encoders.files import ModelFiles, inspect
 from embedfleet.encoders.golden import Golden, gate_export
 from embedfleet.encoders.manifest import write_manifest
@@ -128,13 +130,45 @@ def test_openvino_computes_in_bf16(tiny_files: ModelFiles) -> None:
     assert 1e-4 < difference < 0.05
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_the_halves_of_a_batch_come_back_in_its_order(tiny_files: ModelFiles, rows: int) -> None:
+    batch = [[2, 9 + row, 30, *range(31, 31 + row), 3] for row in range(rows)]
+    encoder = make(tiny_files, BF16, 2) if has_openvino() else pytest.skip("no OpenVINO provider")
+    alone = np.concatenate([encoder.encode(*pad([row], 0)) for row in batch])
+    together = encoder.encode(*pad(batch, 0))
+    assert (alone * together).sum(axis=1).min() > 0.999
+    assert rows == 1 or (alone[0] * together[1]).sum() < 0.999
+
+
+def test_a_batch_that_fails_in_one_half_has_ended_in_the_other(
+    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = make(tiny_files, BF16, 2) if has_openvino() else pytest.skip("no OpenVINO provider")
+    runtime: Any = encoder._runtime
+    failed, ended, run = threading.Event(), threading.Event(), runtime._run
+
+    def second_outlives_first(token_ids: Ids, mask: Mask) -> Vectors:
+        if token_ids[0, 1] == 9:
+            failed.set()
+            raise RuntimeError("no")
+        assert failed.wait(30)
+        vectors = run(token_ids, mask)
+        ended.set()
+        return vectors
+
+    monkeypatch.setattr(runtime, "_run", second_outlives_first)
+    with pytest.raises(EmbeddingError, match="openvino failed on a batch: no"):
+        encoder.encode(*pad([[2, 9, 3], [2, 10, 3]], 0))
+    assert ended.is_set()
+
+
 def test_openvino_keeps_few_shapes_and_pins_no_cores() -> None:
-    name, options = onnx.openvino(3)
-    assert (name, options["device_type"]) == (onnx.OPENVINO, "CPU")
+    name, options = onnx.openvino(3, 2)
+    assert (name, options["device_type"], options["num_streams"]) == (onnx.OPENVINO, "CPU", "2")
     assert json.loads(options["load_config"])["CPU"] == {
         "INFERENCE_PRECISION_HINT": "bf16",
         "INFERENCE_NUM_THREADS": 3,
-        "NUM_STREAMS": "1",
+        "NUM_STREAMS": "2",
         "ENABLE_CPU_PINNING": "NO",
         "CPU_RUNTIME_CACHE_CAPACITY": "64",
     }

@@ -28,11 +28,10 @@ OVERHEAD_TOKENS = {"cpu": 128, "cuda": 1024}
 # and what OpenVINO comes to keep: 53 MB in 6,600 rows.
 TASKS_BYTES = {"cpu": 100_000_000, "cuda": 0}
 MEGABYTE = 1_000_000
-# What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set. OpenVINO never gives back what its
-# largest batch took: after 5,000 rows on 2 threads a worker held 486 MB with 1024 tokens and 560 MB with
-# trials of 2048 and 4096, which were no faster.
-TRIED_TOKENS_PER_THREAD = 512
-TRIED_TOKENS = 1024
+# What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set, and where it begins. OpenVINO takes a
+# batch in two halves, and never gives back what its largest batch took; elsewhere larger ones were no faster.
+TRIED_TOKENS_PER_THREAD = 1024
+START_TOKENS = {"openvino": 2048}
 MOST_TOKENS = {"cpu": max(BUDGETS), "cuda": 131_072}
 
 
@@ -169,13 +168,14 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     made.append(budget)
     _refuse_too_little(budget, device, encoder)
     _show(encoder, device)
-    tuner = ThroughputTuner(most=_most_tried(settings)) if encoder.device == "cpu" else None
+    tuner = _tuner(encoder, settings) if encoder.device == "cpu" else None
     return Sizing(budget, encoder, tuner, OVERHEAD_TOKENS[encoder.device], give_back)
 
 
-def _most_tried(settings: EngineSettings) -> int:
-    tried = max(TRIED_TOKENS, TRIED_TOKENS_PER_THREAD * threads(settings.threads))
-    return settings.max_batch_tokens or min(tried, MOST_TOKENS["cpu"])
+def _tuner(encoder: Encoder, settings: EngineSettings) -> ThroughputTuner:
+    tried = min(TRIED_TOKENS_PER_THREAD * threads(settings.threads), MOST_TOKENS["cpu"])
+    start = START_TOKENS.get(encoder.provider, 1024)
+    return ThroughputTuner(start=start, most=settings.max_batch_tokens or tried)
 
 
 def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int]) -> Device:

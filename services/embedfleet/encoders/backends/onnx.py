@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU: its own provider in fp32, OpenVINO's in bf16. Pooling is ours, in float32."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from embedfleet.encoders.manifest import damaged
 
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
+# OpenVINO's threads wait for each other after each layer. Two halves of a batch that don't were 1.05 to 1.10
+# times as fast on 2 cores, with 1024 tokens each. A stream holds buffers of its own, so there are two,
+# however many threads they share.
+STREAMS = 2
 
 
 class OnnxRuntime:
@@ -39,7 +44,9 @@ class OnnxRuntime:
         self._dim = files.dim
         self._pooling = files.pooling
         count = machine.threads(threads)
-        provider = openvino(count) if choice.provider == "openvino" else (CPU, {})
+        self._streams = min(STREAMS, count) if choice.provider == "openvino" else 1
+        self._workers = ThreadPoolExecutor(self._streams, thread_name_prefix="stream")
+        provider = openvino(count, self._streams) if choice.provider == "openvino" else (CPU, {})
         self._session = open_session(graph_of(files), provider, files.folder, count)
         if provider[0] not in self._session.get_providers():
             raise ConfigurationError(
@@ -52,7 +59,14 @@ class OnnxRuntime:
 
     def run(self, token_ids: Ids, mask: Mask) -> Vectors:
         """Return float32[n, dim]; see `Runtime.run`."""
-        return self._run(token_ids, mask, None)
+        if min(self._streams, len(token_ids)) == 1:
+            return self._run(token_ids, mask)
+        parts = zip(
+            np.array_split(token_ids, self._streams), np.array_split(mask, self._streams), strict=True
+        )
+        runs = [self._workers.submit(self._run, *part) for part in parts]
+        wait(runs)  # a batch that failed holds no memory, and computes no more
+        return np.concatenate([run.result() for run in runs])
 
     def give_back(self) -> None:
         """Shrink the arena, which only a run can do: the smallest there is."""
@@ -60,7 +74,7 @@ class OnnxRuntime:
         self._run(one, one == 0, shrinking("cpu:0"))
         give_back_loading()  # OpenVINO's own memory is not in the arena
 
-    def _run(self, token_ids: Ids, mask: Mask, options: Any) -> Vectors:
+    def _run(self, token_ids: Ids, mask: Mask, options: Any = None) -> Vectors:
         feeds = {
             "input_ids": token_ids,
             "attention_mask": mask.astype(np.int64),
@@ -120,7 +134,7 @@ def open_session(
         raise damaged(folder, f"ONNX Runtime can't load {name} ({error})") from error
 
 
-def openvino(threads: int) -> tuple[str, dict[str, str]]:
+def openvino(threads: int, streams: int) -> tuple[str, dict[str, str]]:
     """Return the OpenVINO provider in bf16 with its options.
 
     Pinning is off: two processes that pin would share the same cores and leave the others idle. The cache of
@@ -130,11 +144,12 @@ def openvino(threads: int) -> tuple[str, dict[str, str]]:
     config = {
         "INFERENCE_PRECISION_HINT": "bf16",
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": "1",
+        "NUM_STREAMS": str(streams),
         "ENABLE_CPU_PINNING": "NO",
         "CPU_RUNTIME_CACHE_CAPACITY": "64",
     }
-    return OPENVINO, {"device_type": "CPU", "load_config": json.dumps({"CPU": config})}
+    device = {"device_type": "CPU", "num_streams": str(streams)}
+    return OPENVINO, {**device, "load_config": json.dumps({"CPU": config})}
 
 
 def shrinking(arenas: str) -> onnxruntime.RunOptions:
