@@ -34,8 +34,7 @@ up: $(VENV)/local ## Start a fleet on this machine and print its links (PORT=800
 
 test: $(VENV)/dev $(VENV)/kubectl ## Run every test: unit, property, conformance and end-to-end with the real processes
 	@$(BIN)/embedfleet models fetch
-	@$(BIN)/python -m pytest -n 2 --max-worker-restart 0 --dist loadgroup -m "not chaos" $(ARGS)
-	@$(if $(ARGS),:,$(BIN)/python -m pytest tests/chaos -m chaos)
+	@$(BIN)/python -m pytest -n 2 --max-worker-restart 0 --dist loadgroup $(ARGS)
 
 chaos: $(VENV)/dev ## Kill, stop and starve a real fleet and prove that nothing is lost (SEED=1 ARGS="C3 C4")
 	@$(BIN)/embedfleet models fetch
