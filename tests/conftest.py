@@ -1,6 +1,7 @@
-"""Fixtures of more than one area: a private Redis, and a ledger on it."""
+"""Fixtures of more than one area: a private Redis, and a ledger on it; which folders stay on one worker."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,18 @@ from tests.qdrant_process import QdrantProcess
 
 if TYPE_CHECKING:
     from tests.bucket_server import BucketServer
+
+HERE = Path(__file__).parent
+# Their tests share servers, and what Helm has rendered: a second worker would begin with all of it again.
+TOGETHER = ("api", "deploy")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for folder in TOGETHER:
+            if item.path.is_relative_to(HERE / folder):
+                item.add_marker(pytest.mark.xdist_group(folder))
 
 
 @pytest.fixture(scope="session")

@@ -28,13 +28,12 @@ def test_two_wheels_of_onnxruntime_are_uninstalled_and_one_is_installed_again(
     python.parent.mkdir()
     python.write_text(PYTHON, "ascii")
     python.chmod(0o755)
-    for made in ("pip", "local") if target == "dev" else ("pip",):
-        (tmp_path / made).touch()
+    (tmp_path / "pip").touch()
     environment = os.environ | {"CALLS": str(calls), "WHEELS": wheels}
     subprocess.run(
         ["make", "-s", f"VENV={tmp_path}", f"{tmp_path}/{target}"], cwd=ROOT, env=environment, check=True
     )
-    called = calls.read_text("ascii").splitlines()
+    called = [call for call in calls.read_text("ascii").splitlines() if call.startswith("-m pip")]
     first = called[0]
     assert first.startswith("-m pip install --quiet --editable .[local]")
     removed = "-m pip uninstall --quiet --yes onnxruntime onnxruntime-openvino"

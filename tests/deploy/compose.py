@@ -52,8 +52,13 @@ def compose(files: tuple[str, ...], variables: dict[str, str]) -> "subprocess.Co
 
 def config(files: tuple[str, ...], variables: dict[str, str] | None = None) -> Config:
     """Return the merged files; raises with docker-compose's own words where it refuses."""
-    done = compose(files, REQUIRED | (variables or {}))
+    merged: Config = json.loads(_merged(files, tuple(sorted((REQUIRED | (variables or {})).items()))))
+    return merged
+
+
+@cache
+def _merged(files: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> str:
+    done = compose(files, dict(variables))
     if done.returncode:
         raise ValueError(done.stderr)
-    merged: Config = json.loads(done.stdout)
-    return merged
+    return done.stdout

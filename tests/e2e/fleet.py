@@ -17,6 +17,8 @@ import psutil
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "documents"
 START_SECONDS = 240
+# Whoever asks without a pause takes one of the processors from the fleet that is to answer.
+POLL_SECONDS = 0.02
 Found = TypeVar("Found")
 
 
@@ -27,6 +29,7 @@ def until(found: Callable[[], Found], what: str, seconds: float = 90) -> Found:
         if answer := found():
             return answer
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(POLL_SECONDS)
 
 
 class Fleet:

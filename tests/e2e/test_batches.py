@@ -27,10 +27,11 @@ def test_the_median_batch_of_a_real_worker_has_over_512_tokens_of_several_docume
 ) -> None:
     (probe_port,) = free_ports(1)
     env = environment(empty_redis.url, qdrant_url, tmp_path / "blobs", probe_port)
+    del env["FLEET_MODEL_PATH"]
     ledger = Ledger.open(BrokerSettings(broker_url=empty_redis.url), LedgerSettings())
     blobs = Blobs(tmp_path / "blobs")
     model_key = locate(ModelSettings()).model_key
-    publish([queue_one_chunk_document(ledger, blobs, n, model_key) for n in range(DOCUMENTS)], env)
+    publish([queue_one_chunk_document(ledger, blobs, n, model_key, "batches") for n in range(DOCUMENTS)], env)
     with worker("embeddings", env, tmp_path / "log", IN_FLIGHT):
         until(lambda: len(ledger.unsettled(DOCUMENTS)) == DOCUMENTS, "all documents are READY")
         assert {document.state for document in ledger.unsettled(DOCUMENTS)} == {DocumentState.READY}

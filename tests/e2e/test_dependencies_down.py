@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from embedfleet.encoders.models import locate
 from embedfleet.local.ports import free_ports
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ModelSettings
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 from tests.e2e.fleet import until
-from tests.e2e.workers import environment, is_ready, publish, queue_one_chunk_document, worker
+from tests.e2e.workers import environment, is_ready, publish, queue_one_chunk_document, tiny_key, worker
 from tests.qdrant_process import QdrantProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
@@ -40,8 +39,7 @@ def test_a_worker_that_holds_a_message_outlives_the_death_of_redis(tmp_path: Pat
     with redis:
         env = environment(redis.url, "http://127.0.0.1:1", tmp_path / "blobs", probe_port)
         ledger = Ledger.open(BrokerSettings(broker_url=redis.url), LedgerSettings())
-        model_key = locate(ModelSettings()).model_key
-        publish([queue_one_chunk_document(ledger, Blobs(tmp_path / "blobs"), 0, model_key)], env)
+        publish([queue_one_chunk_document(ledger, Blobs(tmp_path / "blobs"), 0, tiny_key())], env)
         with worker("embeddings", env, log, concurrency=2):
             until(lambda: ledger.pool("embeddings")[1], "the task is held, for Qdrant is down")
             redis.kill()
@@ -58,7 +56,7 @@ def test_a_pool_parks_while_qdrant_is_down_and_goes_on_by_itself(
     qdrant = f"http://127.0.0.1:{qdrant_port}"
     env = environment(empty_redis.url, qdrant, tmp_path / "blobs", probe_port) | {"FLEET_HOLD_SECONDS": "1"}
     ledger = Ledger.open(BrokerSettings(broker_url=empty_redis.url), LedgerSettings())
-    job = queue_one_chunk_document(ledger, Blobs(tmp_path / "blobs"), 0, locate(ModelSettings()).model_key)
+    job = queue_one_chunk_document(ledger, Blobs(tmp_path / "blobs"), 0, tiny_key())
     publish([job], env)
     log = tmp_path / "log"
     with worker("embeddings", env, log, concurrency=2):

@@ -11,15 +11,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embedfleet.encoders.models import locate
 from embedfleet.local.ports import free_ports
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ModelSettings
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 from tests.e2e.fleet import until
-from tests.e2e.workers import environment, is_ready, publish, queue_one_chunk_document, worker
+from tests.e2e.workers import environment, is_ready, publish, queue_one_chunk_document, tiny_key, worker
 from tests.runtime.uploads import given_back
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
@@ -92,7 +91,7 @@ def test_an_idle_worker_is_gone_in_time_though_redis_is_silent(queue: str, tmp_p
 
 @pytest.mark.parametrize(
     ("ending", "redis_is_silent"),
-    [("__batches", False), ("/points", False), ("/points", True)],
+    [("__tiny", False), ("/points", False), ("/points", True)],
     ids=["asked for the collection", "given points", "Redis, too"],
 )
 def test_a_worker_is_gone_in_time_though_qdrant_is_silent_and_its_task_is_given_back(
@@ -103,7 +102,7 @@ def test_a_worker_is_gone_in_time_though_qdrant_is_silent_and_its_task_is_given_
     with RedisServer(tmp_path / "redis") as redis, silent_at(ending, qdrant_url) as (address, came):
         env = environment(redis.url, address, tmp_path / "blobs", probe_port)
         ledger = Ledger.open(BrokerSettings(broker_url=redis.url), LedgerSettings())
-        job = queue_one_chunk_document(ledger, blobs, 0, locate(ModelSettings()).model_key)
+        job = queue_one_chunk_document(ledger, blobs, 0, tiny_key())
         publish([job], env)
         with worker("embeddings", env, tmp_path / "log", concurrency=2) as process:
             assert came.wait(WAIT_SECONDS)

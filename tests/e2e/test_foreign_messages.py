@@ -10,15 +10,14 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from embedfleet.encoders.models import locate
 from embedfleet.local.ports import free_ports
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.redis_client import connect
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ModelSettings
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 from tests.e2e.fleet import until
-from tests.e2e.workers import environment, publish, queue_one_chunk_document, worker
+from tests.e2e.workers import environment, publish, queue_one_chunk_document, tiny_key, worker
 from tests.qdrant_process import QdrantProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
@@ -97,8 +96,7 @@ def test_no_message_can_stop_a_worker(empty_redis: RedisServer, tmp_path: Path) 
         redis.lpush("embeddings", one)
     with QdrantProcess(tmp_path / "qdrant") as qdrant:
         env = environment(empty_redis.url, qdrant.url, tmp_path / "blobs", probe_port)
-        model_key = locate(ModelSettings()).model_key
-        publish([queue_one_chunk_document(ledger, Blobs(tmp_path / "blobs"), 0, model_key)], env)
+        publish([queue_one_chunk_document(ledger, Blobs(tmp_path / "blobs"), 0, tiny_key())], env)
         with worker("embeddings", env, log, concurrency=2) as process:
             until(lambda: len(ledger.unsettled(1)) == 1, "the good one among them is READY")
             assert dropped(probe_port) == {"malformed": len(MALFORMED), "newer": 1, "unknown": 1}

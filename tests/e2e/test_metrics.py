@@ -4,11 +4,11 @@ import re
 import time
 from collections.abc import Iterator
 
-import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.api.serving import fetch
 from tests.counts import Labels, values
 from tests.e2e.fleet import ROOT, Fleet, running_fleet, until
 
@@ -28,7 +28,7 @@ def new_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 def page(fleet: Fleet, member: str) -> str:
     port = psutil.Process(fleet.pid(member)).environ()["FLEET_PROBE_PORT"]
-    return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).raise_for_status().text
+    return fetch(f"http://127.0.0.1:{port}/metrics").raise_for_status().text
 
 
 def shown(fleet: Fleet, member: str, name: str) -> dict[Labels, float]:

@@ -8,6 +8,7 @@ import pytest
 
 from embedfleet.local.ports import free_ports
 from embedfleet.local.redis import RedisServer
+from tests.api.serving import fetch
 from tests.e2e.fleet import until
 from tests.e2e.workers import environment, worker
 
@@ -30,7 +31,7 @@ signals.worker_ready.connect(lambda **_: signal.signal(signal.SIGUSR2, end), wea
 
 def livez(probe_port: int) -> httpx.Response | None:
     try:
-        return httpx.get(f"http://127.0.0.1:{probe_port}/livez", timeout=2)
+        return fetch(f"http://127.0.0.1:{probe_port}/livez", timeout=2)
     except httpx.HTTPError:
         return None
 

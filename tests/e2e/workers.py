@@ -14,10 +14,13 @@ import httpx
 from embedfleet.contracts.documents import Chunk, ChunkOptions, Document, document_id
 from embedfleet.contracts.jobs import Job, ProcessDocument
 from embedfleet.contracts.states import DocumentState
+from embedfleet.encoders.models import locate
 from embedfleet.runtime import chunkfiles
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Claim, Part
+from embedfleet.runtime.settings import ModelSettings
+from tests.api.serving import TINY_MODEL, fetch
 
 STOP_SECONDS = 30
 PUBLISH = """
@@ -28,13 +31,15 @@ publish([GenerateEmbeddings.model_validate_json(line) for line in sys.stdin])
 """
 
 
-def queue_one_chunk_document(ledger: Ledger, blobs: Blobs, number: int, model_key: str) -> Job:
-    """Bring a document to the point where only its embedding task is left."""
+def queue_one_chunk_document(
+    ledger: Ledger, blobs: Blobs, number: int, model_key: str, collection: str = "tiny"
+) -> Job:
+    """Bring a document to the point where only its embedding task is left; a collection has one model."""
     key, task_id = f"{number}.txt", str(uuid.uuid4())
     document = Document(
-        id=document_id("default", "batches", key),
+        id=document_id("default", collection, key),
         tenant="default",
-        collection="batches",
+        collection=collection,
         document_key=key,
         filename=key,
         media_type="text",
@@ -59,6 +64,11 @@ def queue_one_chunk_document(ledger: Ledger, blobs: Blobs, number: int, model_ke
     return jobs[0]
 
 
+def tiny_key() -> str:
+    """Return the model key of the workers here."""
+    return locate(ModelSettings(model_path=TINY_MODEL)).model_key
+
+
 def publish(jobs: list[Job], env: dict[str, str]) -> None:
     """Send the wake-up calls, as a document worker would."""
     lines = "\n".join(job.model_dump_json() for job in jobs)
@@ -66,12 +76,13 @@ def publish(jobs: list[Job], env: dict[str, str]) -> None:
 
 
 def environment(redis: str, qdrant: str, blobs: Path, probe_port: int) -> dict[str, str]:
-    """Return the variables of a worker."""
+    """Return the variables of a worker; its model is the tiny one, which takes no seconds to load."""
     return {
         **os.environ,
         "CELERY_BROKER_URL": redis,
         "QDRANT_URL": qdrant,
         "FLEET_BLOB_URL": str(blobs),
+        "FLEET_MODEL_PATH": str(TINY_MODEL),
         "FLEET_PROBE_HOST": "127.0.0.1",
         "FLEET_PROBE_PORT": str(probe_port),
     }
@@ -80,7 +91,7 @@ def environment(redis: str, qdrant: str, blobs: Path, probe_port: int) -> dict[s
 def is_ready(probe_port: int) -> bool:
     """Say whether the worker behind a probe port is ready."""
     try:
-        return httpx.get(f"http://127.0.0.1:{probe_port}/readyz", timeout=2).is_success
+        return fetch(f"http://127.0.0.1:{probe_port}/readyz", timeout=2).is_success
     except httpx.HTTPError:
         return False
 

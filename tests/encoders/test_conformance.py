@@ -51,11 +51,15 @@ class Case(NamedTuple):
         return LEAST[self.encoder.precision]
 
 
-def slow(name: str) -> object:
-    return pytest.param(f"{name}, real", marks=pytest.mark.slow)
+def run(name: str, *marks: pytest.MarkDecorator) -> object:
+    """Keep the tests of a case on one worker: another would load its model again."""
+    return pytest.param(name, marks=[pytest.mark.xdist_group(name), *marks])
 
 
-@pytest.fixture(scope="module", params=[*RUNS, *map(slow, ON_REAL)])
+REAL = [run(f"{name}, real", pytest.mark.slow) for name in ON_REAL]
+
+
+@pytest.fixture(scope="module", params=[*map(run, RUNS), *REAL])
 def case(request: pytest.FixtureRequest) -> Case:
     name, _, model = request.param.partition(", ")
     if model == "real":

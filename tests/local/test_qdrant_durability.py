@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from tests.api.serving import fetch
 from tests.qdrant_process import QdrantProcess
 
 from embedfleet.contracts.errors import DependencyDown, VectorStoreError
@@ -118,9 +119,9 @@ def test_collections_are_whole_or_gone_after_kill_9(tmp_path: Path) -> None:
     dice = random.Random(2)
     for _ in range(4):
         with QdrantProcess(tmp_path) as process:
-            names = httpx.get(f"{process.url}/collections").json()["result"]["collections"]
+            names = fetch(f"{process.url}/collections").json()["result"]["collections"]
             for each in names:
-                assert httpx.delete(f"{process.url}/collections/{each['name']}").json()["result"] is True
+                assert fetch(f"{process.url}/collections/{each['name']}", "DELETE").json()["result"] is True
             state: dict[str, bool] = {}
             worker = threading.Thread(target=create_and_delete_until_it_dies, args=(process, state))
             worker.start()
@@ -129,7 +130,7 @@ def test_collections_are_whole_or_gone_after_kill_9(tmp_path: Path) -> None:
             worker.join(DEADLINE)
         with QdrantProcess(tmp_path) as process:
             for name, exists in state.items():
-                answer = httpx.get(f"{process.url}/collections/{name}")
+                answer = fetch(f"{process.url}/collections/{name}")
                 assert answer.status_code == (200 if exists else 404), name
             assert list((tmp_path / "unfinished").iterdir()) == []
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import shutil
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, VectorSe
 DOCUMENT_THREADS = 2
 EMBEDDING_THREADS = 64
 WORKER_NICE = 10
+# Members are asked over plain HTTP, ten times a second while they start. Without this each question reads all
+# CA certificates: 29 ms of a processor, and the rest of it takes 0.3 (Xeon, 2026-11-26).
+_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ def answers(url: str) -> Callable[[], str]:
 
     def not_ready() -> str:
         try:
-            answer = httpx.get(url, timeout=5, trust_env=False)
+            answer = httpx.get(url, timeout=5, trust_env=False, verify=_NO_CERTIFICATES)
         except httpx.HTTPError:
             return f"no answer from {url} yet"
         if answer.is_success:

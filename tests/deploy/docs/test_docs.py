@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from kubernetes_validate import utils
 
 from tests.deploy import helm
 from tests.deploy.chart import (
@@ -25,7 +24,7 @@ from tests.deploy.chart import (
     render,
 )
 from tests.deploy.docs.snippets import PAGES, Block, Command, blocks, commands, text, values_of_file
-from tests.deploy.test_chart import NEWEST, OLDEST
+from tests.deploy.kubernetes import NEWEST, OLDEST, validate
 
 # What a page leaves to its reader.
 NEEDED = {"images": IMAGES, "blobs": {"mode": "pvc", "pvc": {"claim": "c"}}}
@@ -93,7 +92,7 @@ def _known(objects: list[Object]) -> None:
     for item in objects:
         if "." not in item["apiVersion"].split("/")[0] or "k8s.io" in item["apiVersion"]:
             for version in (OLDEST, NEWEST):
-                utils.validate(item, version, strict=True)
+                validate(item, version)
 
 
 def _values(command: Command) -> Values:
@@ -118,7 +117,7 @@ def test_every_object_is_one_that_kubernetes_knows(block: Block) -> None:
     for item in block.documents:
         if item["apiVersion"] not in FOREIGN:
             for version in (OLDEST, NEWEST):
-                utils.validate(item, version, strict=True)
+                validate(item, version)
 
 
 @pytest.mark.parametrize("command", OF_KUBECTL, ids=_name)
