@@ -30,13 +30,14 @@ ENTRIES = {
     "embeddings-gpu": "embedfleet.embeddings.tasks",
 }
 CUDA = r"nvidia-.*|cuda-.*|triton|onnxruntime-gpu"
-NO_PARSER = r"pypdf|pypdfium2|lxml|ftfy|markdown-it-py"
-# Distributions that an image must not have. Torch is an option of the GPU's; its `rich` needs markdown-it-py.
+NO_PARSER = r"pypdf|pypdfium2|lxml|ftfy"
+# Distributions that an image must not have. Torch is an option of the GPU's. Its `rich`, and that of the
+# API's commands, needs markdown-it-py.
 ABSENT = {
     "api": rf"torch|{CUDA}|{NO_PARSER}",
     "documents": rf"torch|onnxruntime.*|{CUDA}|numpy|qdrant-client|fastapi",
-    "embeddings-cpu": rf"torch|{CUDA}|fastapi|{NO_PARSER}",
-    "embeddings-gpu": r"fastapi|pypdf|pypdfium2|lxml|ftfy",
+    "embeddings-cpu": rf"torch|{CUDA}|fastapi|{NO_PARSER}|markdown-it-py",
+    "embeddings-gpu": rf"fastapi|{NO_PARSER}",
 }
 # The one wheel of ONNX Runtime: two overwrite each other's files.
 RUNTIME = {

@@ -12,7 +12,7 @@ lock() { # FILE EXTRA...
         --no-emit-index-url --custom-compile-command "make lock" --output-file "images/$file"
 }
 
-lock api/requirements.lock api
+lock api/requirements.lock api cli
 lock documents/requirements.lock documents
 lock embeddings/requirements.lock embeddings-cpu
 lock embeddings/gpu.lock embeddings-gpu

@@ -16,7 +16,7 @@ IMAGE = {"sys_platform": "linux", "platform_machine": "x86_64", "python_version"
 FOOTPRINT = runpy.run_path(str(ROOT / "images/footprint.py"))
 # Lock → the image that it is for, and the extras.
 LOCKS = {
-    "api/requirements.lock": ("api", ["api"]),
+    "api/requirements.lock": ("api", ["api", "cli"]),
     "documents/requirements.lock": ("documents", ["documents"]),
     "embeddings/requirements.lock": ("embeddings-cpu", ["embeddings-cpu"]),
     "embeddings/gpu.lock": ("embeddings-gpu", ["embeddings-gpu"]),

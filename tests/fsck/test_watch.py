@@ -1,25 +1,43 @@
 """The check as metrics: when it runs, and what every api shows."""
 
+import pytest
 from prometheus_client import REGISTRY
 
 from embedfleet.fsck.findings import Kind
-from embedfleet.fsck.watch import Watch, show
+from embedfleet.fsck.watch import SHOWN, Watch
 from embedfleet.runtime.ledger.audit import Summary
 from tests.fsck.house import COLLECTION, House, document
 
 
-def shown() -> dict[str, float]:
+def shown() -> dict[str, float | None]:
     return {kind: REGISTRY.get_sample_value("fleet_fsck_findings", {"kind": kind}) for kind in Kind}
 
 
-def last_run() -> float:
+def last_run() -> float | None:
     return REGISTRY.get_sample_value("fleet_fsck_last_run_timestamp_seconds")
 
 
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has read nothing yet."""
+    monkeypatch.setattr(SHOWN, "summary", None)
+
+
 def test_before_the_first_check_all_is_zero(house: House) -> None:
-    Watch(house.fsck(), 3600, "model", 2)
+    assert house.ledger.elect("fsck", "another", 60)
+    Watch(house.fsck(), 3600, "model", 2).round()
     assert set(shown().values()) == {0}
     assert last_run() == 0
+
+
+def test_an_api_that_has_just_started_ends_no_alert(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.ledger.note_summary(Summary(7, {"orphan_points": 7}, "model", 2))
+    watch = Watch(house.fsck(), 3600, "model", 2)
+    assert {*shown().values(), last_run()} == {None}, "a zero would"
+    monkeypatch.setattr(watch._stopping, "wait", lambda _: watch._stopping.set())
+    watch.start()
+    watch._thread.join(timeout=10)
+    assert (shown()[Kind.ORPHAN_POINTS], last_run()) == (7, 7), "at once, and nobody waits for a check"
 
 
 def test_a_finding_is_shown_and_stays_until_the_next_check(house: House) -> None:
@@ -39,7 +57,6 @@ def test_a_finding_is_shown_and_stays_until_the_next_check(house: House) -> None
 
 def test_another_api_shows_the_same_without_checking(house: House) -> None:
     house.ledger.note_summary(Summary(house.ledger.now(), {"orphan_points": 7}, "model", 2))
-    show(Summary())
     Watch(house.fsck(), 3600, "model", 2).round()
     assert shown()[Kind.ORPHAN_POINTS] == 7
 

@@ -7,17 +7,17 @@ thread is not the janitor's: a check may take minutes, and leases expire meanwhi
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 
-from prometheus_client import Gauge
+from prometheus_client import REGISTRY, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.fsck.course import Fsck
 from embedfleet.fsck.findings import Kind, Scope
 from embedfleet.runtime.ledger.audit import Summary
 from embedfleet.runtime.telemetry import process_name
-
-FINDINGS = Gauge("fleet_fsck_findings", "Inconsistencies that the last check found.", ["kind"])
-LAST_RUN = Gauge("fleet_fsck_last_run_timestamp_seconds", "When the last check ended; 0: never.")
 
 TICK_SECONDS = 15.0
 # Whoever checks holds the role this long at least; when he dies another takes over then.
@@ -31,7 +31,7 @@ class Watch:
 
     Args:
         fsck: the check.
-        interval: seconds between two checks; 0: never, and nothing is shown but zeros.
+        interval: seconds between two checks; 0: never, and nothing is shown.
         model_key: the model of this process.
         dim: length of that model's vectors.
     """
@@ -42,7 +42,6 @@ class Watch:
         self._name = process_name()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._turn, name="fsck", daemon=True)
-        show(Summary())
 
     def start(self) -> None:
         """Start to watch."""
@@ -64,7 +63,7 @@ class Watch:
         last, ledger = self._fsck.ledger.summary(), self._fsck.ledger
         if ledger.now() - last.at >= self._interval and ledger.elect("fsck", self._name, ROLE_SECONDS):
             last = self._checked() or last
-        show(last)
+        SHOWN.summary = last
         return last
 
     def _checked(self) -> Summary | None:
@@ -83,18 +82,41 @@ class Watch:
             _log.warning("the check found inconsistencies, see `embedfleet fsck`", extra={"found": counts})
         return found
 
+    def _recall(self) -> None:
+        SHOWN.summary = self._fsck.ledger.summary()
+
     def _turn(self) -> None:
-        while not self._stopping.wait(min(TICK_SECONDS, self._interval)):
+        step: Callable[[], object] = self._recall  # at once; a check waits until the others are up, too
+        while not self._stopping.is_set():
             try:
-                self.round()
+                step()
             except DependencyDown as error:
                 _log.warning("the check waits: %s", error)
             except Exception:
                 _log.exception("the check failed")
+            self._stopping.wait(min(TICK_SECONDS, self._interval))
+            step = self.round
 
 
-def show(summary: Summary) -> None:
-    """Set the gauges; a kind of which nothing was found is 0."""
-    for kind in Kind:
-        FINDINGS.labels(kind).set(summary.counts.get(kind, 0))
-    LAST_RUN.set(summary.at)
+class Shown(Collector):
+    """What this process shows: nothing before it has read a summary, for zeros would end an alert."""
+
+    summary: Summary | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges; a kind of which nothing was found is 0."""
+        findings = GaugeMetricFamily(
+            "fleet_fsck_findings", "Inconsistencies that the last check found.", labels=["kind"]
+        )
+        last_run = GaugeMetricFamily(
+            "fleet_fsck_last_run_timestamp_seconds", "When the last check ended; 0: never."
+        )
+        if self.summary:
+            for kind in Kind:
+                findings.add_metric([kind], self.summary.counts.get(kind, 0))
+            last_run.add_metric([], self.summary.at)
+        yield from (findings, last_run)
+
+
+SHOWN = Shown()
+REGISTRY.register(SHOWN)
