@@ -239,6 +239,19 @@ RELIABILITY = Board(
                 [last_hour("fleet_ledger_republished_total", "queue")],
             ),
             Panel("Due tasks that the janitor has not taken up", "short", [fleet("fleet_ledger_due_tasks")]),
+            Panel(
+                "Time since the janitor's last round",
+                "s",
+                [
+                    Target(
+                        f"time() - {fleet('fleet_janitor_last_round_timestamp_seconds').expr}",
+                        "{{namespace}}",
+                    )
+                ],
+            ),
+            Panel(
+                "Queues that wait for the embedding workers", "short", [fleet("fleet_queue_held", "queue")]
+            ),
             Panel("Messages that were dropped", "ops", [rate("fleet_messages_dropped_total", "reason")]),
             Panel(
                 "Workers that have parked",

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from embedfleet.contracts.jobs import LEASES
-from embedfleet.runtime.settings import LedgerSettings
-from tests.deploy.chart import SETS, containers, named, of_kind, render, rendered, values_of
+from tests.deploy.chart import SETS, containers, named, of_kind, rendered, values_of
 from tests.deploy.formula import evaluate, replicas
 
 KEDA_SETS = [name for name in SETS if of_kind(rendered(name), "ScaledObject")]
@@ -124,29 +123,6 @@ def test_only_one_engine_scales(name: str, kind: str) -> None:
     for item in of_kind(objects, "Deployment"):
         if item["metadata"]["name"].endswith(("-documents", "-embeddings")):
             assert ("replicas" in item["spec"]) == (not kind)
-
-
-@pytest.mark.parametrize(
-    ("settings", "mark"),
-    [
-        ({}, f"{LedgerSettings().embeddings_high_water // 2}"),
-        ({"FLEET_EMBEDDINGS_HIGH_WATER": "2000001"}, "1000000"),
-        ({"FLEET_EMBEDDINGS_HIGH_WATER": "0"}, "Inf"),
-    ],
-)
-def test_documents_that_wait_for_the_embedding_workers_raise_no_alarm(
-    settings: dict[str, str], mark: str
-) -> None:
-    (rules,) = of_kind(render(values_of("gpu") | {"settings": settings}), "PrometheusRule")
-    exprs = {rule["alert"]: rule["expr"] for rule in rules["spec"]["groups"][0]["rules"]}
-    for alert, metric in (
-        ("FleetQueueNotTaken", "fleet_queue_depth"),
-        ("FleetQueueOld", "fleet_queue_oldest_age_seconds"),
-    ):
-        _, held = exprs[alert].split("unless")
-        # Embedding workers are never held: of them the alert must speak at any number of tokens.
-        assert f'{metric}{{queue!="embeddings"}}' in held
-        assert f'fleet_queue_tokens{{queue="embeddings"}}) > {mark})' in held
 
 
 def _formula(spec: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -98,7 +99,8 @@ def _lines(page: str) -> Iterator[str]:
 
 
 def _command(page: str, line: str) -> Command:
-    program, *rest = shlex.split(line, comments=True)
+    # What stands behind is another program's.
+    program, *rest = takewhile(lambda word: word not in ("--", "|"), shlex.split(line, comments=True))
     words, options = [], []
     while rest:
         word = rest.pop(0)

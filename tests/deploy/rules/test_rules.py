@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from helm_python import HelmError
 
+from embedfleet.api.uploads.admission import RETRY_SECONDS
+from embedfleet.contracts.errors import DOCUMENT_CODES
 from tests.deploy.chart import CHART, ROOT, Values, named, render, values_of
 from tests.deploy.rules.promtool import needs_promtool, run
 
@@ -47,12 +50,46 @@ def test_promtool_takes_the_rules() -> None:
 
 
 @needs_promtool
-@pytest.mark.parametrize("mark", ["2000001", "0"])
-def test_promtool_takes_the_rules_that_the_chart_writes(mark: str, tmp_path: Path) -> None:
+def test_promtool_takes_the_rules_that_the_chart_writes(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
-    values = {"settings": {"FLEET_EMBEDDINGS_HIGH_WATER": mark}, "nameOverride": "archive"}
-    file.write_text(json.dumps(_written(values)), "utf-8")
+    file.write_text(json.dumps(_written({"nameOverride": "archive"})), "utf-8")
     assert "SUCCESS" in run("check", "rules", str(file))
+
+
+def test_no_setting_of_one_fleet_is_in_rules_that_judge_all() -> None:
+    mark = {"settings": {"FLEET_EMBEDDINGS_HIGH_WATER": "2000001", "FLEET_FSCK_SECONDS": "60"}}
+    assert _written(mark) == _written({})
+
+
+def test_rates_have_two_samples_however_rarely_is_scraped() -> None:
+    windows = [
+        int(number) * {"m": 60, "h": 3600, "d": 86400}[unit]
+        for rule in [*ALERTS.values(), *_rules("record").values()]
+        for number, unit in re.findall(r"\[(\d+)([mhd])\]", rule["expr"])
+    ]
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    most = schema["properties"]["monitoring"]["properties"]["intervalSeconds"]["maximum"]
+    assert min(windows) >= 4 * most
+    render(values_of("gpu") | {"monitoring": {"intervalSeconds": most}})
+    with pytest.raises(HelmError, match="intervalSeconds"):
+        render(values_of("gpu") | {"monitoring": {"intervalSeconds": most + 1}})
+
+
+def test_failures_are_all_those_that_are_no_property_of_the_file() -> None:
+    (left_out,) = set(re.findall(r'code!~"([^"]+)"', ALERTS["FleetTasksFail"]["expr"]))
+    ours = {code for code in DOCUMENT_CODES if code.startswith("sandbox_")}
+    # How the janitor ends a task is FleetPoison's.
+    assert set(left_out.split("|")) == DOCUMENT_CODES.keys() - ours - {"poison"}
+
+
+def test_every_refusal_for_want_of_room_is_one_alerts() -> None:
+    reasons = [
+        reason
+        for alert in ("FleetDiskFull", "FleetUploadsRefused")
+        for listed in re.findall(r'reason=~?"([^"]+)"', ALERTS[alert]["expr"])
+        for reason in listed.split("|")
+    ]
+    assert sorted(reasons) == sorted(RETRY_SECONDS.keys() - {"too_many_documents"})
 
 
 def _written(values: Values, release: str = "fleet") -> dict[str, Any]:

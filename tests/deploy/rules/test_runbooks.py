@@ -16,7 +16,18 @@ PAGE = (ROOT / "docs/runbooks.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (Fleet\w+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 FENCES = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 LINES = [line for fence in FENCES for line in fence.splitlines()]
-COMMANDS = sorted({*LINES, *re.findall(r"`((?:embedfleet|celery|docker|kubectl) [^`]+)`", PAGE)})
+INLINE = [
+    " ".join(one.split()) for one in re.findall(r"`((?:embedfleet|celery|docker|kubectl) [^`]+)`", PAGE)
+]
+COMMANDS = sorted({*LINES, *INLINE})
+# Their programs are an image's, and their variables a pod's.
+INSIDE = re.compile(r"kubectl exec (\S+) --namespace fleet -- (.+)|docker compose exec (\S+) (.+)")
+IN_PODS = [
+    (match[1] or f"compose/{match[3]}", match[2] or match[4])
+    for match in map(INSIDE.fullmatch, COMMANDS)
+    if match
+]
+OURS = "python -P -m embedfleet.cli "
 
 
 def test_the_sections_are_those_of_the_alerts() -> None:
@@ -30,11 +41,17 @@ def test_each_section_says_what_to_look_at_what_to_do_and_what_zero_pods_mean(al
     assert at == sorted(at)
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if one.startswith("embedfleet")])
+def test_what_needs_the_stores_runs_where_they_can_be_reached() -> None:
+    assert {command for command in COMMANDS if " exec " in command} == set(filter(INSIDE.fullmatch, COMMANDS))
+    for place, command in IN_PODS:
+        assert place.endswith("redis" if command.startswith("redis-cli") else "api"), command
+
+
+@pytest.mark.parametrize("command", sorted({inner for _, inner in IN_PODS if inner.startswith(OURS)}))
 def test_our_own_commands_are_there_with_these_options(command: str) -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    _, verb, *words = shlex.split(command)
+    verb, *words = shlex.split(command.removeprefix(OURS))
     known = {option for parameter in group.commands[verb].params for option in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= known
 
@@ -42,19 +59,21 @@ def test_our_own_commands_are_there_with_these_options(command: str) -> None:
 def test_commands_of_others_are_on_the_pages_that_explain_them() -> None:
     pages = [(ROOT / f"docs/{page}.md").read_text("utf-8") for page in ("troubleshooting", "operations")]
     explained = " ".join("".join(pages).split())
-    for command in COMMANDS:
+    for _, command in IN_PODS:
         words = shlex.split(command)
         if words[0] in ("celery", "redis-cli"):
-            assert " ".join(words[:3]) in explained, command
             assert " ".join(words[-2:]) in explained, command
-        else:
-            assert words[0] in ("embedfleet", "kubectl", "curl", "docker", "export"), command
+        if words[0] == "celery":
+            assert " ".join(words[:3]) in explained, command
+        assert words[0] in ("python", "celery", "redis-cli", "df"), command
+    for command in COMMANDS:
+        assert command.split()[0] in ("kubectl", "curl", "docker", "export"), command
 
 
 def test_routes_and_ports_that_are_asked_exist() -> None:
     routes = (ROOT / "docs/openapi.json").read_text("utf-8")
     asked = re.findall(r"\$FLEET_URL(/[a-z0-9/]+)", PAGE)
-    assert set(asked) > {"/readyz", "/api/v1/tasks/"}
+    assert set(asked) > {"/readyz", "/api/v1/queues/"}
     assert all(f'"{route}"' in routes for route in asked)
 
 
