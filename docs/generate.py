@@ -35,7 +35,7 @@ importlib.import_module(sys.argv[1])
 collectors = list(REGISTRY._collector_to_names)
 # The api makes these anew for each scrape.
 if ops := sys.modules.get("embedfleet.api.ops"):
-    collectors.append(ops.FleetGauges(ops.Overview((), 0), 1.0))
+    collectors.append(ops.FleetGauges(ops.Overview((), 0, 1.0), 1.0))
 print(json.dumps([
     [
         family.name,

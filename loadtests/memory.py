@@ -27,6 +27,7 @@ STORES = ("redis", "qdrant")
 KEPT = {
     *("tombstone", "deleted", "restored", "index", "trims", "queue", "workers", "parked", "probe", "fsck"),
     *("role", "rebuilt", "passes", "scanned", "grace", "parked_workers", "document_queues", "trace"),
+    "searchable",
 }
 Point = tuple[float, float]
 

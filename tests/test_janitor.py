@@ -405,6 +405,23 @@ def test_a_file_whose_age_the_disk_refuses_to_tell_holds_up_no_other(
     assert house.blobs.exists(f"uploads/default/nobody/{name}")
 
 
+def test_the_end_of_a_round_is_noted_and_one_that_breaks_off_has_none(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(each: object) -> None:
+        raise DependencyDown("Qdrant", "there", "it is down")
+
+    began = house.ledger.now()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.janitor._deletions, "round", down)
+        with pytest.raises(DependencyDown):
+            house.janitor.round()
+    assert house.ledger.passes().at >= began
+    assert house.ledger.overview().last_round == 0
+    house.janitor.round()
+    assert began <= house.ledger.overview().last_round <= house.ledger.now()
+
+
 def test_a_settling_that_fails_holds_up_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [house.take(upload(name, key=f"{name}.txt")) for name in ("one", "two", "three")]
     for document in documents:

@@ -124,6 +124,7 @@ class Janitor:
         if self._ledger.run_id() == run_id and time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             self.sweep.run(self._each)
+        self._ledger.note_progress("round")
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""

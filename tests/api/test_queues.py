@@ -6,8 +6,10 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from embedfleet.api.ops import FleetGauges
 from embedfleet.contracts.jobs import ProcessDocument
 from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.ledger.queues import Overview
 from embedfleet.runtime.ledger.records import Claim, Part
 from tests.api.serving import ALPHA_KEY, BETA_KEY, Api, base_env, fetch, keys_json, send, serving, wait_until
 
@@ -19,7 +21,9 @@ OF_A_QUEUE = {
     "fleet_queue_consumers",
     "fleet_queue_parked_consumers",
 }
-GAUGES = {*OF_A_QUEUE, "fleet_queue_tokens", "fleet_ledger_due_tasks"}
+GAUGES = {*OF_A_QUEUE, "fleet_queue_tokens", "fleet_queue_held", "fleet_ledger_due_tasks"}
+ROUND = "fleet_janitor_last_round_timestamp_seconds"
+SEARCHABLE = "fleet_upload_to_searchable_seconds"
 COUNTERS = {"fleet_ledger_expired_leases", "fleet_ledger_republished", "fleet_poison_tasks"}
 ROUTE = "/api/v1/queues"
 
@@ -66,11 +70,19 @@ def values(family: Metric) -> dict[str, float]:
     return {"".join(one.labels.values()): one.value for one in family.samples}
 
 
+def searchable(found: dict[str, Metric]) -> tuple[float, float]:
+    """Return how many documents were counted, and their seconds."""
+    shown = {one.name: one.value for one in found[SEARCHABLE].samples}
+    return shown[f"{SEARCHABLE}_count"], shown[f"{SEARCHABLE}_sum"]
+
+
 def test_every_series_is_there_before_anything_has_happened(api: Api) -> None:
     found = scrape(api)
     for name in (*OF_A_QUEUE, "fleet_ledger_expired_leases", "fleet_ledger_republished"):
         assert values(found[name]) == dict.fromkeys(QUEUES, 0), name
     assert values(found["fleet_queue_tokens"]) == {"embeddings": 0}
+    assert values(found["fleet_queue_held"]) == {"documents": 0, "documents-large": 0}
+    assert searchable(found) == (0, 0)
     assert values(found["fleet_poison_tasks"]) == {"process_document": 0, "generate_embeddings": 0}
     assert values(found["fleet_ledger_due_tasks"]) == {"": 0}
     assert "fleet_redis_memory_ratio" not in found, "this Redis has no limit"
@@ -88,12 +100,15 @@ def test_people_and_prometheus_are_told_the_same(api: Api) -> None:
     api.ledger.beat("documents", "one", [])
     api.ledger.beat("documents", "two", [], parked="Qdrant")
     api.redis.zadd("index:tasks:alpha:PENDING", {"part": api.ledger.now() - 100})
+    api.redis.hset("load", "resume_at", 1)
     told = ask(api, BETA_KEY)
     ages = {name: queue.pop("oldest_age_seconds") for name, queue in told.items()}
     assert told == {
-        "documents": {"depth": 2, "inflight": 1, "tokens": None, "consumers": 2, "parked": 1},
-        "embeddings": {"depth": 0, "inflight": 0, "tokens": 70, "consumers": 0, "parked": 0},
-        "documents-large": {"depth": 1, "inflight": 0, "tokens": None, "consumers": 0, "parked": 0},
+        "documents": {"depth": 2, "inflight": 1, "tokens": None, "consumers": 2, "parked": 1, "held": True},
+        "embeddings": {"depth": 0, "inflight": 0, "tokens": 70, "consumers": 0, "parked": 0, "held": None},
+        "documents-large": {
+            **{"depth": 1, "inflight": 0, "tokens": None, "consumers": 0, "parked": 0, "held": True},
+        },
     }
     assert ages["documents"] == 0
     assert 100 <= float(str(ages["embeddings"])) < 160
@@ -104,7 +119,33 @@ def test_people_and_prometheus_are_told_the_same(api: Api) -> None:
     ):
         assert values(found[name]) == {queue: one[field] for queue, one in told.items()}
     assert values(found["fleet_queue_tokens"]) == {"embeddings": 70}
+    assert values(found["fleet_queue_held"]) == {"documents": 1, "documents-large": 1}
     assert 100 <= values(found["fleet_queue_oldest_age_seconds"])["embeddings"] < 160
+
+
+def test_what_became_searchable_before_a_scrape_is_no_part_of_it(api: Api) -> None:
+    before, _ = searchable(scrape(api))
+    with api.client(**{"X-API-Key": ALPHA_KEY}) as client:
+        task_id = send(client, "bài thơ.txt").json()["task_id"]
+    claim = api.ledger.claim(ProcessDocument(task_id=task_id), "one")
+    assert isinstance(claim, Claim)
+    (part,) = api.ledger.chunked(claim, [Part("part", 0, 1, "f")], {}) or []
+    claim = api.ledger.claim(part, "two")
+    assert isinstance(claim, Claim)
+    assert api.ledger.embedded(claim, {}) is True
+    ask(api)
+    assert searchable(scrape(api))[0] == before, "a first sample is no increase to Prometheus"
+    count, seconds = searchable(scrape(api))
+    assert count == before + 1
+    assert 0 < seconds < 600
+    assert searchable(scrape(api)) == (count, seconds)
+
+
+def test_the_last_round_of_the_janitor_is_shown_once_there_was_one(api: Api) -> None:
+    assert ROUND not in {family.name for family in FleetGauges(Overview((), 0), 0).collect()}
+    api.ledger.note_progress("round")
+    (at,) = values(scrape(api)[ROUND]).values()
+    assert 0 <= api.ledger.now() - at < 60
 
 
 def test_labels_are_a_closed_set_whatever_was_uploaded(api: Api) -> None:

@@ -67,7 +67,16 @@ def test_all_series_are_there_from_the_start(ledger: Ledger) -> None:
     assert set(metrics.TASK_LABELS) == {job.task_name for job in JOBS}
 
 
-def test_a_death_is_counted_by_queue_with_its_new_message_and_the_last_one_as_poison(ledger: Ledger) -> None:
+def given_up(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Return task and document of each line that says poison; all are errors."""
+    lines = [record for record in caplog.records if "poison" in record.getMessage()]
+    assert {record.levelname for record in lines} == {"ERROR"}
+    return [(vars(record)["task_id"], vars(record)["document_id"]) for record in lines]
+
+
+def test_a_death_is_counted_by_queue_with_its_new_message_and_the_last_one_as_poison(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
     (job,) = ledger.accept(upload().model_copy(update={"size_bytes": 1000})).publish
     die(ledger, job)
     tally = Tally()
@@ -77,12 +86,13 @@ def test_a_death_is_counted_by_queue_with_its_new_message_and_the_last_one_as_po
     tally = Tally()
     assert ledger.scan() == ([], False)
     assert tally.read() == {(EXPIRED, "documents-large"): 1, (POISON, "process_document"): 1}
+    assert given_up(caplog) == [("t1", upload().id)]
     tally = Tally()
     ledger.scan()
     assert tally.read() == {}
 
 
-def test_a_worker_that_finds_a_death_counts_it(ledger: Ledger) -> None:
+def test_a_worker_that_finds_a_death_counts_it(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     (job,) = ledger.accept(upload()).publish
     (part,) = ledger.chunked(claim(ledger, job), [Part("p", 0, 1, "f")], {}) or []
     die(ledger, part)
@@ -91,7 +101,9 @@ def test_a_worker_that_finds_a_death_counts_it(ledger: Ledger) -> None:
     assert tally.read() == {(EXPIRED, "embeddings"): 1}
     ledger._redis.hset("task:p", "lease_until", 1)
     tally = Tally()
+    assert not caplog.records
     assert ledger.claim(part, "another") == "finished"
+    assert given_up(caplog) == [("p", upload().id)]
     assert tally.read() == {(EXPIRED, "embeddings"): 1, (POISON, "generate_embeddings"): 1}
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.local.redis import RedisServer
-from embedfleet.runtime.ledger import Ledger
+from embedfleet.runtime.ledger import BACKLOG, Ledger
 from embedfleet.runtime.ledger.queues import Overview, QueueState
 from embedfleet.runtime.ledger.records import Part
 from embedfleet.runtime.ledger.redis_client import connect
@@ -38,11 +39,13 @@ def make_old(ledger: Ledger, task_id: str, seconds: float) -> None:
 def test_nothing_waits_and_nobody_works(ledger: Ledger) -> None:
     assert ledger.overview() == Overview(
         (
-            QueueState("documents", 0, 0, 0, 0, 0, None),
-            QueueState("embeddings", 0, 0, 0, 0, 0, 0),
-            QueueState("documents-large", 0, 0, 0, 0, 0, None),
+            QueueState("documents", 0, 0, 0, 0, 0, None, held=False),
+            QueueState("embeddings", 0, 0, 0, 0, 0, 0, held=None),
+            QueueState("documents-large", 0, 0, 0, 0, 0, None, held=False),
         ),
         due=0,
+        last_round=0,
+        searchable=(),
     )
 
 
@@ -97,6 +100,76 @@ def test_a_retry_waits_from_when_it_may_run(ledger: Ledger) -> None:
     ledger.scan()
     assert ledger.overview().due == 0
     assert 40 <= queue(ledger).oldest_age < 90
+
+
+def test_document_queues_are_held_until_the_embedding_workers_have_caught_up(ledger: Ledger) -> None:
+    def held(of: Ledger) -> dict[str, bool | None]:
+        return {one.name: one.held for one in of.overview().queues}
+
+    settings = {"document_queues": "documents-large=1000"}
+    narrow = Ledger(ledger._redis, LedgerSettings(**settings, embeddings_high_water=70))
+    (first,) = narrow.accept(upload("t1", key="1.txt")).publish
+    (second,) = narrow.accept(upload("t2", key="2.txt")).publish
+    (part,) = narrow.chunked(claim(narrow, first), [Part("p", 0, 1, "f", 70)], {}) or []
+    assert held(narrow) == {"documents": False, "documents-large": False, "embeddings": None}, "nobody asked"
+    assert narrow.claim(second, "worker") == BACKLOG
+    assert held(narrow) == {"documents": True, "documents-large": True, "embeddings": None}
+    endless = Ledger(ledger._redis, LedgerSettings(**settings, embeddings_high_water=0))
+    assert held(endless)["documents"] is False, "the mark was taken away meanwhile"
+    narrow.embedded(claim(narrow, part), {})
+    assert held(narrow)["documents"] is False
+
+
+def ready(ledger: Ledger, task_id: str, *, seconds: float, key: str = "a.txt") -> Document:
+    """Bring a document that was uploaded so long ago through both pools."""
+    document = upload(task_id, key=key, content=task_id)
+    document = document.model_copy(update={"uploaded_at": seconds and ledger.now() - seconds})
+    (job,) = ledger.accept(document).publish
+    (part,) = ledger.chunked(claim(ledger, job), [Part(f"{task_id}-p", 0, 1, "f")], {}) or []
+    held = claim(ledger, part)
+    assert ledger.embedded(held, {}) is True
+    assert ledger.embedded(held, {}) is False, "its answer was lost"
+    return document
+
+
+def test_each_document_that_became_ready_is_told_once(ledger: Ledger) -> None:
+    ready(ledger, "t1", seconds=300)
+    ready(ledger, "t2", seconds=7)  # uploaded again before the first was settled
+    gone = ready(ledger, "t3", seconds=40, key="b.txt")
+    ledger.delete("default", gone.id, 1)
+    record = ledger.document("default", upload().id)
+    assert record
+    ledger._redis.delete(f"document:default:{record.id}")
+    assert ledger.restore(record), "which was counted before"
+    assert ledger.overview().searchable == (), "people who look take nothing"
+    taken = ledger.overview(take=True).searchable
+    assert [round(seconds, -1) for seconds in taken] == [300, 10, 40]
+    assert ledger.overview(take=True).searchable == ()
+    assert not ledger._redis.exists("searchable")
+
+
+def test_what_tells_no_time_of_upload_is_not_counted_and_no_age_is_negative(ledger: Ledger) -> None:
+    ready(ledger, "t1", seconds=0)  # as a version before accepted it
+    assert ledger.overview(take=True).searchable == ()
+    ready(ledger, "t2", seconds=-1000)  # another Redis with an earlier clock took over
+    assert ledger.overview(take=True).searchable == (0,)
+
+
+def test_without_anybody_who_counts_the_list_stays_short(ledger: Ledger) -> None:
+    ledger._redis.rpush("searchable", *range(6000))
+    ready(ledger, "t1", seconds=300)
+    kept = ledger.overview(take=True).searchable
+    assert (len(kept), kept[0], round(kept[-1])) == (5000, 1001, 300)
+
+
+def test_a_redis_that_takes_no_writes_still_tells_and_loses_nothing(ledger: Ledger) -> None:
+    ready(ledger, "t1", seconds=300)
+    ledger._redis.replicaof("127.0.0.1", 1)
+    try:
+        assert ledger.overview(take=True) == ledger.overview()
+    finally:
+        ledger._redis.replicaof("no", "one")
+    assert len(ledger.overview(take=True).searchable) == 1
 
 
 def test_it_costs_no_more_with_many_tasks(ledger: Ledger) -> None:

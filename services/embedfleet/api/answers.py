@@ -192,6 +192,10 @@ class QueueAnswer(BaseModel):
     )
     consumers: int = Field(description="Worker processes that take the queue now.")
     parked: int = Field(description="Those of them that wait for a dependency which is down.")
+    held: bool | None = Field(
+        description="Whether its workers take nothing more until the embedding workers have caught up;"
+        " null where none ever have to."
+    )
 
     @classmethod
     def of(cls, queue: QueueState) -> Self:
@@ -204,6 +208,7 @@ class QueueAnswer(BaseModel):
             oldest_age_seconds=queue.oldest_age,
             consumers=queue.consumers,
             parked=queue.parked,
+            held=queue.held,
         )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import anyio
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
@@ -32,6 +32,17 @@ QUEUE_GAUGES: tuple[tuple[str, str, Callable[[QueueState], float | None]], ...] 
         "Worker processes of a queue that wait for a dependency",
         lambda queue: queue.parked,
     ),
+    (
+        "fleet_queue_held",
+        "1 while the workers of a queue take nothing more until the embedding workers have caught up",
+        lambda queue: queue.held,
+    ),
+)
+SEARCHABLE_SECONDS = Histogram(
+    "fleet_upload_to_searchable_seconds",
+    "Seconds from when an upload was accepted until its document was READY. The api that is scraped next "
+    "counts it, for the scrape after; of more than 5000 between two scrapes the oldest are not seen.",
+    buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600),
 )
 
 router = APIRouter(tags=["operations"])
@@ -66,8 +77,11 @@ def metrics(services: ServicesOf) -> Response:
     """Return Prometheus's text format; what Redis alone knows is absent while it doesn't answer."""
     text = generate_latest()
     with suppress(DependencyDown):
-        fleet = CollectorRegistry()
-        fleet.register(FleetGauges(services.ledger.overview(), services.ledger.memory_share()))
+        fleet, overview = CollectorRegistry(), services.ledger.overview(take=True)
+        # After the text: what stands in the first sample of a process is no increase to Prometheus.
+        for seconds in overview.searchable:
+            SEARCHABLE_SECONDS.observe(seconds)
+        fleet.register(FleetGauges(overview, services.ledger.memory_share()))
         text += generate_latest(fleet)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -98,6 +112,12 @@ class FleetGauges(Collector):
             "Tasks whose time has come and that the janitor has not yet taken up.",
             self._overview.due,
         )
+        if self._overview.last_round:
+            yield GaugeMetricFamily(
+                "fleet_janitor_last_round_timestamp_seconds",
+                "When the janitor, in whichever api, last ended a round; absent before the first.",
+                self._overview.last_round,
+            )
         if self._memory_share:
             yield GaugeMetricFamily(
                 "fleet_redis_memory_ratio", "Share of Redis' maxmemory in use.", self._memory_share

@@ -11,7 +11,6 @@ from embedfleet.contracts.errors import EmbeddingError
 # Bounds one below the powers of two: "at least 16 rows" is what lies above 15.
 _ROWS = (1, 3, 7, 15, 31, 63, 127, 255, 511, 1023)
 _TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
-_FRESHNESS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 BATCH_ROWS = Histogram("fleet_batch_rows", "Rows in a batch of the lane.", buckets=_ROWS)
@@ -41,11 +40,6 @@ UPSERT_SECONDS = Histogram(
     "fleet_upsert_seconds", "Seconds of a request to store points, failed ones among them.", buckets=_SECONDS
 )
 POINTS = Counter("fleet_points", "Points that were stored, those with a copied vector among them.")
-SEARCHABLE_SECONDS = Histogram(
-    "fleet_upload_to_searchable_seconds",
-    "Seconds from when an upload was accepted until its document was READY.",
-    buckets=_FRESHNESS,
-)
 
 
 class RecentShare:

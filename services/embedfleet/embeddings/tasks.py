@@ -19,7 +19,6 @@ from celery import signals
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.contracts.jobs import GenerateEmbeddings, Queue
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
-from embedfleet.embeddings import metrics
 from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.generation import PATIENCE_SECONDS, Counts, GenerationWriter
 from embedfleet.encoders import base, models
@@ -77,13 +76,11 @@ def _embed(run: Run) -> None:
     writer = GenerationWriter(run, _worker.hold, _engine)
     try:
         result = _result(run, writer.write(chunks))
-        is_ready = _worker.end(run, lambda: _worker.ledger.embedded(run.claim, result))
+        _worker.end(run, lambda: _worker.ledger.embedded(run.claim, result))
     except Stopped:
         if run.is_lost:
             _take_back(run, writer.collection)
         raise
-    if is_ready and document.uploaded_at:  # one that a version before accepted doesn't say when
-        metrics.SEARCHABLE_SECONDS.observe(run.seconds_since(document.uploaded_at))
 
 
 def _result(run: Run, counts: Counts) -> dict[str, Any]:

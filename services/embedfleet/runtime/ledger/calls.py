@@ -1,6 +1,7 @@
 """The call of an edge: the script, the steps that it leaves, and the mirror that hears of changes."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Self
@@ -24,6 +25,8 @@ DURABLE_AFTER_SECONDS = 5.0
 SLICE = 24
 # After this a plan is that of a run which never ended.
 PLAN_SECONDS = 3600
+
+_log = logging.getLogger(__name__)
 
 
 class LedgerCalls(LedgerViews):
@@ -104,6 +107,8 @@ class LedgerCalls(LedgerViews):
         with self._reachable():
             answer: dict[str, Any] = json.loads(self._script(args=[edge, payload]))
         metrics.count(answer.get("counts") or {})
+        for ids in answer.get("poisoned") or []:
+            _log.error("given up as poison: its worker died each time it was tried", extra=ids)
         if self._mirror and answer["changes"]:
             self._mirror([_change(change) for change in answer["changes"]])
         return answer

@@ -105,9 +105,7 @@ class Ledger(LedgerCalls):
         )
         if "refused" in answer:
             return str(answer["refused"])
-        claim = claim_of(
-            job.task_id, answer["task"], answer["document"], answer["at"], answer.get("trace", "")
-        )
+        claim = claim_of(job.task_id, answer["task"], answer["document"], answer.get("trace", ""))
         if claim is None:
             # Nothing is published, for this process would take it again at once: the janitor does, later.
             self._edge(
@@ -236,10 +234,15 @@ class Ledger(LedgerCalls):
         )
         return jobs_of(answer), bool(answer["more"])
 
-    def overview(self) -> Overview:
-        """Return how all queues are at one moment; one round trip, no longer for many tasks than for few."""
+    def overview(self, *, take: bool = False) -> Overview:
+        """Return how all queues are at one moment; one round trip, no longer for many tasks than for few.
+
+        Args:
+            take: also how long documents took to become READY; each is told to one caller, who counts it.
+        """
         queues, alive = self._settings.routes.queues, self._settings.lease_seconds
-        return Overview.of(self._call("overview", {"queues": queues, "alive": alive}))
+        arguments = {"queues": queues, "alive": alive} | ({"take": True} if take else {})
+        return Overview.of(self._call("overview", arguments))
 
     def settled(self, document: Document, began: float) -> bool:
         """Take a document off those that have to be settled, unless it has moved on.
@@ -268,9 +271,10 @@ class Ledger(LedgerCalls):
 
         Args:
             passed: the field of `Passes` that is of a pass which is over, if one is.
-            began: when that began.
+            began: when that began; by default now.
         """
-        fields = {"at": self.now(), **({passed: began} if passed else {})}
+        now = self.now()
+        fields = {"at": now, **({passed: began or now} if passed else {})}
         with self._reachable():
             self._redis.hset(PASSES, mapping=fields)
 

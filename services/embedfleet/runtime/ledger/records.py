@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import ValidationError
@@ -110,14 +110,13 @@ class Held(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run a task, until its lease ends; `claimed_at` is by Redis' clock.
+    """The right to run a task, until its lease ends.
 
     `trace` is the `traceparent` of the upload, empty where there is none or this process doesn't trace.
     """
 
     task: Task
     document: Document
-    claimed_at: float = field(default=0.0, compare=False)
     trace: str = ""
 
     @property
@@ -183,11 +182,13 @@ class Passes(NamedTuple):
         settled: when it began the last pass over all that was to be settled, which it brought to an end.
         deleted: the same for deletions.
         at: its last sign of progress with either.
+        round: when it last ended a round.
     """
 
     settled: float = 0.0
     deleted: float = 0.0
     at: float = 0.0
+    round: float = 0.0
 
 
 class Pool(NamedTuple):
@@ -260,12 +261,10 @@ def known_documents(rows: Iterable[dict[str, str]], extra: Extra = "ignore") -> 
     return found
 
 
-def claim_of(
-    task_id: str, task: dict[str, str], document: dict[str, str], at: float, trace: str = ""
-) -> Claim | None:
+def claim_of(task_id: str, task: dict[str, str], document: dict[str, str], trace: str = "") -> Claim | None:
     """Read the hashes of a claimed task and its document; None where a newer version wrote one of them."""
     known = known_documents([document], "forbid") if task.keys() <= _TASK_FIELDS else []
-    return Claim(task_of(task_id, task), known[0], at, trace) if known else None
+    return Claim(task_of(task_id, task), known[0], trace) if known else None
 
 
 def document_fields(document: Document) -> dict[str, str]:

@@ -41,8 +41,7 @@ class Run:
         self._patience = soft_limit
         self._stalls_at = time.monotonic() + soft_limit
         self._late_after = late_after
-        self._began_at = time.monotonic()
-        self.heard(self._began_at)
+        self.heard(time.monotonic())
         # Of the working thread alone; the beat reads the others.
         self._timed: tuple[metrics.Stage, float] | None = None
         self._span: Any = None
@@ -73,13 +72,6 @@ class Run:
             (stage, since), self._timed = self._timed, None
             metrics.stage_ended(self.task.name, stage, time.monotonic() - since)
             tracing.end(self._span)
-
-    def seconds_since(self, then: float) -> float:
-        """Return how long ago a time by Redis' clock is; never negative.
-
-        That clock is not asked again: what has passed since the claim is counted here.
-        """
-        return max(0.0, self.claim.claimed_at - then) + time.monotonic() - self._began_at
 
     def progress(self, done: int, total: int) -> None:
         """Report pages or chunks done of a total."""

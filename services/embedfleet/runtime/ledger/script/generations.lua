@@ -131,6 +131,7 @@ local function bury(id, row)
   count('expired_leases', row.queue)
   if is_poison then
     count('poison_tasks', row.name)
+    note_poison(id, row)
     fail_task(id, row, a.poison_error)
     return false
   end

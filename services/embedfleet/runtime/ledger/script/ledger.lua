@@ -23,7 +23,7 @@ local function is_held(row)
   if row.queue == a.embedding_queue or a.high_water == 0 then return false end
   local tokens = tonumber(redis.call('HGET', 'load', 'tokens') or 0)
   if tokens >= a.high_water then redis.call('HSET', 'load', 'resume_at', a.low_water) end
-  return redis.call('HEXISTS', 'load', 'resume_at') == 1
+  return are_held()
 end
 
 function edges.claim()
@@ -53,7 +53,7 @@ function edges.claim()
   if document.state == 'QUEUED' and row.queue ~= a.embedding_queue then move_document(document, 'PARSING', {}) end
   document.result = nil  -- of the document task, for the API: a run needs none of it, and it may be long
   local trace = a.trace and redis.call('GET', trace_key(row.parent or a.task_id))
-  return {task = row, document = document, at = now, trace = trace or nil}
+  return {task = row, document = document, trace = trace or nil}
 end
 
 -- One call for all leases of a process; answers which of them it has lost.
@@ -99,6 +99,8 @@ function edges.embedded()
   redis.call('SADD', generation_key(row, 'parts'), a.task_id)
   if redis.call('SCARD', generation_key(row, 'parts')) < tonumber(found.parts) then return {ready = false} end
   move_document(found, 'READY', {live_generation = row.generation, ready_at = now, chunks_done = found.chunk_count})
+  local since = tonumber(uploaded_at(found)) or 0
+  if since > 0 then note_searchable(now - since) end  -- one that a version before accepted doesn't say when
   return {ready = true}
 end
 
@@ -173,4 +175,5 @@ local answer = edges[ARGV[1]]()
 answer.changes = changes
 answer.step = next_step
 answer.counts = counts
+answer.poisoned = poisoned
 return cjson.encode(answer)

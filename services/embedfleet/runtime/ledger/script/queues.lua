@@ -27,8 +27,25 @@ local function waits_since(queue)
   end
 end
 
+-- Whether document workers take nothing more: see is_held.
+local function are_held() return a.high_water > 0 and redis.call('HEXISTS', 'load', 'resume_at') == 1 end
+
+-- Keeps how long a document took to be READY until an api is scraped: a worker's own series would begin with it, or
+-- end before it is read. The list is as long as one scrape takes; of more the oldest are not counted.
+local SEARCHABLE = 5000
+local function note_searchable(seconds)
+  redis.call('RPUSH', 'searchable', string.format('%.3f', math.max(seconds, 0)))
+  redis.call('LTRIM', 'searchable', -SEARCHABLE, -1)
+end
+
+-- Takes what was kept, unless this Redis takes no writes now: how the queues are is told all the same.
+local function take_searchable()
+  local taken = redis.pcall('LPOP', 'searchable', SEARCHABLE)
+  return type(taken) == 'table' and not taken.err and taken or nil
+end
+
 -- All queues at one moment. As many commands for a thousand tasks as for one. `alive`: seconds that a sign of life
--- of a worker lasts.
+-- of a worker lasts. `take`: of documents that became READY, too, which are told to nobody again.
 function edges.overview()
   local queues = {}
   for _, name in ipairs(a.queues) do
@@ -42,6 +59,12 @@ function edges.overview()
       parked = redis.call('ZCOUNT', 'parked_workers:' .. name, now - a.alive, '+inf'),
       tokens = name == a.embedding_queue and tonumber(redis.call('HGET', 'load', 'tokens') or 0) or nil,
     }
+    if name ~= a.embedding_queue then queues[#queues].held = are_held() end
   end
-  return {queues = queues, due = redis.call('ZCOUNT', 'due', '-inf', now)}
+  return {
+    queues = queues,
+    due = redis.call('ZCOUNT', 'due', '-inf', now),
+    last_round = tonumber(redis.call('HGET', 'passes', 'round') or 0),
+    searchable = a.take and take_searchable() or nil,
+  }
 end

@@ -19,6 +19,8 @@
 -- unsettled                         set    the same, as the version before wrote it; see adopt
 -- settle_again                      zset   the same, by when they are settled once more: see settled
 -- load                              hash   what is under way, for admission: see carry
+-- searchable                        list   how long documents took to be READY, until an api counts it: see searchable
+-- passes                            hash   how far the janitor is
 -- restored:<tenant>:<id>            string when a durable record took the place of work; expires
 -- scanned                           string lives while the janitor scans in time: see scan
 -- probe                             string written to ask whether Redis takes writes
@@ -31,6 +33,7 @@ local a = setmetatable(cjson.decode(ARGV[2]), {__index = CONSTANTS})
 local TOMBSTONE_SECONDS = 86400
 local changes = {}
 local counts
+local poisoned
 local edges = {}
 
 -- Counts what happened, for the metrics of whoever called: `what` it is, and of which queue or kind of task.
@@ -38,6 +41,12 @@ local function count(what, label)
   counts = counts or {}
   counts[what] = counts[what] or {}
   counts[what][label] = (counts[what][label] or 0) + 1
+end
+
+-- Names a task that is given up, for the log of whoever called.
+local function note_poison(id, row)
+  poisoned = poisoned or {}
+  poisoned[#poisoned + 1] = {task_id = id, document_id = row.document}
 end
 
 local function record(key)
