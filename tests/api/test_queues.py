@@ -142,17 +142,10 @@ def test_what_became_searchable_before_a_scrape_is_no_part_of_it(api: Api) -> No
 
 
 def test_the_last_round_of_the_janitor_is_shown_once_there_was_one(api: Api) -> None:
-<<<<<<< HEAD
-    wait_until(lambda: ROUND in scrape(api), 30)
-    (at,) = values(scrape(api)[ROUND]).values()
-    assert 0 <= api.ledger.now() - at < 60
-    assert ROUND not in {family.name for family in FleetGauges(Overview((), 0), 0).collect()}
-=======
     assert ROUND not in {family.name for family in FleetGauges(Overview((), 0), 0).collect()}
     api.ledger.note_progress("round")
     (at,) = values(scrape(api)[ROUND]).values()
     assert 0 <= api.ledger.now() - at < 60
->>>>>>> acd9ddc
 
 
 def test_labels_are_a_closed_set_whatever_was_uploaded(api: Api) -> None:
