@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -24,11 +25,15 @@ ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
 MB = 1_000_000
 SECONDS = {"load": 180, "capacity": 60, "soak": 1200}
+# What `[memory]` may ask for, beside the slope of each process.
+MEMORY = ("restarts", "redis_work_keys", "redis_kb_an_upload")
 SHAPES = {"load": "steady", "capacity": "steady", "soak": "soak"}
 CAPACITY_MINUTES = 30.0
 PROBE_IDLE_SECONDS = 10
 # A probe that was too much is given up late enough to have emptied the queue for the next one.
 PROBE_DRAIN_SECONDS = 300
+# A queue that grows slowly shows in a longer probe.
+CONFIRM_TIMES = 3
 # Details of ended tasks are kept for an hour by default: longer than the soak waits for its base line.
 SOAK_SETTINGS = {"FLEET_RESULT_EXPIRES": "60"}
 
@@ -94,43 +99,51 @@ def load(fleet: Fleet, wanted: argparse.Namespace) -> int:
 
 def capacity(fleet: Fleet, wanted: argparse.Namespace) -> int:
     """Probe rate after rate, and say the highest that kept the thresholds."""
-    climb, found = Climb(wanted.rate), dict[float, dict[str, Any]]()
-    deadline, longest = time.monotonic() + wanted.minutes * 60, 0.0
-    while not climb.is_done and time.monotonic() + longest < deadline:
-        began, rate = time.monotonic(), climb.next()
+    climb, figures, record = Climb(wanted.rate), dict[float, dict[str, float]](), dict[str, Any]()
+    deadline, usual, rest = time.monotonic() + wanted.minutes * 60, wanted.seconds or SECONDS["capacity"], 0.0
+    while not climb.is_done:
+        began, rate, seconds = time.monotonic(), climb.next(), usual * (CONFIRM_TIMES if climb.is_near else 1)
+        if record and began + seconds + rest > deadline:
+            break
         arguments = _arguments(wanted) | {"rate": rate, "section": "capacity", "word": "probe"}
-        arguments |= {"idle": PROBE_IDLE_SECONDS, "drain": PROBE_DRAIN_SECONDS}
-        found[rate] = locust(fleet, wanted, wanted.report / f"rate-{rate:.3g}", arguments, quiet=True)
-        climb.tried[rate] = found[rate]["code"] == 0
-        longest = max(longest, time.monotonic() - began)
-        print(f"{rate:.3g} uploads/s: {'; '.join(found[rate]['broken']) or 'sustained'}", flush=True)
-    record = {str(rate): one for rate, one in found.items()}
+        arguments |= {"run-time": f"{seconds}s", "idle": PROBE_IDLE_SECONDS, "drain": PROBE_DRAIN_SECONDS}
+        name = f"rate-{rate:.3g}" + ("-confirmed" if climb.is_near else "")
+        record[name] = run = locust(fleet, wanted, wanted.report / name, arguments, quiet=True)
+        climb.note(rate, run["code"] == 0)
+        figures[rate], rest = _figures(run), max(rest, time.monotonic() - began - seconds)
+        said = "; ".join(run["broken"]) or "sustained"
+        print(f"{rate:.3g} uploads/s for {seconds} s: {said}", flush=True)
     (wanted.report / "capacity.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     if climb.best is None:
         print("capacity failed: no rate that was tried kept the thresholds; give a lower RATE")
         return 1
-    figures, exact = found[climb.best]["figures"], "yes" if climb.is_done else "no"
+    best = figures[climb.best]
     print(
-        f"capacity ok: rate={climb.best:.3g} docs_s={figures['docs_s']:.2f}"
-        f" chunks_s={figures['chunks_s']:.1f} searchable_p95_s={figures['searchable_p95_s']:.2f}"
-        f" search_p95_ms={figures['search_p95_ms']:.0f} probes={len(found)} exact={exact}"
+        f"capacity ok: rate={climb.best:.3g} docs_s={best['docs_s']:.2f}"
+        f" chunks_s={best['chunks_s']:.1f} searchable_p95_s={best['searchable_p95_s']:.2f}"
+        f" search_p95_ms={best['search_p95_ms']:.0f} probes={len(record)}"
+        f" exact={'yes' if climb.is_done else 'no'}"
     )
     return 0
 
 
 def soak(fleet: Fleet, wanted: argparse.Namespace) -> int:
-    """One long run in waves, with an eye on memory; afterwards Redis holds what it held before."""
+    """One long run in waves, with an eye on memory; afterwards Redis holds what it held before.
+
+    Raises:
+        SystemExit: the section `[memory]` can't be used; the text says why.
+    """
+    nothing = dict.fromkeys((*MEMORY, *(f"rss_slope_{name}" for name in fleet.state.pids)), math.nan)
+    thresholds = _of_memory(wanted.thresholds, nothing)
     before = holdings(fleet.state.redis)
     with Watch(fleet.data) as watch:
-        began = time.monotonic()
         run = locust(fleet, wanted, wanted.report, _arguments(wanted) | {"word": "soak run"})
-        seconds = time.monotonic() - began
         after = settled(fleet.state.redis, before)
     watch.write(wanted.report / "memory.csv")
-    figures, left = watch.figures(0.0, seconds), after.beyond(before)
+    left, line = after.beyond(before), _figures(run)
+    figures = nothing | watch.figures(*run["span"])
     figures["redis_work_keys"] = float(sum(left.values()))
-    figures["redis_kb_an_upload"] = (after.used - before.used) / 1000 / max(run["figures"]["uploads"], 1)
-    thresholds = Thresholds.parse(wanted.thresholds.read_text("utf-8"), "memory")
+    figures["redis_kb_an_upload"] = (after.used - before.used) / 1000 / max(line["uploads"], 1)
     broken = [*run["broken"], *thresholds.broken(figures)]
     print(f"redis: {before.used / MB:.1f} MB before, {after.used / MB:.1f} MB after; left: {left or 'none'}")
     for name, points in watch.rss.items():
@@ -141,7 +154,6 @@ def soak(fleet: Fleet, wanted: argparse.Namespace) -> int:
         return 1
     slopes = {name: grown for name, grown in figures.items() if name.startswith("rss_slope")}
     worst = max(grown for name, grown in slopes.items() if not name.endswith(STORES))
-    line = run["figures"]
     print(
         f"soak ok: uploads={line['uploads']} errors={line['errors']} lost={line['lost']}"
         f" searchable_p95_s={line['searchable_p95_s']:.2f} search_p95_ms={line['search_p95_ms']:.0f}"
@@ -195,6 +207,20 @@ def _arguments(wanted: argparse.Namespace) -> dict[str, object]:
         "thresholds": wanted.thresholds.resolve(),
         **({"folder": wanted.folder} if wanted.folder else {}),
     }
+
+
+def _of_memory(path: Path, figures: Mapping[str, float]) -> Thresholds:
+    try:
+        thresholds = Thresholds.parse(path.read_text("utf-8"), "memory")
+        thresholds.broken(figures)  # all names are known
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"{path} can't be used: {error}") from None
+    return thresholds
+
+
+def _figures(run: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of a summary: JSON knows no NaN."""
+    return {name: math.nan if value is None else value for name, value in run["figures"].items()}
 
 
 def _python() -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 STEP_SECONDS = 0.01
 SPIKE_TIMES = 5.0
-WAVE_SECONDS = 300.0
+WAVE_SECONDS = 100.0
 WAVE_SHARE = 0.5
 
 
@@ -54,7 +54,7 @@ def spike(load: Load, at: float) -> float:
 
 
 def soak(load: Load, at: float) -> float:
-    """Waves of five minutes, half more and half less: workers are full and idle in turns."""
+    """Waves of 100 seconds, half more and half less: batches are large and small in turns."""
     return load.rate * (1 + WAVE_SHARE * math.sin(2 * math.pi * at / WAVE_SECONDS))
 
 

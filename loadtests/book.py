@@ -1,7 +1,7 @@
 """The book of a run: what was sent, what the fleet promised, what came of it. Pure."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 READY, FAILED, REVOKED = ENDED = ("READY", "FAILED", "REVOKED")
@@ -14,11 +14,12 @@ class Upload:
     """An upload that was answered 202. Times are seconds since the run began.
 
     Attributes:
-        kind: for reports: type, size and language.
+        kind: for reports: type, size and, of a generated file, language.
+        name: of the file.
         size: in bytes.
         version: 2 for a document that was uploaded again with a change.
         is_seed: sent before the measurement, so that there is something to search.
-        sent: when the first try to send it began.
+        due: when it was to be sent; what the load test itself is late by counts as waiting.
         document_id: promised.
         task_id: promised.
         ended: when its end was seen, None until then.
@@ -29,10 +30,11 @@ class Upload:
     """
 
     kind: str
+    name: str
     size: int
     version: int
     is_seed: bool
-    sent: float
+    due: float
     document_id: str
     task_id: str
     ended: float | None = None
@@ -52,13 +54,13 @@ class Upload:
 
     @property
     def seconds(self) -> float:
-        """From the start of sending to the end that was seen."""
-        return (self.ended if self.ended is not None else math.nan) - self.sent
+        """From when it was due to the end that was seen."""
+        return (self.ended if self.ended is not None else math.nan) - self.due
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search that was answered: its second, milliseconds, and `IDLE` or `LOAD`."""
+    """A search that was answered: when it was due, milliseconds since then, and `IDLE` or `LOAD`."""
 
     at: float
     milliseconds: float
@@ -67,7 +69,15 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a run; `thresholds.toml` names them."""
+    """The figures of a run; `thresholds.toml` names them.
+
+    Attributes:
+        given_up: uploads that were still refused when their time was over.
+        late_s: by how much a request was sent after it was due, at most: of the load test, not of the fleet.
+        growth_s: median wait of the last third of the documents that were new and are READY, less that of the
+            first third. 0 where the queue stays as long as it is.
+        chunks_s: of new documents: those of one uploaded again are copied, all but the changed ones.
+    """
 
     uploads: int
     ready: int
@@ -77,11 +87,14 @@ class Summary:
     lost: int
     errors: int
     refused: int
+    given_up: int
     searches: int
+    late_s: float
     searchable_p50_s: float
     searchable_p95_s: float
     search_idle_p95_ms: float
     search_p95_ms: float
+    growth_s: float
     drain_s: float
     docs_s: float
     chunks_s: float
@@ -98,9 +111,10 @@ class Summary:
         """Return the rest of the figures for people."""
         return (
             f"ready={self.ready} revoked={self.revoked} changed={self.changed} failed={self.failed}"
-            f" refused={self.refused} searches={self.searches}"
+            f" refused={self.refused} given_up={self.given_up} searches={self.searches}"
             f" search_idle_p95_ms={self.search_idle_p95_ms:.0f}"
-            f" searchable_p50_s={self.searchable_p50_s:.2f} drain_s={self.drain_s:.1f}"
+            f" searchable_p50_s={self.searchable_p50_s:.2f} growth_s={self.growth_s:.2f}"
+            f" drain_s={self.drain_s:.1f} late_s={self.late_s:.2f}"
         )
 
     def as_dict(self) -> dict[str, float]:
@@ -110,11 +124,13 @@ class Summary:
 
 @dataclass
 class Book:
-    """All that a run has seen; `last_arrival` is the second in which the last user came."""
+    """All that a run has seen; `last_arrival` is the second in which the last user was to come."""
 
     uploads: list[Upload] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
     refused: int = 0
+    given_up: int = 0
+    late_s: float = 0.0
     last_arrival: float = 0.0
 
     def offered(self) -> list[Upload]:
@@ -130,7 +146,8 @@ class Book:
         offered = self.offered()
         fates = [one.fate for one in offered]
         ready = [one for one in offered if one.fate == READY]
-        began = min((one.sent for one in offered), default=0.0)
+        new = [one for one in ready if one.version == 1]
+        began = min((one.due for one in offered), default=0.0)
         ended = max((one.ended for one in offered if one.ended is not None), default=began)
         seconds = max(ended - began, 1e-9)
         waits = [one.seconds for one in ready]
@@ -143,18 +160,26 @@ class Book:
             lost=[one.fate for one in self.uploads].count(LOST),
             errors=errors,
             refused=self.refused,
+            given_up=self.given_up,
+            late_s=self.late_s,
             searches=len(self._milliseconds(LOAD)),
             searchable_p50_s=percentile(waits, 0.5),
             searchable_p95_s=percentile(waits, 0.95),
             search_idle_p95_ms=percentile(self._milliseconds(IDLE), 0.95),
             search_p95_ms=percentile(self._milliseconds(LOAD), 0.95),
+            growth_s=_growth([one.seconds for one in sorted(new, key=lambda one: one.due)]),
             drain_s=max(ended - self.last_arrival, 0.0),
             docs_s=len(ready) / seconds,
-            chunks_s=sum(one.chunks for one in ready) / seconds,
+            chunks_s=sum(one.chunks for one in new) / seconds,
         )
 
     def _milliseconds(self, phase: str) -> Sequence[float]:
         return [one.milliseconds for one in self.searches if one.phase == phase]
+
+
+def without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Return figures as JSON can hold them: None for what is not a number."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -164,3 +189,8 @@ def percentile(values: Iterable[float], share: float) -> float:
     """
     ranked = sorted(values)
     return ranked[max(math.ceil(share * len(ranked)) - 1, 0)] if ranked else math.nan
+
+
+def _growth(waits: Sequence[float]) -> float:
+    third = len(waits) // 3
+    return percentile(waits[len(waits) - third :], 0.5) - percentile(waits[:third], 0.5)

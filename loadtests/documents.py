@@ -27,10 +27,12 @@ class File:
     Attributes:
         name: with its extension.
         data: its bytes.
+        path: in the folder that it is from, else its name; what can't be printed is replaced in both.
     """
 
     name: str
     data: bytes
+    path: str
 
 
 class Source:
@@ -41,35 +43,44 @@ class Source:
         folder: of PDF, DOCX, MD and TXT files; None: they are generated.
         seed: of all that is drawn.
 
+    Attributes:
+        left_out: files of the folder that are never sent: empty ones, and types and sizes that aren't wanted.
+
     Raises:
         ValueError: the folder has nothing that the mix wants.
     """
 
     def __init__(self, mix: Mix, folder: Path | None, seed: int) -> None:
-        self._seed = seed
+        self._seed, self._folder = seed, folder
         self._files: dict[Kind, list[Path]] = {}
-        for path in sorted(filter(Path.is_file, folder.rglob("*"))) if folder else ():
-            if size := mix.size_of(path.stat().st_size):
+        found = sorted(filter(Path.is_file, folder.rglob("*"))) if folder else []
+        for path in found:
+            if (length := path.stat().st_size) and (size := mix.size_of(length)):
                 self._files.setdefault(Kind(path.suffix[1:].lower(), size), []).append(path)
         self.mix = mix.only(self._files) if folder else mix
+        sent = {path for kind, paths in self._files.items() if kind in self.mix.weights for path in paths}
+        self.left_out = [self._path(path) for path in found if path not in sent]
 
     def file(self, wish: Wish, version: int = 1) -> File:
         """Return the file of a wish; a later version of it differs in one place."""
         dice = random.Random(f"{self._seed}-{wish.number}")  # noqa: S311 — repeatable on purpose
         if self._files:
             path = dice.choice(self._files[wish.kind])
-            return File(path.name, path.read_bytes())
+            return File(_printable(path.name), path.read_bytes(), self._path(path))
         least, most = self.mix.characters[wish.kind.size]
         paragraphs = self._paragraphs(dice, wish.language, dice.randint(least, most))
         paragraphs[len(paragraphs) // 2] += f" {_words(wish.language)} {wish.number}.{version}."
         word = "tài-liệu" if wish.language == "vi" else "document"
         name = f"{word}-{wish.kind.size}-{wish.number:05}.{wish.kind.type}"
-        return File(name, WRITERS[wish.kind.type](paragraphs))
+        return File(name, WRITERS[wish.kind.type](paragraphs), name)
 
     @property
     def has_versions(self) -> bool:
         """Whether `file` knows later versions: of a folder's files there is only one."""
         return not self._files
+
+    def _path(self, path: Path) -> str:
+        return _printable(path.relative_to(self._folder or path.anchor).as_posix())
 
     def _paragraphs(self, dice: random.Random, language: str, characters: int) -> list[str]:
         paragraphs, size = list[str](), 0
@@ -122,6 +133,11 @@ def pdf_file(paragraphs: Sequence[str]) -> bytes:
 
 
 WRITERS = {"txt": text_file, "md": markdown_file, "docx": docx_file, "pdf": pdf_file}
+
+
+def _printable(name: str) -> str:
+    """Return a name without line breaks, tabs and bytes that are no UTF-8: the API refuses them."""
+    return "".join(one if one.isprintable() else "_" for one in name)
 
 
 def _prose(text: str) -> list[str]:

@@ -7,6 +7,7 @@ the searches going on; then everybody waits for what is under way, and the book 
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent.pool import Group
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.exception import StopUser
 from locust.runners import LocalRunner
@@ -28,9 +28,11 @@ from loadtests.run import DRAIN, Run
 from loadtests.session import Refusal, Session
 
 HERE = Path(__file__).parent
-SEEDS, SEED_SECONDS = 10, 120
+SEEDS = 10
 FIRST_POLL_SECONDS, POLL_SHARE = 0.25, 0.1
 REVOKE_SECONDS = 2.0
+# Of 512 characters that a key may have, the number has its share.
+MAX_PATH = 480
 KEY = os.environ.get("FLEET_API_KEY", "")
 
 
@@ -42,13 +44,18 @@ class FleetUser(FastHttpUser):
     insecure = False
     # A request never waits for another's connection: the arrivals are open.
     concurrency = 1000
+    # The key would go along to wherever a redirect points.
+    max_redirects = 0
     default_headers = {"X-API-Key": KEY} if KEY else {}
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.shared: Run = environment.load_run
         self.calls = Session(self.client, self.shared.collection)
-        self.visits = Group()
+        self.visits = self.shared.visits
+        # A GET whose connection breaks is tried again, unseen by the statistics, once more than this says.
+        # Once is for a connection that was closed while nobody used it.
+        self.client.client.clientpool.get_client(self.host)._connection_pool.size = 0
 
     def visit(self, action: Callable[..., None], *arguments: object) -> None:
         """Let someone act who nobody waits for; a failure of ours is an exception in locust's report."""
@@ -59,9 +66,14 @@ class FleetUser(FastHttpUser):
         try:
             action(*arguments)
         except Exception as error:
+            logging.error("%s: %s", type(error).__name__, error)
             self.environment.events.user_error.fire(
                 user_instance=self, exception=error, tb=error.__traceback__
             )
+
+    def begin(self, due: float) -> None:
+        """Note by how much a request is late that is sent now."""
+        self.shared.book.late_s = max(self.shared.book.late_s, self.shared.now() - due)
 
     def wait_until(self, second: float) -> None:
         """Sleep until a second of the run, if it is to come."""
@@ -71,6 +83,10 @@ class FleetUser(FastHttpUser):
 class Uploader(FleetUser):
     """Everybody who uploads; also leads the run through its phases."""
 
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.wishes = self.shared.source.mix.wishes(self.shared.options.seed)
+
     @task
     def everything(self) -> None:
         """The whole run, once."""
@@ -79,43 +95,64 @@ class Uploader(FleetUser):
         raise StopUser
 
     def lead(self) -> None:
-        """Seed, idle, load, drain, balance."""
-        run, wishes = self.shared, self.shared.source.mix.wishes(self.shared.options.seed)
-        for wish in islice(wishes, SEEDS):
-            self.visit(self.upload, Wish(wish.number, wish.kind, wish.language, Then.WAIT), 1, True)
-        self.visits.join(timeout=SEED_SECONDS)
+        """Lead the run through its phases; the collection is deleted however they end."""
+        run = self.shared
+        try:
+            self.seed()
+            self.load()
+            self.balance()
+        finally:
+            run.phase = DRAIN
+            self.visits.kill()
+            run.is_left = True
+            run.is_left = run.options.keep or not self.calls.delete()
+
+    def seed(self) -> None:
+        """Upload what the first searches find."""
+        run = self.shared
+        for wish in islice(self.wishes, SEEDS):
+            quiet = Wish(wish.number, wish.kind, wish.language, Then.WAIT)
+            self.visit(self.upload, quiet, run.now(), 1, True)
+        self.visits.join(timeout=run.options.seed_seconds)
         if not all(one.fate == READY for one in run.book.uploads) or len(run.book.uploads) < SEEDS:
-            raise RuntimeError(f"the first {SEEDS} documents are not READY after {SEED_SECONDS} s")
+            raise RuntimeError(
+                f"the first {SEEDS} documents are not READY within {run.options.seed_seconds:g} s: see what"
+                " they wait for (GET /api/v1/queues), or give workers longer to come (--seed-seconds)"
+            )
+
+    def load(self) -> None:
+        """Idle, load, drain."""
+        run = self.shared
         run.phase = IDLE
         run.searching.set()
         gevent.sleep(run.options.idle)
-        run.phase, began = LOAD, run.now()
-        for at, wish in zip(run.load.arrivals(), wishes, strict=False):
-            self.wait_until(began + at)
-            self.visit(self.upload, wish)
-        run.book.last_arrival = run.now()
-        self.wait_until(began + run.load.seconds)
-        run.phase, run.deadline = DRAIN, run.now() + run.options.drain
+        run.phase, run.began = LOAD, run.now()
+        run.deadline = run.began + run.load.seconds + run.options.drain
+        for at, wish in zip(run.load.arrivals(), self.wishes, strict=False):
+            run.book.last_arrival = run.began + at
+            self.wait_until(run.book.last_arrival)
+            self.visit(self.upload, wish, run.book.last_arrival)
+        self.wait_until(run.began + run.load.seconds)
+        run.phase = DRAIN
         self.visits.join()
-        self.balance()
-        if not run.options.keep:
-            self.calls.delete()
 
-    def upload(self, wish: Wish, version: int = 1, is_seed: bool = False) -> None:
+    def upload(self, wish: Wish, due: float, version: int = 1, is_seed: bool = False) -> None:
         """Upload a file, poll its task, and do then what the user wants."""
         run, file = self.shared, self.shared.source.file(wish, version)
-        sent, key = run.now(), f"{wish.number}/{file.name}"
+        key = f"{wish.number}/{file.path[-MAX_PATH:]}"
+        if not is_seed:
+            self.begin(due)
         while isinstance(answer := self.calls.upload(file, key), Refusal):
             run.book.refused += 1
             if run.now() + answer.seconds > run.deadline:
+                run.book.given_up += 1
                 return
             gevent.sleep(answer.seconds)
         if answer is None:
             return
-        kind = f"{wish.kind.type} {wish.kind.size} {wish.language}"
-        upload = Upload(
-            kind, len(file.data), version, is_seed, sent, answer["document_id"], answer["task_id"]
-        )
+        kind = f"{wish.kind.type} {wish.kind.size} {wish.language}".rstrip()
+        ids = answer["document_id"], answer["task_id"]
+        upload = Upload(kind, file.path, len(file.data), version, is_seed, due, *ids)
         run.book.uploads.append(upload)
         if wish.then is Then.REVOKE:
             gevent.sleep(wish.number % 8 / 8 * REVOKE_SECONDS)
@@ -124,7 +161,7 @@ class Uploader(FleetUser):
         if upload.fate == READY and not is_seed:
             self.found(upload)
             if wish.then is Then.CHANGE and version == 1 and run.source.has_versions:
-                self.upload(wish, 2)
+                self.upload(wish, run.now(), 2)
 
     def follow(self, upload: Upload) -> None:
         """Poll a task until its document has ended, first often, then at a tenth of the time it took."""
@@ -135,7 +172,7 @@ class Uploader(FleetUser):
                 note(upload, answer["document"], run.now())
             if upload.ended is not None:
                 return
-            gevent.sleep(max(FIRST_POLL_SECONDS, (run.now() - upload.sent) * POLL_SHARE))
+            gevent.sleep(max(FIRST_POLL_SECONDS, (run.now() - upload.due) * POLL_SHARE))
 
     def found(self, upload: Upload) -> None:
         """Count an upload that is READY, and see that a search finds it."""
@@ -175,14 +212,14 @@ class Searcher(FleetUser):
             self.wait_until(began + at)
             if run.phase not in (IDLE, LOAD):
                 raise StopUser
-            self.visit(self.search, next(queries)["query"], run.phase)
+            self.visit(self.search, next(queries)["query"], began + at, run.phase)
 
-    def search(self, query: str, phase: str) -> None:
+    def search(self, query: str, due: float, phase: str) -> None:
         """Search, and note how long it took."""
-        began = self.shared.now()
+        self.begin(due)
         if self.calls.search(query, f"search, {phase}") is not None:
-            milliseconds = (self.shared.now() - began) * 1000
-            self.shared.book.searches.append(Search(began, milliseconds, phase))
+            milliseconds = (self.shared.now() - due) * 1000
+            self.shared.book.searches.append(Search(due, milliseconds, phase))
 
 
 class WholeRun(LoadTestShape):
@@ -211,6 +248,7 @@ def add_options(parser: Any) -> None:
         ("rate", float, 1.0, "uploads a second"),
         ("searches", float, 5.0, "searches a second"),
         ("idle", float, 20.0, "seconds of searches alone, before the uploads"),
+        ("seed-seconds", float, 900.0, "seconds to wait for the first documents, and for workers to come"),
         ("drain", float, 300.0, "seconds to wait in the end for what is under way"),
         ("seed", int, 1, "of all that is drawn: the same seed, the same uploads"),
         ("folder", str, "", "take PDF, DOCX, MD and TXT files from here instead of generating them"),
@@ -220,7 +258,7 @@ def add_options(parser: Any) -> None:
         ("report", str, "load-report", "folder for summary.json, load.svg, uploads.csv and searches.csv"),
         ("word", str, "load", "first word of the last line"),
     ):
-        variable = f"LOAD_{name.upper()}"
+        variable = f"LOAD_{name.upper().replace('-', '_')}"
         parser.add_argument(f"--{name}", type=kind, default=default, env_var=variable, help=text)
     parser.add_argument(
         "--shape", choices=sorted(SHAPES), default="steady", env_var="LOAD_SHAPE", help="how uploads arrive"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +16,14 @@ import psutil
 
 from embedfleet.local.datadir import DataDir
 from embedfleet.runtime.ledger.redis_client import connect
+from loadtests.arrivals import WAVE_SECONDS
 
 MB = 1_000_000
 LOOK_SECONDS = 5.0
-# Arenas and sandbox children reach their size in the first minutes.
-WARM_SHARE = 0.5
+# Sandbox children and arenas reach their size in the first minutes; an embedding worker on two cores, at an
+# upload a second, in a quarter of an hour, ever more slowly (docs/memory.md). Of twenty minutes the last five
+# are looked at: a warm-up is over then or nearly so, a leak goes on.
+WARM_SHARE = 0.75
 SETTLE_SECONDS = 600.0
 # They hold what is stored, and grow with it; the others may not grow.
 STORES = ("redis", "qdrant")
@@ -68,15 +72,16 @@ class Watch:
 
     Attributes:
         data: of the fleet.
-        rss: by process: (seconds, bytes), children included.
+        rss: by process: (seconds since `began`, bytes), children included.
         restarts: processes that were found under another id.
+        began: of the system's monotonic clock.
     """
 
     data: DataDir
     rss: dict[str, list[Point]] = field(default_factory=dict)
     restarts: int = 0
+    began: float = field(default_factory=time.monotonic)
     _over: threading.Event = field(default_factory=threading.Event)
-    _began: float = field(default_factory=time.monotonic)
     _pids: dict[str, int] = field(default_factory=dict)
     _failures: list[Exception] = field(default_factory=list)
 
@@ -94,10 +99,10 @@ class Watch:
             raise self._failures[0]
 
     def figures(self, began: float, ended: float) -> dict[str, float]:
-        """Return what thresholds may ask of memory between two seconds: slopes in MB an hour, restarts."""
+        """Return what `[memory]` may ask for between two seconds of that clock: MB an hour, restarts."""
         found = {"restarts": float(self.restarts)}
         for name, points in self.rss.items():
-            found[f"rss_slope_{name}"] = slope(points, began, ended) * 3600 / MB
+            found[f"rss_slope_{name}"] = slope(points, began - self.began, ended - self.began) * 3600 / MB
         return found
 
     def write(self, path: Path) -> None:
@@ -120,17 +125,30 @@ class Watch:
             for name, pid in state.pids.items() if state else ():
                 self.restarts += self._pids.get(name, pid) != pid
                 self._pids[name] = pid
-                at = time.monotonic() - self._began
-                self.rss.setdefault(name, []).append((at, float(_resident(pid))))
+                if resident := _resident(pid):
+                    self.rss.setdefault(name, []).append((time.monotonic() - self.began, float(resident)))
 
 
 def slope(points: Sequence[Point], began: float, ended: float) -> float:
-    """Return the growth a second of the line through the points of a span, without its first half."""
-    warm = began + (ended - began) * WARM_SHARE
-    kept = [(at, value) for at, value in points if warm <= at <= ended]
-    if len(kept) < 2:
+    """Return the growth a second of the line through the means of whole waves, without the warm-up.
+
+    Where in a wave the first and the last point lie would tilt a line through the points themselves. Not a
+    number for fewer than two waves.
+
+    Args:
+        points: (second, value).
+        began: when the load did.
+        ended: when the last of it came; what is given back after it is no part of it.
+    """
+    # A wave is not lost to rounding.
+    waves = int((ended - began) * (1 - WARM_SHARE) / WAVE_SECONDS + 1e-6)
+    means = list[Point]()
+    for start in (ended - number * WAVE_SECONDS for number in range(waves, 0, -1)):
+        if kept := [value for at, value in points if start <= at < start + WAVE_SECONDS]:
+            means.append((start, statistics.fmean(kept)))
+    if len(means) < 2:
         return float("nan")
-    fit: Any = statistics.linear_regression([at for at, _ in kept], [value for _, value in kept])
+    fit: Any = statistics.linear_regression(*zip(*means, strict=True))
     return float(fit.slope)
 
 
@@ -139,11 +157,13 @@ def _kind(key: str) -> str:
 
 
 def _resident(pid: int) -> int:
-    total = 0
+    """Return the bytes of a process and of those of its children that are still there; 0 when it is gone."""
     try:
         root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            total += int(process.memory_info().rss)
+        total, children = int(root.memory_info().rss), root.children(recursive=True)
     except psutil.NoSuchProcess:
-        pass
+        return 0
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            total += int(child.memory_info().rss)
     return total

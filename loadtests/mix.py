@@ -36,7 +36,7 @@ class Wish:
     Attributes:
         number: from 1 on.
         kind: of the file.
-        language: of the text, when it is generated.
+        language: of the text, when it is generated, else empty.
         then: what follows.
     """
 
@@ -88,7 +88,7 @@ class Mix:
         return next((size for size in SIZES if size_bytes <= self.most_bytes[size]), None)
 
     def only(self, kinds: Collection[Kind]) -> "Mix":
-        """Return the mix of those kinds that there are files of.
+        """Return the mix of those kinds that there are files of; nobody knows their language.
 
         Raises:
             ValueError: none of them has a weight.
@@ -98,7 +98,7 @@ class Mix:
             raise ValueError(
                 f"the mix has weights for none of {sorted(kinds)}: change it, or give other files"
             )
-        return Mix(weights, self.languages, self.characters, self.most_bytes, self.revoked, self.changed)
+        return Mix(weights, {"": 1.0}, self.characters, self.most_bytes, self.revoked, self.changed)
 
     def wishes(self, seed: int) -> Iterator[Wish]:
         """Yield wishes without end, the same ones for the same seed."""

@@ -39,7 +39,7 @@ def panels(book: Book) -> list[Panel]:
         phase: [(one.at, one.milliseconds) for one in book.searches if one.phase == phase]
         for phase in (IDLE, LOAD)
     }
-    sent = [(one.sent, 1.0) for one in uploads]
+    sent = [(one.due, 1.0) for one in uploads]
     last = max((at for at, _ in [*ready, *sent, *searches[IDLE], *searches[LOAD]]), default=0.0)
     width = max(last / WINDOWS, LEAST_WINDOW_SECONDS)
 
@@ -47,7 +47,7 @@ def panels(book: Book) -> list[Panel]:
         return list(windowed(points, width, figure))
 
     def under_way(at: float) -> float:
-        return float(sum(one.sent <= at and (one.ended is None or one.ended > at) for one in uploads))
+        return float(sum(one.due <= at and (one.ended is None or one.ended > at) for one in uploads))
 
     ticks = [number * width for number in range(int(last / width) + 2)]
     return [

@@ -1,8 +1,10 @@
 """The fleet's HTTP API as a user calls it, over locust's client: each call is a line of its statistics."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from locust.contrib.fasthttp import FastHttpSession
@@ -50,7 +52,7 @@ class Session:
         ) as answer:
             if answer.status_code in OVERLOADED and answer.headers.get("retry-after"):
                 answer.success()  # what a fleet above its limits is to say; a threshold counts it
-                return Refusal(float(answer.headers["retry-after"]))
+                return Refusal(_seconds(answer.headers["retry-after"]))
             if answer.status_code != ACCEPTED:
                 answer.failure(_what(answer))
                 return None
@@ -76,9 +78,10 @@ class Session:
         answer = self._asked("POST", "/search", name, body=asked)
         return None if answer is None else list(answer["hits"])
 
-    def delete(self) -> None:
-        """Delete the collection; there may be none."""
-        self._asked("DELETE", f"/collections/{self._collection}", "delete the collection", NOT_FOUND)
+    def delete(self) -> bool:
+        """Delete the collection; there may be none. False: it could not be deleted."""
+        path = f"/collections/{self._collection}"
+        return self._asked("DELETE", path, "delete the collection", NOT_FOUND) is not None
 
     def _asked(
         self, method: str, path: str, name: str, also_fine: int = 0, body: object = None
@@ -89,6 +92,17 @@ class Session:
                 return None
             answer.success()
             return dict(answer.json())
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the seconds of a Retry-After, which is a number of them or a date.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if retry_after.isdecimal():
+        return float(retry_after)
+    return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
 
 
 def _what(answer: Any) -> str:

@@ -1,5 +1,6 @@
 """Thresholds are read from a file and decide what a run is worth. Pure."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ class Thresholds:
         if self.times_idle is None:
             return []
         idle, busy = _figure(figures, "search_idle_p95_ms"), _figure(figures, "search_p95_ms")
-        if busy <= self.times_idle * idle or (self.or_below is not None and busy <= self.or_below):
+        is_quick = busy <= self.times_idle * idle or (self.or_below is not None and busy <= self.or_below)
+        if is_quick and not math.isnan(idle):
             return []
         escape = f" or {self.or_below:g} ms" if self.or_below is not None else ""
         return [f"search_p95_ms is {busy:.4g}, allowed is {self.times_idle:g} x {idle:.4g} ms{escape}"]

@@ -28,7 +28,9 @@ LAST_LINE = re.compile(
     r"load ok: uploads=(\d+) errors=0 lost=0 searchable_p95_s=\d+\.\d\d search_p95_ms=\d+"
     r" docs_s=\d+\.\d\d chunks_s=\d+\.\d"
 )
-KEPT = "[steady]\nmin_uploads = 15\nmax_errors = 0\nmax_lost = 0\nmax_failed = 0\nmax_refused = 0\n"
+KEPT = "[steady]\nmin_uploads = 15\n" + "".join(
+    f"max_{figure} = 0\n" for figure in ("errors", "lost", "failed", "refused", "given_up")
+)
 OPTIONS = ("--idle", "1", "--seed", "5")
 RECORD = ("--record",) if binary() else ()
 
@@ -56,7 +58,9 @@ def test_a_run_that_keeps_its_thresholds_ends_with_its_line_and_a_report(tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     last = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
     assert last, done.stdout
-    figures = json.loads((report / "summary.json").read_text("utf-8"))["figures"]
+    summary = json.loads((report / "summary.json").read_text("utf-8"))
+    figures = summary["figures"]
+    assert not summary["is_left"]
     assert int(last[1]) == figures["uploads"] >= 15
     assert figures["search_idle_p95_ms"] > 0
     assert figures["searches"] > 0

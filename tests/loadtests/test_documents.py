@@ -52,12 +52,17 @@ def test_a_folder_gives_its_files_by_type_and_size(tmp_path: Path) -> None:
     (tmp_path / "deep" / "nhỏ.TXT").write_text("Xin chào.", "utf-8")
     (tmp_path / "big.md").write_bytes(b"x" * 70_000)
     (tmp_path / "picture.png").write_bytes(b"x")
+    (tmp_path / "nothing.md").touch()
+    (tmp_path / "large.md").write_bytes(b"x" * 2_000_000)
     source = Source(MIX, tmp_path, seed=1)
     assert set(source.mix.weights) == {Kind("txt", "small"), Kind("md", "medium")}
     assert not source.has_versions
     for wish in itertools.islice(source.mix.wishes(seed=1), 20):
         file = source.file(wish)
-        assert (wish.kind.size, file.name) in {("small", "nhỏ.TXT"), ("medium", "big.md")}
+        wanted = {("small", "nhỏ.TXT", "deep/nhỏ.TXT"), ("medium", "big.md", "big.md")}
+        assert (wish.kind.size, file.name, file.path) in wanted
+        assert wish.language == ""
+    assert source.left_out == ["large.md", "nothing.md", "picture.png"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="give other files"):
         Source(MIX, tmp_path / "empty", seed=1)

@@ -17,7 +17,7 @@ def test_windows_have_a_figure_each_and_none_where_nothing_was() -> None:
 
 def test_the_panels_show_what_the_book_says() -> None:
     book = Book(
-        uploads=[upload(1, ended=4.0), upload(2, sent=1.0, ended=9.0), upload(3, state="FAILED", code="x")],
+        uploads=[upload(1, ended=4.0), upload(2, due=1.0, ended=9.0), upload(3, state="FAILED", code="x")],
         searches=[Search(0.0, 10.0, IDLE), Search(5.0, 70.0, LOAD)],
     )
     lines = {line.name: list(line.points) for panel in panels(book) for line in panel.lines}

@@ -43,6 +43,8 @@ def test_a_figure_that_is_no_number_breaks_all_of_its_thresholds() -> None:
     found = parsed("min_a = 0\nmax_a = 9\nsearch_p95_x_idle = 6\nor_search_p95_ms = 150")
     nothing = {"a": math.nan, "search_idle_p95_ms": 10.0, "search_p95_ms": math.nan}
     assert len(found.broken(nothing)) == 3
+    unknown = {"a": 1.0, "search_idle_p95_ms": math.nan, "search_p95_ms": 10.0}
+    assert found.broken(unknown) == ["search_p95_ms is 10, allowed is 6 x nan ms or 150 ms"]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,12 @@ def test_an_unknown_section_or_figure_is_refused() -> None:
 @pytest.mark.parametrize("section", sorted(set(tomllib.loads(TEXT)) - {"memory"}))
 def test_the_files_sections_name_figures_of_the_summary_and_an_empty_run_breaks_them(section: str) -> None:
     assert Thresholds.parse(TEXT, section).broken(Book().summary(errors=0).as_dict())
+
+
+@pytest.mark.parametrize("section", sorted(set(tomllib.loads(TEXT)) - {"memory"}))
+def test_no_section_takes_what_is_given_up_or_late(section: str) -> None:
+    most = Thresholds.parse(TEXT, section).most
+    assert (most["given_up"], most["late_s"], most["lost"], most["errors"]) == (0, 1, 0, 0)
 
 
 def test_every_shape_has_a_section() -> None:
