@@ -25,8 +25,8 @@ A **task** is one unit of work on one queue: to read a document, or to embed som
 run failed, and it runs again when its delay is over. PENDING after STARTED: its worker gave it back, or died
 with it."""
 DOCUMENTS = """\
-A **document** is what you wait for; its state is that of its newest generation. PARSING: a worker has begun to
-read it, and its chunks aren't stored yet. EMBEDDING: the chunks are stored, and their vectors are not all yet."""
+A **document** is what you wait for; its state is that of its newest generation. PARSING: a worker has begun
+to read it, and its chunks aren't stored yet. EMBEDDING: the chunks are stored, and not yet all vectors."""
 # Who shows metrics, and what its process loads.
 PROCESSES = {
     "api": "embedfleet.api.app",
