@@ -1,4 +1,5 @@
-# Embedfleet: `make help` lists the targets. Needs Python >= 3.11, make and a network to PyPI; nothing else.
+# Embedfleet: `make help` lists the targets. Needs Python >= 3.11, make and a network: to PyPI, to
+# huggingface.co if it can be reached, and for the benchmarks to TORCH_INDEX if PyPI has no CPU build of torch.
 
 PYTHON ?= python3
 VENV   := .venv

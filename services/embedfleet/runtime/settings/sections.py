@@ -91,8 +91,8 @@ class LedgerSettings(Settings):
         30,
         ge=1,
         alias="FLEET_QDRANT_TIMEOUT",
-        description="As for Qdrant: what a run sent just before its end may arrive so much later, or twice"
-        " that; api and workers must agree.",
+        description="The same variable as under Qdrant. What a run sent just before it ended may reach Qdrant"
+        " up to twice these seconds later, and the janitor waits that long; api and workers must agree.",
     )
     embeddings_high_water: int = Field(
         20_000_000,
