@@ -1,7 +1,8 @@
 """Helm 4, in a process of its own: no cluster, no network.
 
-Helm is written in Go. Its runtime threads take part in every signal, and when it ends a process its last
-words go to a file that pytest throws away; test processes are not to share that.
+Helm is written in Go. Its runtime threads take part in every signal, from the import of its library on.
+A process that tested signals ended by SIGSEGV without a word. So `helm_python` is imported in that process
+alone; its errors, whose class lives there, come back as `HelmError`.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -10,20 +11,25 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import helm_python
-
 Values = dict[str, Any]
 
 
+class HelmError(Exception):
+    """What Helm says against a chart or its values."""
+
+
 def render(chart: Path, values: Values, release: str, namespace: str) -> dict[str, str]:
-    """Return the text of each template; raises what Helm raises."""
+    """Return the text of each template.
+
+    Raises:
+        HelmError: the chart or its values are refused.
+    """
     return dict(_process().submit(_render, chart, values, release, namespace).result())
 
 
 def lint(chart: Path, values: Values, kube_version: str) -> dict[str, Any]:
     """Return what a strict `helm lint` reports."""
-    report = _process().submit(helm_python.lint, chart, values, strict=True, kube_version=kube_version)
-    return dict(report.result())
+    return dict(_process().submit(_lint, chart, values, kube_version).result())
 
 
 def metadata(chart: Path) -> dict[str, Any]:
@@ -42,14 +48,29 @@ def _process() -> ProcessPoolExecutor:
 
 
 def _render(folder: Path, values: Values, release: str, namespace: str) -> dict[str, str]:
-    with helm_python.Chart.load(folder) as chart:
-        return dict(chart.render(values, name=release, namespace=namespace))
+    import helm_python
+
+    try:
+        with helm_python.Chart.load(folder) as chart:
+            return dict(chart.render(values, name=release, namespace=namespace))
+    except helm_python.HelmError as error:
+        raise HelmError(str(error)) from None
+
+
+def _lint(chart: Path, values: Values, kube_version: str) -> dict[str, Any]:
+    import helm_python
+
+    return dict(helm_python.lint(chart, values, strict=True, kube_version=kube_version))
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
+    import helm_python
+
     with helm_python.Chart.load(folder) as chart:
         return dict(chart.metadata)
 
 
 def _values(settings: list[str]) -> Values:
+    import helm_python
+
     return dict(helm_python.parse_set_string(",".join(settings))) if settings else {}

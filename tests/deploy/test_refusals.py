@@ -1,15 +1,16 @@
 """Wrong values are refused before anything reaches a cluster, with a sentence that says what to do."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from helm_python import HelmError
 from pydantic import TypeAdapter
 
 from embedfleet.contracts.routes import Routes
 from embedfleet.runtime.addresses import BlobUrl
 from tests.deploy.chart import IMAGES, render
+from tests.deploy.helm import HelmError
 
 PVC = {"mode": "pvc", "pvc": {"claim": "shared"}}
 S3 = {"mode": "s3", "s3": {"bucket": "blobs"}}
@@ -19,6 +20,12 @@ NEEDED = {"images": IMAGES, "blobs": PVC}
 OURS = ("api", "documents", "embeddings")
 LARGE = {"kind": "documents", "queue": "documents-large", "minBytes": 1000}
 BIG = {"resources": {"limits": {"memory": "16Gi"}}}
+
+
+def test_helm_s_library_is_in_no_test_process() -> None:
+    with pytest.raises(HelmError):
+        render({})
+    assert "libhelm" not in Path("/proc/self/maps").read_text("utf-8", "replace")
 
 
 def _pools(**pools: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from helm_python import HelmError
 
 from embedfleet.api.uploads.admission import RETRY_SECONDS
 from embedfleet.contracts.errors import DOCUMENT_CODES
 from tests.deploy.chart import CHART, ROOT, Values, named, render, values_of
+from tests.deploy.helm import HelmError
 from tests.deploy.rules.promtool import needs_promtool, run
 
 FILE = CHART / "files/rules.yaml"
