@@ -154,9 +154,27 @@ def test_a_stand_in_is_not_called_qdrant(
 
 
 def test_little_room_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLEET_BLOB_URL", raising=False)
     monkeypatch.setattr(checks, "LEAST_FREE_BYTES", 1 << 62)
     (found,) = checks.disk(place(tmp_path))
     assert found.fix.startswith("make room")
+
+
+def test_the_disks_are_those_that_are_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = place(tmp_path / "data")
+    nowhere = Place(here.data, None, here.url)
+
+    def looked_at(place: Place) -> list[str]:
+        return [one.detail.partition(" for ")[2] for one in checks.disk(place)]
+
+    monkeypatch.delenv("FLEET_BLOB_URL", raising=False)
+    assert looked_at(here) == looked_at(nowhere) == [str(here.data.path)]
+    monkeypatch.setenv("FLEET_BLOB_URL", "/proc/blobs")  # another disk
+    assert looked_at(here) == [str(here.data.path), "/proc/blobs"]
+    assert looked_at(nowhere) == ["/proc/blobs"], "as in a pod of the API"
+    monkeypatch.setenv("FLEET_BLOB_URL", "s3://bucket/blobs")
+    assert looked_at(here) == [str(here.data.path)]
+    assert looked_at(nowhere) == []
 
 
 def test_a_check_that_breaks_is_a_finding_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

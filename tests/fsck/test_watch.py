@@ -38,6 +38,7 @@ def test_an_api_that_has_just_started_ends_no_alert(house: House, monkeypatch: p
     watch.start()
     watch._thread.join(timeout=10)
     assert (shown()[Kind.ORPHAN_POINTS], last_run()) == (7, 7), "at once, and nobody waits for a check"
+    assert REGISTRY.get_sample_value("fleet_fsck_interval_seconds") == 3600
 
 
 def test_a_finding_is_shown_and_stays_until_the_next_check(house: House) -> None:

@@ -120,7 +120,9 @@ class FleetGauges(Collector):
             )
         if self._memory_share:
             yield GaugeMetricFamily(
-                "fleet_redis_memory_ratio", "Share of Redis' maxmemory in use.", self._memory_share
+                "fleet_redis_memory_ratio",
+                "Share of Redis' maxmemory in use; absent without one.",
+                self._memory_share,
             )
 
 

@@ -196,10 +196,17 @@ def runtime(place: Place) -> Iterator[Finding]:
 
 
 def disk(place: Place) -> Iterator[Finding]:
-    """Free space where the data is."""
-    free = shutil.disk_usage(_existing(place.data.path)).free
-    fix = "" if free >= LEAST_FREE_BYTES else "make room: uploads, Redis and vectors need it"
-    yield Finding("disk", f"{free / 1e9:.1f} GB free for {place.data.path}", fix)
+    """Free space where the data of a fleet is and, elsewhere, the blobs."""
+    disks: dict[int, Path] = {}
+    if place.running or not os.environ.get("FLEET_BLOB_URL"):
+        disks[_existing(place.data.path).stat().st_dev] = place.data.path
+    if "://" not in place.blobs:
+        folder = Path(place.blobs).expanduser()
+        disks.setdefault(_existing(folder).stat().st_dev, folder)
+    for folder in disks.values():
+        free = shutil.disk_usage(_existing(folder)).free
+        fix = "" if free >= LEAST_FREE_BYTES else "make room: uploads, Redis and vectors need it"
+        yield Finding("disk", f"{free / 1e9:.1f} GB free for {folder}", fix)
 
 
 def blobs(place: Place) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from embedfleet.runtime.ledger.audit import Summary
 from embedfleet.runtime.telemetry import process_name
 
 TICK_SECONDS = 15.0
-# Whoever checks holds the role this long at least; when he dies another takes over then.
+# An API that checks holds the role this long at least; when it dies another takes over then.
 ROLE_SECONDS = 600.0
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Watch:
         last, ledger = self._fsck.ledger.summary(), self._fsck.ledger
         if ledger.now() - last.at >= self._interval and ledger.elect("fsck", self._name, ROLE_SECONDS):
             last = self._checked() or last
-        SHOWN.summary = last
+        self._show(last)
         return last
 
     def _checked(self) -> Summary | None:
@@ -83,7 +83,10 @@ class Watch:
         return found
 
     def _recall(self) -> None:
-        SHOWN.summary = self._fsck.ledger.summary()
+        self._show(self._fsck.ledger.summary())
+
+    def _show(self, summary: Summary) -> None:
+        SHOWN.summary, SHOWN.interval = summary, self._interval
 
     def _turn(self) -> None:
         step: Callable[[], object] = self._recall  # at once; a check waits until the others are up, too
@@ -102,6 +105,7 @@ class Shown(Collector):
     """What this process shows: nothing before it has read a summary, for zeros would end an alert."""
 
     summary: Summary | None = None
+    interval = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges; a kind of which nothing was found is 0."""
@@ -111,11 +115,15 @@ class Shown(Collector):
         last_run = GaugeMetricFamily(
             "fleet_fsck_last_run_timestamp_seconds", "When the last check ended; 0: never."
         )
+        interval = GaugeMetricFamily(
+            "fleet_fsck_interval_seconds", "Seconds between two checks, FLEET_FSCK_SECONDS."
+        )
         if self.summary:
             for kind in Kind:
                 findings.add_metric([kind], self.summary.counts.get(kind, 0))
             last_run.add_metric([], self.summary.at)
-        yield from (findings, last_run)
+            interval.add_metric([], self.interval)
+        yield from (findings, last_run, interval)
 
 
 SHOWN = Shown()
