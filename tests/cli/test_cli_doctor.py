@@ -4,16 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import command, events, program
 from stub_api import Stub
+from tests.loopback_server import LoopbackServer, QuietHandler
 
 from embedfleet.cli import checks
 from embedfleet.cli.checks import Place, examine
@@ -30,7 +29,7 @@ def place(folder: Path, redis: str = "redis://127.0.0.1:1/0", url: str = "http:/
 def answering(answers: dict[str, Any]) -> Iterator[str]:
     """Serve JSON by path; yield host:port."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             body = json.dumps(answers[self.path]).encode()
             self.send_response(200)
@@ -38,17 +37,8 @@ def answering(answers: dict[str, Any]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join(10)
+    with LoopbackServer(Handler) as server:
+        yield server.address
 
 
 def test_nothing_running_names_every_fix_and_never_a_credential(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """A collector on the loopback address that takes OTLP over HTTP and remembers the spans."""
 
 import gzip
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
+
+from tests.loopback_server import LoopbackServer, QuietHandler
 
 
 class Span(NamedTuple):
@@ -17,7 +17,7 @@ class Span(NamedTuple):
     attributes: dict[str, Any]
 
 
-class Collector:
+class Collector(LoopbackServer):
     """Takes spans until the block ends.
 
     Attributes:
@@ -29,7 +29,7 @@ class Collector:
     def __init__(self) -> None:
         collector, self.spans, self.raw = self, list[Span](), list[bytes]()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 collector.take(gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body)
@@ -37,12 +37,7 @@ class Collector:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        super().__init__(Handler)
 
     def take(self, body: bytes) -> None:
         """Decode what an exporter sent."""
@@ -63,15 +58,6 @@ class Collector:
                     )
                     for one in scope.spans
                 ]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def _values(attributes: Any) -> dict[str, Any]:

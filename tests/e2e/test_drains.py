@@ -1,6 +1,5 @@
 """SIGTERM while Qdrant or Redis is silent: it takes what is sent and answers nothing, which no error ends."""
 
-import http.server
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.settings import BrokerSettings, LedgerSettings
 from tests.e2e.fleet import until
 from tests.e2e.workers import environment, is_ready, publish, queue_one_chunk_document, tiny_key, worker
+from tests.loopback_server import LoopbackServer, QuietHandler
 from tests.runtime.uploads import given_back
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
@@ -45,7 +45,7 @@ def silent_at(ending: str, qdrant_url: str) -> Iterator[tuple[str, threading.Eve
     """Run a Qdrant that never answers requests whose path ends so; yield its address, and if one came."""
     came, ended = threading.Event(), threading.Event()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
@@ -63,18 +63,11 @@ def silent_at(ending: str, qdrant_url: str) -> Iterator[tuple[str, threading.Eve
 
         do_GET = do_PUT = do_POST = answer
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with LoopbackServer(Handler) as server:
         try:
-            yield f"http://127.0.0.1:{server.server_port}", came
+            yield server.url, came
         finally:
             ended.set()
-            server.shutdown()
-            thread.join()
 
 
 @pytest.mark.parametrize("queue", ["documents", "embeddings"])

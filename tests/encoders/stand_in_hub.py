@@ -4,10 +4,9 @@ import hashlib
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.loopback_server import LoopbackServer, QuietHandler
 
 MODEL_ID = "acme/tiny"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -24,7 +23,7 @@ class Faults:
 
 
 @dataclass
-class StandInHub:
+class StandInHub(LoopbackServer):
     """Serves one folder as revision COMMIT of MODEL_ID."""
 
     folder: Path
@@ -33,28 +32,17 @@ class StandInHub:
     stalled: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Self:
+    def __post_init__(self) -> None:
         hub = self
 
         class Handler(_Handler):
             stand_in = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        return self
+        super().__init__(Handler)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *reason: object) -> None:
         self.go_on.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__exit__(*reason)
 
     def bodies_of(self, name: str) -> list[str | None]:
         """Return the Range header of every request for a file's body."""
@@ -68,7 +56,7 @@ class StandInHub:
         return self.faults.kind
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     stand_in: StandInHub
     protocol_version = "HTTP/1.1"
 
@@ -90,9 +78,6 @@ class _Handler(BaseHTTPRequestHandler):
         # A client that stops reading is what the tests are about.
         with suppress(ConnectionError):
             super().handle()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
     def _resolve(self, name: str, asked: str | None) -> None:
         hub = self.stand_in

@@ -5,9 +5,8 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+
+from tests.loopback_server import LoopbackServer, QuietHandler
 
 KINDS = {
     "upload": re.compile("POST /api/v1/documents/upload"),
@@ -47,7 +46,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class StandIn:
+class StandIn(LoopbackServer):
     """A running stand-in; a context manager.
 
     Attributes:
@@ -62,7 +61,7 @@ class StandIn:
         self._lock = threading.Lock()
         stand_in = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def handle_one_request(self) -> None:
@@ -70,9 +69,6 @@ class StandIn:
                     super().handle_one_request()
                 except ConnectionError:
                     self.close_connection = True
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                pass
 
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -89,20 +85,7 @@ class StandIn:
 
             do_POST = do_DELETE = do_GET
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
     def of(self, kind: str) -> list[Asked]:
         """Return the requests of a kind."""

@@ -1,13 +1,12 @@
 """What the fleet is made of: own or the user's stores, commands, variables, readiness."""
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.loopback_server import LoopbackServer, QuietHandler
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.contracts.jobs import Queue
@@ -34,22 +33,15 @@ def put_on_path(tmp_path: Path, name: str) -> Path:
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/readyz"
-        server.shutdown()
-        thread.join()
+    with LoopbackServer(Handler) as server:
+        yield f"{server.url}/readyz"
 
 
 def test_stores_of_the_user_are_used_and_shown_without_credentials(

@@ -1,6 +1,5 @@
 """What a failed call becomes: wait and try again, or never again; never a credential in a message."""
 
-import http.server
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from tests.counts import Counts
+from tests.loopback_server import LoopbackServer, QuietHandler
 
 from embedfleet.contracts.errors import DependencyDown, FleetError, VectorStoreError
 from embedfleet.runtime.settings import VectorSettings
@@ -19,7 +19,7 @@ from embedfleet.vectors import CollectionAbsent, VectorStore
 def answering(status: int, body: bytes) -> Iterator[str]:
     """Run a server that answers every request alike; yield its address."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             self.send_response(status)
@@ -29,15 +29,8 @@ def answering(status: int, body: bytes) -> Iterator[str]:
 
         do_GET = do_PUT = do_POST = answer
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with LoopbackServer(Handler) as server:
+        yield server.address
 
 
 def failure(url: str, timeout: int = 5) -> FleetError:

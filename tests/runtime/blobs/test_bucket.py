@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,6 +14,7 @@ import pytest
 from embedfleet.contracts.errors import ConfigurationError, DependencyDown, DocumentProcessingError, NotFound
 from embedfleet.runtime.blobs import Blobs, bucket
 from tests.bucket_server import BucketServer
+from tests.loopback_server import LoopbackServer, QuietHandler
 
 OPEN = "from embedfleet.runtime.blobs import open_blobs; open_blobs()"
 GOOGLE = """{"gcs_base_url": "URL", "disable_oauth": true, "private_key": "hush", "private_key_id": "hush",
@@ -22,7 +22,7 @@ GOOGLE = """{"gcs_base_url": "URL", "disable_oauth": true, "private_key": "hush"
 SECRETS = ("hush", "c2VjcmV0")
 
 
-class Refusing:
+class Refusing(LoopbackServer):
     """A server that gives each request the same answer."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Refusing:
         self.answers.set()
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def answer(self) -> None:
                 outer.seen.append(f"{self.command} {self.path}")
                 outer.answers.wait()
@@ -45,30 +45,21 @@ class Refusing:
 
             do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        super().__init__(Handler)
 
 
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
-    refusing = Refusing()
-    thread = threading.Thread(target=refusing.server.serve_forever, args=[0.01])
-    thread.start()
-    for name, value in {
-        "AWS_ENDPOINT_URL": refusing.url,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "hush",
-        "NO_PROXY": "127.0.0.1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield refusing
-    refusing.answers.set()
-    refusing.server.shutdown()
-    thread.join()
-    refusing.server.server_close()
+    with Refusing() as refusing:
+        for name, value in {
+            "AWS_ENDPOINT_URL": refusing.url,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "hush",
+            "NO_PROXY": "127.0.0.1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield refusing
+        refusing.answers.set()
 
 
 def chain(error: BaseException | None) -> str:
