@@ -165,6 +165,19 @@ def test_the_disks_are_those_that_are_written_to(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("FLEET_BLOB_URL", "s3://bucket/blobs")
     assert looked_at(here) == [str(here.data.path)]
     assert looked_at(nowhere) == []
+    here.data.path.mkdir()
+    assert looked_at(nowhere) == [str(here.data.path)], "a fleet was here, whatever this shell says of blobs"
+
+
+def test_a_disk_of_blobs_needs_what_uploads_must_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "LEAST_FREE_BYTES", 0)
+    monkeypatch.setenv("FLEET_BLOB_URL", "/proc/blobs")  # another disk
+    monkeypatch.setenv("FLEET_MIN_FREE_DISK", str(1 << 62))
+    data, blobs = checks.disk(place(tmp_path))
+    assert data.ok
+    assert blobs.fix == "make room: uploads need it"
 
 
 def test_a_check_that_breaks_is_a_finding_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

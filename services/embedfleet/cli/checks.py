@@ -20,6 +20,7 @@ from embedfleet.encoders.models import locate, verify
 from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.settings import (
+    AdmissionSettings,
     BlobSettings,
     BrokerSettings,
     ModelSettings,
@@ -196,17 +197,23 @@ def runtime(place: Place) -> Iterator[Finding]:
 
 
 def disk(place: Place) -> Iterator[Finding]:
-    """Free space where the data of a fleet is and, elsewhere, the blobs."""
-    disks: dict[int, Path] = {}
-    if place.running or not os.environ.get("FLEET_BLOB_URL"):
-        disks[_existing(place.data.path).stat().st_dev] = place.data.path
-    if "://" not in place.blobs:
-        folder = Path(place.blobs).expanduser()
-        disks.setdefault(_existing(folder).stat().st_dev, folder)
-    for folder in disks.values():
-        free = shutil.disk_usage(_existing(folder)).free
-        fix = "" if free >= LEAST_FREE_BYTES else "make room: uploads, Redis and vectors need it"
-        yield Finding("disk", f"{free / 1e9:.1f} GB free for {folder}", fix)
+    """Free space where a fleet's data is and, elsewhere, the blobs; a pod of the API has these alone."""
+    data = place.data.path
+    has_data = place.running or os.path.isdir(data) or not os.environ.get("FLEET_BLOB_URL")
+    if has_data:
+        yield _room(data, LEAST_FREE_BYTES, "uploads, Redis and vectors")
+    if "://" in place.blobs:
+        return
+    folder = Path(place.blobs).expanduser()
+    if not has_data or _existing(folder).stat().st_dev != _existing(data).stat().st_dev:
+        yield _room(folder, max(LEAST_FREE_BYTES, AdmissionSettings().min_free_disk), "uploads")
+
+
+def _room(folder: Path, least: float, users: str) -> Finding:
+    """Judge the free bytes of a disk by the least that those who write there need."""
+    free = shutil.disk_usage(_existing(folder)).free
+    fix = "" if free >= least else f"make room: {users} need it"
+    return Finding("disk", f"{free / 1e9:.1f} GB free for {folder}", fix)
 
 
 def blobs(place: Place) -> Iterator[Finding]:
@@ -228,4 +235,5 @@ def blobs(place: Place) -> Iterator[Finding]:
 
 def _existing(path: Path) -> Path:
     """Return the path, or the nearest folder above it that exists."""
-    return next(one for one in (path.resolve(), *path.resolve().parents) if one.is_dir())
+    # Not `Path.is_dir`, which before Python 3.12 raises for what lies in a folder that may not be entered.
+    return next(one for one in (path.resolve(), *path.resolve().parents) if os.path.isdir(one))

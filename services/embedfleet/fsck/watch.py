@@ -86,7 +86,7 @@ class Watch:
         self._show(self._fsck.ledger.summary())
 
     def _show(self, summary: Summary) -> None:
-        SHOWN.summary, SHOWN.interval = summary, self._interval
+        SHOWN.interval, SHOWN.summary = self._interval, summary  # the summary last: it is what is asked for
 
     def _turn(self) -> None:
         step: Callable[[], object] = self._recall  # at once; a check waits until the others are up, too
