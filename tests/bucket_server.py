@@ -9,7 +9,7 @@ from typing import Self
 import httpx
 from moto.server import ThreadedMotoServer
 
-LOOPBACK = "127.0.0.1"
+from embedfleet.local.ports import LOOPBACK
 
 
 class BucketServer:
