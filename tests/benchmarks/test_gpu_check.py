@@ -28,7 +28,7 @@ MOST_PROBED = 1024
 class FakeEncoder:
     """Four dimensions and room for so many tokens; its device is what the memory is read from, too."""
 
-    max_tokens, dim, model_key, precision, device = 32, 4, "test", "fp16", "cuda"
+    max_tokens, dim, streams, model_key, precision, device = 32, 4, 1, "test", "fp16", "cuda"
 
     a_batch, a_token = 1000.0, 10.0
     _runtime: Any

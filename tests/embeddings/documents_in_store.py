@@ -44,7 +44,8 @@ class Bytes:
 class KnownEncoder:
     """An encoder that counts its rows."""
 
-    dim, max_tokens, multiple, model_key, provider, device = DIM, 256, 1, "known", "cpu", "cpu"
+    dim, max_tokens, multiple, streams = DIM, 256, 1, 1
+    model_key, provider, device = "known", "cpu", "cpu"
 
     def __init__(self) -> None:
         self.precision = "fp32"

@@ -40,7 +40,7 @@ class Gated:
         shapes: (rows, width) of each.
     """
 
-    dim, max_tokens, multiple = 3, 256, 1
+    dim, max_tokens, multiple, streams = 3, 256, 1, 1
     model_key, provider, precision, device = "test", "cpu", "fp32", "cpu"
 
     def __init__(self, room: Room | None = None) -> None:

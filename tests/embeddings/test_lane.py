@@ -1,7 +1,9 @@
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from lanes import BAD, INFINITE, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of, sizing_of
 from prometheus_client import REGISTRY
@@ -11,7 +13,7 @@ from embedfleet.embeddings import lane as lane_module
 from embedfleet.embeddings import submissions
 from embedfleet.embeddings.lane import Lane, Shortage
 from embedfleet.embeddings.memory import MemoryModel
-from embedfleet.embeddings.submissions import Submission
+from embedfleet.embeddings.submissions import Row, RowQueue, Submission
 
 
 @pytest.fixture
@@ -480,20 +482,105 @@ def test_what_goes_wrong_in_the_lane_ends_its_rows_and_never_the_lane(
     assert not lane.has_died
 
 
+class Streams(Gated):
+    """An encoder of two streams, in which a batch computes until its first row is let."""
+
+    streams = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open()
+        self._let = {row: threading.Event() for row in range(16)}
+
+    def encode(self, token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        vectors = super().encode(token_ids, lengths)
+        assert self._let[int(token_ids[0, 0])].wait(WAIT_SECONDS)
+        return vectors
+
+    def let(self, *rows: int) -> None:
+        for row in rows:
+            self._let[row].set()
+
+
+def test_batches_compute_side_by_side_and_none_waits_for_the_other() -> None:
+    encoder, now = Streams(), [0.0]
+    lane = Lane(encoder, sizing_of(encoder, clock=lambda: now[0]), 0, lambda: now[0])
+    rows = lane.submit("t", [[row] * 64 for row in (1, 2, 3)])
+    for _ in range(2):
+        assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    assert sorted(encoder.batches) == [[1], [2]]
+    now[0] = 5.0
+    encoder.let(2)
+    assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    now[0] = 7.0
+    assert encoder.batches[2] == [3]
+    assert lane.busy_seconds == 7.0  # of the first, which is in hand yet
+    encoder.let(1, 3)
+    assert firsts(rows) == [1, 2, 3]
+    lane.close()
+    assert lane.busy_seconds == math.inf
+
+
+def test_idle_threads_share_a_few_rows_and_a_busy_one_has_none_kept_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idle, await_rows = threading.Semaphore(0), RowQueue._await_rows
+
+    def watched(queue: RowQueue, seconds: float | None) -> bool:
+        idle.release()  # with the lock, which a submit gets only when this thread waits
+        return await_rows(queue, seconds)
+
+    monkeypatch.setattr(RowQueue, "_await_rows", watched)
+    encoder = Streams()
+    lane = lane_of(encoder)
+    for _ in range(2):
+        assert idle.acquire(timeout=WAIT_SECONDS)
+    rows = lane.submit("t", [[row] for row in range(1, 11)])
+    for _ in range(2):
+        assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    assert encoder.shapes == [(5, 1), (5, 1)]
+    held, leaving = sorted(min(batch) for batch in encoder.batches)
+    encoder.let(leaving)
+    assert idle.acquire(timeout=WAIT_SECONDS)
+    more = lane.submit("u", [[row] for row in range(11, 15)])
+    assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    assert encoder.shapes[2] == (4, 1)
+    encoder.let(held, 11)
+    assert firsts(rows) == list(range(1, 11))
+    assert firsts(more) == [11, 12, 13, 14]
+    lane.close()
+
+
+def test_each_row_is_delivered_once_by_several_threads() -> None:
+    encoder = Streams()
+    encoder.let(*range(16))
+    lane = lane_of(encoder, cap=4)
+    owners = {f"t{n}": [[row] for row in np.random.default_rng(n).integers(0, 16, 60)] for n in range(8)}
+    submissions = {owner: lane.submit(owner, rows) for owner, rows in owners.items()}
+    for owner, rows in owners.items():
+        assert firsts(submissions[owner]) == [row for (row,) in rows]
+    assert sum(len(batch) for batch in encoder.batches) == 480
+    lane.close()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_lane_whose_thread_has_ended_says_so_unless_it_was_closed() -> None:
     encoder = Gated()
+    encoder.streams = 2
     lane, closed = lane_of(encoder), lane_of(encoder)
+    one_ends = threading.Semaphore(1)
 
-    def end(*arguments: object) -> None:
-        raise SystemExit
+    def end(*arguments: Any) -> list[Row] | None:
+        if one_ends.acquire(blocking=False):
+            raise SystemExit
+        return take(*arguments)
 
     closed.close()
     assert not closed.has_died
-    lane._queue.take = end  # type: ignore[method-assign, assignment]
+    take, lane._queue.take = lane._queue.take, end  # type: ignore[method-assign, assignment]
     encoder.open()
     lane.submit("t", [[1]])
-    lane._thread.join(WAIT_SECONDS)
+    lane._threads[-1].join(WAIT_SECONDS)
     assert lane.has_died
     lane.close()
 

@@ -216,13 +216,22 @@ def test_the_tuner_tries_no_more_tokens_than_its_threads_can_use_or_the_setting_
     assert sizing.max_rows(1) == most
 
 
-@pytest.mark.parametrize(("provider", "first"), [("cpu", 1024), ("openvino", 2048)])
-def test_openvino_begins_with_as_many_tokens_for_each_half_as_others_for_a_batch(
-    provider: str, first: int
-) -> None:
+@pytest.mark.parametrize(("threads", "streams", "first"), [(2, 1, 1024), (2, 2, 1024), (1, 2, 512)])
+def test_batches_side_by_side_share_the_tokens_that_are_tried(threads: int, streams: int, first: int) -> None:
     encoder = Counting()
-    encoder.provider = provider
-    assert measured(encoder, EngineSettings(threads=2)).max_rows(1) == first
+    encoder.streams = streams
+    assert measured(encoder, EngineSettings(threads=threads)).max_rows(1) == first
+
+
+def test_there_must_be_room_for_a_row_on_each_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    least: list[int] = []
+    for streams in (1, 2):
+        encoder = Freeing(monkeypatch, rest=200_000_000)
+        encoder.token, encoder.streams = 170_000, streams
+        with pytest.raises(ConfigurationError, match=f"for each of {streams} streams") as caught:
+            measured(encoder, EngineSettings(memory_limit=230_000_000))
+        least += map(int, re.findall(r"(\d+) MB is the least", str(caught.value)))
+    assert least[1] - least[0] == pytest.approx(256 * 0.17, abs=1)
 
 
 def test_the_setting_says_what_is_tried_without_it() -> None:

@@ -17,6 +17,7 @@ class Runtime:
     """A runtime that does what a test says."""
 
     multiple = 8
+    streams = 1
 
     def __init__(self, does: Callable[[np.ndarray], np.ndarray]) -> None:
         self.does = does

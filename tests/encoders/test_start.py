@@ -25,6 +25,7 @@ class Twisted:
     """The plain runtime, its vectors changed."""
 
     multiple = 1
+    streams = 1
 
     def __init__(self, files: ModelFiles, change: Callable[[np.ndarray], np.ndarray]) -> None:
         self._plain = make(files, PLAIN, 1)._runtime

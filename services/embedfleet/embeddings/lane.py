@@ -1,5 +1,6 @@
-"""One lane a device: many tasks submit rows, one thread encodes them in batches across the tasks.
+"""One lane a device: many tasks submit rows, which are encoded in batches across the tasks.
 
+It has a thread for each batch that the encoder computes side by side (its `streams`); none waits for another.
 No timer while busy: as a batch computes, the next one gathers. The lane owns the encoder; a task owns its
 submissions and may leave at any time, which costs nobody else anything.
 
@@ -58,7 +59,7 @@ class Shortage:
 
 
 class Lane:
-    """Encodes what waits, batch after batch, on a thread of its own.
+    """Encodes what waits, batch after batch, on threads of its own: one a stream of the encoder.
 
     Args:
         encoder: used by this lane alone.
@@ -76,15 +77,20 @@ class Lane:
         self._clock = clock
         longest = 4 * (encoder.max_tokens + encoder.dim)
         self._queue = RowQueue(WINDOWS_WAITING * WINDOW_ROWS * longest, clock=clock)
-        self._busy_since: float | None = None
-        self._short: Shortage | None = None  # the lane's thread alone writes it, others read it once
+        self._began: dict[int, float] = {}  # a thread's number → when the batch in its hands began
+        self._short_lock = threading.Lock()  # for the two below
+        self._short: Shortage | None = None  # the lane's threads alone write it, others read it once
         self._ended: Shortage | None = None  # the one that `check_room` saw the end of: the lane forgets it
         self._busy, self._padding = metrics.RecentShare(clock), metrics.RecentShare(clock)
         metrics.QUEUE_ROWS.set_function(lambda: len(self._queue))
         metrics.BUSY.set_function(self._busy.of_time)
         metrics.PADDING.set_function(self._padding.value)
-        self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
+            for number in range(encoder.streams)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(
         self,
@@ -121,16 +127,16 @@ class Lane:
 
     @property
     def busy_seconds(self) -> float:
-        """How long the batch in hand has been computing; for ever when the lane's thread has died."""
-        since = self._busy_since
-        if not self._thread.is_alive():
+        """How long the oldest batch in hand has been computing; for ever when one of its threads has died."""
+        if not self._are_alive:
             return math.inf
-        return 0.0 if since is None else self._clock() - since
+        now = self._clock()
+        return max((now - began for began in list(self._began.values())), default=0.0)
 
     @property
     def has_died(self) -> bool:
-        """Whether its thread has ended though nobody closed it."""
-        return not (self._thread.is_alive() or self._queue.is_closed)
+        """Whether a thread of it has ended though nobody closed it."""
+        return not (self._are_alive or self._queue.is_closed)
 
     def check_room(self) -> None:
         """Ask whether the device has room again for the rows that were handed back; from any thread.
@@ -147,9 +153,14 @@ class Lane:
         self._ended = short
 
     def close(self) -> None:
-        """Stop after the batch in hand; what waits is not encoded."""
+        """Stop after the batches in hand; what waits is not encoded."""
         self._queue.close()
-        self._thread.join(timeout=30)
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    @property
+    def _are_alive(self) -> bool:
+        return all(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         while batch := self._queue.take(self._choose, IDLE_SECONDS, self._rest):
@@ -177,8 +188,12 @@ class Lane:
             return []
 
     def _choose(self, lengths: list[int]) -> list[int]:
+        """Choose a batch; the threads that have nothing to do leave each other a share of a few rows."""
+        share = math.ceil(len(lengths) / (1 + self._queue.idle))
         try:
-            return next_batch(lengths, self._sizing.max_rows, self._sizing.overhead)
+            return next_batch(
+                lengths, lambda length: min(share, self._sizing.max_rows(length)), self._sizing.overhead
+            )
         except Exception:  # the device can't be read: raised again where that fails this row alone
             return [0]
 
@@ -189,8 +204,7 @@ class Lane:
             most = self._sizing.max_rows(longest)
             if not most:
                 return self._wait_for_memory(part, longest)
-            if (short := self._short) and longest >= short.length:
-                self._short = None
+            self._found_room(longest)
             if most < len(part):
                 return _pieces(part, most)
             vectors, seconds = self._encode(part, longest)
@@ -205,13 +219,13 @@ class Lane:
 
     def _encode(self, part: list[Row], longest: int) -> tuple[Vectors, float]:
         ids, lengths = pad([row.tokens for row in part], self._pad_id)
-        self._busy_since = began = self._clock()
+        self._began[threading.get_ident()] = began = self._clock()
         try:
             vectors = self.encoder.encode(ids, lengths)
         finally:
-            self._busy_since = None
+            del self._began[threading.get_ident()]
             seconds = self._clock() - began
-            self._busy.add(seconds, seconds)
+            self._busy.add(seconds / len(self._threads), seconds)
         self._count(part, int(lengths.sum()), len(part) * self._sizing.padded(longest), seconds)
         if vectors.shape != (len(part), self.encoder.dim):
             raise EmbeddingError(f"the encoder returned {vectors.shape} numbers for {len(part)} rows")
@@ -252,24 +266,34 @@ class Lane:
 
     def _wait_for_memory(self, part: list[Row], longest: int) -> list[list[Row]]:
         """Wait a little for the device's neighbours; in the end give up the row that needs most."""
-        now, short = self._clock(), self._short
-        if short is self._ended or (short and now - short.last > MEMORY_PATIENCE_SECONDS):
-            short = None
-        # Once for all rows: a document of 1,000 parts waited 1,000 minutes, and all others behind it.
-        since = short.since if short else now
-        is_over = now - since >= MEMORY_PATIENCE_SECONDS
-        shortest = min(longest, short.length) if short else longest
-        self._short = Shortage(since, now, shortest, is_over)
-        if not is_over:
+        if not self._is_wait_over(longest):
             self._queue.rest(MEMORY_CHECK_SECONDS)
             return [part]
         largest = max(part, key=lambda row: len(row.tokens))
         if self._sizing.may_fit(longest):
             self._end(largest, self._others_hold(longest))
         else:
-            self._short = None
+            self._found_room()
             self._fail(largest, self._sizing.refusal(longest))
         return [part]
+
+    def _is_wait_over(self, length: int) -> bool:
+        """Learn that a row so long has no room; say whether the lane has waited for long enough."""
+        with self._short_lock:
+            now, short = self._clock(), self._short
+            if short is self._ended or (short and now - short.last > MEMORY_PATIENCE_SECONDS):
+                short = None
+            # Once for all rows: a document of 1,000 parts waited 1,000 minutes, and all others behind it.
+            since = short.since if short else now
+            is_over = now - since >= MEMORY_PATIENCE_SECONDS
+            self._short = Shortage(since, now, min(length, short.length) if short else length, is_over)
+            return is_over
+
+    def _found_room(self, length: float = math.inf) -> None:
+        """Forget a shortage of room for rows so long, or for any."""
+        with self._short_lock:
+            if (short := self._short) and length >= short.length:
+                self._short = None
 
     def _fail(self, row: Row, error: Exception) -> None:
         number = row.submission.numbers[row.position]

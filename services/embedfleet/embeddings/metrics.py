@@ -1,6 +1,7 @@
 """What the embedding worker shows on `/metrics`; the names are API."""
 
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -21,7 +22,9 @@ PADDING = Gauge("fleet_padding_ratio", "Share of padding in the encoded tokens o
 ENCODE_SECONDS = Histogram(
     "fleet_encode_seconds", "Seconds that a batch was in the encoder.", buckets=_SECONDS
 )
-BUSY = Gauge("fleet_lane_busy_ratio", "Share of about the last minute that the lane was in the encoder.")
+BUSY = Gauge(
+    "fleet_lane_busy_ratio", "Share of about the last minute that the lane's threads were in the encoder."
+)
 WAIT_SECONDS = Histogram(
     "fleet_lane_wait_seconds", "Seconds that the row at a batch's start had waited longest.", buckets=_SECONDS
 )
@@ -45,7 +48,7 @@ POINTS = Counter("fleet_points", "Points that were stored, those with a copied v
 class RecentShare:
     """A share that forgets: what is older than a minute hardly counts.
 
-    Written by one thread, read by any.
+    Written and read by any thread.
 
     Args:
         clock: seconds that never go back.
@@ -57,10 +60,12 @@ class RecentShare:
         self._rate = math.log(2) / half_life
         self._born = clock()
         self._state = (0.0, 0.0, self._born)
+        self._lock = threading.Lock()
 
     def add(self, part: float, whole: float) -> None:
         """Count an event that has just happened."""
-        self._state = self._sums(part, whole)
+        with self._lock:
+            self._state = self._sums(part, whole)
 
     def value(self) -> float:
         """Return parts / wholes; 0 before the first event."""

@@ -4,6 +4,7 @@ The one place that knows how an encoder is measured and asked to give memory bac
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable
 
@@ -28,15 +29,14 @@ OVERHEAD_TOKENS = {"cpu": 128, "cuda": 1024}
 # and what OpenVINO comes to keep: 53 MB in 6,600 rows.
 TASKS_BYTES = {"cpu": 100_000_000, "cuda": 0}
 MEGABYTE = 1_000_000
-# What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set, and where it begins. OpenVINO takes a
-# batch in two halves, and never gives back what its largest batch took; elsewhere larger ones were no faster.
+# What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set. OpenVINO never gives back what its
+# largest batch took; elsewhere larger ones were no faster.
 TRIED_TOKENS_PER_THREAD = 1024
-START_TOKENS = {"openvino": 2048}
 MOST_TOKENS = {"cpu": max(BUDGETS), "cuda": 131_072}
 
 
 class Sizing:
-    """Says how many rows a batch may have, and learns from each; called on the lane's thread alone.
+    """Says how many rows a batch may have, and learns from each; safe for all threads of the lane.
 
     Args:
         budget: the memory budget.
@@ -60,6 +60,7 @@ class Sizing:
         self._give_back = give_back or encoder.give_back
         self._tuner = tuner
         self._at_start = budget.available
+        self._lock = threading.Lock()
         self._settle()
 
     def padded(self, length: int) -> int:
@@ -68,7 +69,8 @@ class Sizing:
 
     def max_rows(self, length: int) -> int:
         """Return as `MemoryBudget.max_rows` does."""
-        return self._budget.max_rows(self.padded(length))
+        with self._lock:
+            return self._budget.max_rows(self.padded(length))
 
     def refusal(self, length: int) -> EmbeddingError:
         """Return the error of one row that doesn't fit even alone."""
@@ -84,8 +86,9 @@ class Sizing:
 
     def rest(self) -> None:
         """Give idle memory back: the lane has had nothing to do for a while."""
-        self._release()
-        self._settle()
+        with self._lock:
+            self._release()
+            self._settle()
 
     def passed(self, rows: int, longest: int, tokens: int, seconds: float) -> None:
         """Learn that a batch has passed.
@@ -97,12 +100,13 @@ class Sizing:
             seconds: its time in the encoder.
         """
         width = self.padded(longest)
-        self._budget.passed(rows, width)
-        if self._tuner:
-            self._tuner.record(rows * width, tokens, seconds)
-        if self._budget.gives_back(rows, width):
-            self._release()
-        self._settle()
+        with self._lock:
+            self._budget.passed(rows, width)
+            if self._tuner:
+                self._tuner.record(rows * width, tokens, seconds)
+            if self._budget.gives_back(rows, width):
+                self._release()
+            self._settle()
 
     def ran_out(self, rows: int, longest: int) -> int:
         """Learn that a batch ran out of memory; return as `MemoryBudget.ran_out` does.
@@ -111,13 +115,14 @@ class Sizing:
             EmbeddingError: a single row that should fit failed for the third time.
         """
         metrics.OOMS.inc()
-        splits = self._budget.splits
-        try:
-            return self._budget.ran_out(rows, self.padded(longest))
-        finally:
-            metrics.SPLITS.inc(self._budget.splits - splits)
-            self._release()
-            self._settle()
+        with self._lock:
+            splits = self._budget.splits
+            try:
+                return self._budget.ran_out(rows, self.padded(longest))
+            finally:
+                metrics.SPLITS.inc(self._budget.splits - splits)
+                self._release()
+                self._settle()
 
     def _release(self) -> None:
         self._give_back()
@@ -141,7 +146,7 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     """
     # Before the devices are made: what they find held counts as never idle.
     encoder.give_back()
-    cap = settings.max_batch_tokens or MOST_TOKENS[encoder.device]
+    cap = settings.max_batch_tokens or MOST_TOKENS[encoder.device] // encoder.streams
     made: list[MemoryBudget] = []
     device = _device(encoder, settings, lambda: made[0].kept if made else 0)
 
@@ -161,9 +166,11 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     model = measure(run, begin, device, shapes(encoder.max_tokens, cap), holds(device))
     give_back()
     budget = (
-        MemoryBudget(model, device, time.monotonic, cap, paged=True, grown=device.grown)
+        MemoryBudget(
+            model, device, time.monotonic, cap, paged=True, grown=device.grown, streams=encoder.streams
+        )
         if isinstance(device, CpuDevice)
-        else MemoryBudget(model, device, time.monotonic, cap)
+        else MemoryBudget(model, device, time.monotonic, cap, streams=encoder.streams)
     )
     made.append(budget)
     _refuse_too_little(budget, device, encoder)
@@ -173,9 +180,8 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
 
 
 def _tuner(encoder: Encoder, settings: EngineSettings) -> ThroughputTuner:
-    tried = min(TRIED_TOKENS_PER_THREAD * threads(settings.threads), MOST_TOKENS["cpu"])
-    start = START_TOKENS.get(encoder.provider, 1024)
-    return ThroughputTuner(start=start, most=settings.max_batch_tokens or tried)
+    tried = min(TRIED_TOKENS_PER_THREAD * threads(settings.threads), MOST_TOKENS["cpu"]) // encoder.streams
+    return ThroughputTuner(most=settings.max_batch_tokens or tried)
 
 
 def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int]) -> Device:
@@ -197,15 +203,16 @@ def holds(device: Device) -> Callable[[], int] | None:
 
 def _refuse_too_little(budget: MemoryBudget, device: Device, encoder: Encoder) -> None:
     longest, tasks = encoder.max_tokens, TASKS_BYTES[encoder.device]
-    needed, left, total = budget.model.bytes(1, longest) + tasks, budget.available, device.total()
+    needed = encoder.streams * budget.model.bytes(1, longest) + tasks
+    left, total = encoder.streams * budget.available, device.total()
     if not left or left < needed:
         held = max(total - left, device.resident() if isinstance(device, CpuDevice) else 0)
         least = -(-(held + needed) // MEGABYTE)
         raise ConfigurationError(
             f"with the model loaded {left / 1e6:,.0f} MB of {total / 1e6:,.0f} MB are left, and the tasks "
-            f"and one chunk of {longest} tokens need {needed / 1e6:,.0f} MB: {least:,} MB is the least that "
-            "works; raise FLEET_MEMORY_LIMIT or the container's limit, end what else uses the device, or "
-            "choose a smaller model (FLEET_MODEL_ID)",
+            f"and one chunk of {longest} tokens for each of {encoder.streams} streams need "
+            f"{needed / 1e6:,.0f} MB: {least:,} MB is the least that works; raise FLEET_MEMORY_LIMIT or the "
+            "container's limit, end what else uses the device, or choose a smaller model (FLEET_MODEL_ID)",
             code=OUT_OF_MEMORY,
         )
 

@@ -51,6 +51,7 @@ class Submission:
     future: "Future[Vectors]" = field(default_factory=Future)
     missing: int = field(init=False)
     since: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
         self.missing = len(self.rows)
@@ -61,10 +62,12 @@ class Submission:
         return sum(map(len, self.rows)) * 4 + self.vectors.nbytes
 
     def deliver(self, position: int, vector: Vectors) -> None:
-        """Take a row's vector; only the lane's thread does."""
+        """Take a row's vector, from any of the lane's threads."""
         self.vectors[position] = vector
-        self.missing -= 1
-        if self.missing == 0:
+        with self._lock:
+            self.missing -= 1
+            is_last = self.missing == 0
+        if is_last:
             with suppress(InvalidStateError):  # its task has left
                 self.future.set_result(self.vectors)
 
@@ -115,8 +118,9 @@ class RowQueue:
         self._tickets = count()
         self._entering: dict[int, str] = {}  # who waits for room, by order of arrival
         self._lock = threading.Lock()
-        self._arrived = threading.Condition(self._lock)  # the lane waits for rows
+        self._arrived = threading.Condition(self._lock)  # the lane's threads wait for rows
         self._left = threading.Condition(self._lock)  # tasks wait for room
+        self._idle = 0
         self._closed = False
 
     def __len__(self) -> int:
@@ -127,6 +131,11 @@ class RowQueue:
     def is_closed(self) -> bool:
         """Whether nothing is taken any more."""
         return self._closed
+
+    @property
+    def idle(self) -> int:
+        """Return how many threads wait in `take`."""
+        return self._idle
 
     def put(self, submission: Submission, check: Callable[[], None]) -> None:
         """Let a submission's rows wait; while there is no room, wait and call `check` several times a second.
@@ -144,7 +153,7 @@ class RowQueue:
             mine = self._waiting.setdefault(submission.owner, {})
             mine.update((Row(submission, position), None) for position in range(len(submission.rows)))
             self._bytes[submission.owner] = self._bytes.get(submission.owner, 0) + submission.bytes
-            self._arrived.notify()
+            self._arrived.notify_all()
 
     def take(
         self,
@@ -154,6 +163,8 @@ class RowQueue:
     ) -> list[Row] | None:
         """Return the rows of the next batch, or None when the queue is closed; waits until rows are there.
 
+        Several threads may take.
+
         Args:
             choose: given the lengths of the rows in the window, returns which are taken.
             idle_seconds: after so many without a row `rest` is called, once; None: never.
@@ -161,10 +172,7 @@ class RowQueue:
         """
         with self._lock:
             while not (self._waiting or self._closed):
-                if self._arrived.wait_for(lambda: self._closed or bool(self._waiting), idle_seconds):
-                    # Idle until now: give the tasks that are just being claimed a moment to join.
-                    self._arrived.wait_for(lambda: self._closed or len(self) >= THIN_ROWS, GATHER_SECONDS)
-                else:
+                if not self._await_rows(idle_seconds):
                     idle_seconds = None
                     with self._unlocked():
                         rest()
@@ -204,6 +212,18 @@ class RowQueue:
             self._closed = True
             self._arrived.notify_all()
             self._left.notify_all()
+
+    def _await_rows(self, seconds: float | None) -> bool:
+        """Wait, with the lock, for so long; return whether rows came, or the end."""
+        self._idle += 1
+        try:
+            if not self._arrived.wait_for(lambda: self._closed or bool(self._waiting), seconds):
+                return False
+            # Idle until now: give the tasks that are just being claimed a moment to join.
+            self._arrived.wait_for(lambda: self._closed or len(self) >= THIN_ROWS, GATHER_SECONDS)
+            return True
+        finally:
+            self._idle -= 1
 
     def _enter(self, submission: Submission, check: Callable[[], None]) -> None:
         """Wait, with the lock, until it is this submission's turn and there is room."""

@@ -25,6 +25,8 @@ class Encoder(Protocol):
         max_tokens: longest row, special tokens included.
         multiple: batches are padded to a multiple of this many tokens, but not beyond `max_tokens`: what a
             batch costs goes by that width.
+        streams: batches that it computes side by side, each with its share of the cores: with fewer at once,
+            cores are idle.
         dim: length of a vector.
         model_key: vectors with the same key are comparable (model, revision, pooling, prefix).
         precision: numbers that the model is computed in: `fp32`, `bf16` or `fp16`; apart from the key.
@@ -34,6 +36,7 @@ class Encoder(Protocol):
 
     max_tokens: int
     multiple: int
+    streams: int
     dim: int
     model_key: str
     precision: str

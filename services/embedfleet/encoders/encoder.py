@@ -27,9 +27,11 @@ class Runtime(Protocol):
 
     Attributes:
         multiple: batches are padded to a multiple of this many tokens.
+        streams: batches that run side by side; see `Encoder`.
     """
 
     multiple: int
+    streams: int
 
     def run(self, token_ids: Ids, mask: Mask) -> Vectors:
         """Return float32[n, dim] of the pooled token vectors, of any length; n and width are ≥ 1."""
@@ -52,6 +54,7 @@ class ModelEncoder:
     def __init__(self, files: ModelFiles, choice: Choice, runtime: Runtime) -> None:
         self.max_tokens = files.max_tokens
         self.multiple = runtime.multiple
+        self.streams = runtime.streams
         self.dim = files.dim
         self.model_key = files.model_key
         self.choice = choice

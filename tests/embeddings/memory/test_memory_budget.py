@@ -53,6 +53,20 @@ def test_it_is_085_of_what_is_free_and_what_our_own_allocator_holds() -> None:
     assert not budget.fits(rows + 1, 256)
 
 
+def test_batches_side_by_side_never_have_more_than_one_alone_would() -> None:
+    device = StillDevice(left=4 * GIGABYTE, held=2 * GIGABYTE)
+    alone = made(device)
+    both = MemoryBudget(MODEL, device, device.clock, CAP, grown=lambda: GIGABYTE, streams=2)
+    assert 2 * both.limit == pytest.approx(alone.limit)
+    assert 2 * both.look() == 7 * GIGABYTE
+    assert 0 < 2 * MODEL.bytes(both.max_rows(256), 256) <= alone.limit
+    device.left, device.held = 0, int(MODEL.bytes(1, 256))
+    device.now = 1.0
+    assert (alone.max_rows(256), made(device).max_rows(256)) == (1, 1)
+    one_too_few = MemoryBudget(MODEL, device, device.clock, CAP, streams=2)
+    assert one_too_few.max_rows(256) == 0
+
+
 def test_an_arena_that_keeps_what_it_took_does_not_shrink_the_budget() -> None:
     device = StillDevice()
     budget = made(device)

@@ -35,8 +35,8 @@ KEPT_SECONDS = 15.0
 class MemoryBudget:
     """Says how many rows fit, and learns from the batches that pass or fail.
 
-    Owned by the lane's thread: every method but `look` is called on it alone, there is no lock. Other threads
-    may read the plain attributes, which may be one batch old.
+    There is no lock: every method but `look` is called by one thread at a time, which `Sizing` sees to. Other
+    threads may read the plain attributes, which may be one batch old.
 
     Args:
         model: what a batch costs.
@@ -45,10 +45,12 @@ class MemoryBudget:
         cap_tokens: most tokens of a batch, padding included, whatever is free; may be set anew at any time.
         paged: whether the device is main memory, whose free pages fit any batch.
         grown: tells the bytes that this process has come to hold for good: they keep no single row waiting.
+        streams: batches that compute side by side. Each may use an equal share of all bytes, since what the
+            others use is counted among those that this process holds idle.
 
     Attributes:
-        free: bytes that nobody holds, as last read.
-        reserved: bytes that this process's allocator holds idle, as last read.
+        free: a stream's share of the bytes that nobody holds, as last read.
+        reserved: its share of those that this process's allocator holds idle, as last read.
         ooms: batches that ran out of memory.
         splits: times that rows were tried again in smaller batches.
         kept: bytes that the model gives the largest batch since the runtime last gave memory back: about what
@@ -63,6 +65,7 @@ class MemoryBudget:
         cap_tokens: int,
         paged: bool = False,
         grown: Callable[[], int] = lambda: 0,
+        streams: int = 1,
     ) -> None:
         self.model = model
         self.cap_tokens = cap_tokens
@@ -71,6 +74,7 @@ class MemoryBudget:
         self._clock = clock
         self._paged = paged
         self._grown = grown
+        self._streams = streams
         self._unsafe = UnsafeArea()
         self._share = 1.0
         self._single_tries = 0
@@ -84,7 +88,8 @@ class MemoryBudget:
 
     def look(self) -> int:
         """Return the bytes that one row may need, read now; from any thread, nothing is remembered."""
-        return max(0, self._device.free()) + max(0, self._device.reserved()) + self._grown()
+        free, reserved = max(0, self._device.free()), max(0, self._device.reserved())
+        return (free + reserved + self._grown()) // self._streams
 
     @property
     def limit(self) -> float:
@@ -191,11 +196,11 @@ class MemoryBudget:
 
     @property
     def _for_one(self) -> int:
-        return self.available + self._grown()
+        return self.available + self._grown() // self._streams
 
     def _read(self) -> None:
-        self.free = max(0, self._device.free())
-        self.reserved = max(0, self._device.reserved())
+        self.free = max(0, self._device.free()) // self._streams
+        self.reserved = max(0, self._device.reserved()) // self._streams
         self._read_at = self._clock()
 
     def _correct(self, rows: int, length: int) -> None:

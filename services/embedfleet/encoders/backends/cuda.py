@@ -45,6 +45,7 @@ class CudaRuntime:
     """
 
     multiple = 32  # few shapes, so that the arena finds its pieces again
+    streams = 1
 
     def __init__(
         self,

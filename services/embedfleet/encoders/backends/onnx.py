@@ -1,7 +1,6 @@
 """ONNX Runtime on the CPU: its own provider in fp32, OpenVINO's in bf16. Pooling is ours, in float32."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from embedfleet.encoders.manifest import damaged
 
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
-# OpenVINO's threads wait for each other after each layer. Two halves of a batch that don't were 1.05 to 1.10
-# times as fast on 2 cores, with 1024 tokens each. A stream holds buffers of its own, so there are two,
-# however many threads they share.
+# OpenVINO's threads wait for each other after each layer; two batches side by side don't, and neither waits
+# for the other at its end. A stream has buffers of its own; so there are two, whatever threads they share.
 STREAMS = 2
 
 
@@ -44,9 +42,8 @@ class OnnxRuntime:
         self._dim = files.dim
         self._pooling = files.pooling
         count = machine.threads(threads)
-        self._streams = min(STREAMS, count) if choice.provider == "openvino" else 1
-        self._workers = ThreadPoolExecutor(self._streams, thread_name_prefix="stream")
-        provider = openvino(count, self._streams) if choice.provider == "openvino" else (CPU, {})
+        self.streams = min(STREAMS, count) if choice.provider == "openvino" else 1
+        provider = openvino(count, self.streams) if choice.provider == "openvino" else (CPU, {})
         self._session = open_session(graph_of(files), provider, files.folder, count)
         if provider[0] not in self._session.get_providers():
             raise ConfigurationError(
@@ -57,24 +54,14 @@ class OnnxRuntime:
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
 
-    def run(self, token_ids: Ids, mask: Mask) -> Vectors:
-        """Return float32[n, dim]; see `Runtime.run`."""
-        if min(self._streams, len(token_ids)) == 1:
-            return self._run(token_ids, mask)
-        parts = zip(
-            np.array_split(token_ids, self._streams), np.array_split(mask, self._streams), strict=True
-        )
-        runs = [self._workers.submit(self._run, *part) for part in parts]
-        wait(runs)  # a batch that failed holds no memory, and computes no more
-        return np.concatenate([run.result() for run in runs])
+    def run(self, token_ids: Ids, mask: Mask, options: Any = None) -> Vectors:
+        """Return float32[n, dim]; see `Runtime.run`.
 
-    def give_back(self) -> None:
-        """Shrink the arena, which only a run can do: the smallest there is."""
-        one = np.zeros((1, 1), dtype=np.int64)
-        self._run(one, one == 0, shrinking("cpu:0"))
-        give_back_loading()  # OpenVINO's own memory is not in the arena
-
-    def _run(self, token_ids: Ids, mask: Mask, options: Any = None) -> Vectors:
+        Args:
+            token_ids: int64[n, width].
+            mask: bool[n, width], which of them are no padding.
+            options: ONNX Runtime's, of this run.
+        """
         feeds = {
             "input_ids": token_ids,
             "attention_mask": mask.astype(np.int64),
@@ -88,6 +75,12 @@ class OnnxRuntime:
                 f"{(*token_ids.shape, self._dim)}: it is not the export of this model"
             )
         return _pool(np.asarray(tokens, dtype=np.float32), mask, self._pooling)
+
+    def give_back(self) -> None:
+        """Shrink the arena, which only a run can do: the smallest there is."""
+        one = np.zeros((1, 1), dtype=np.int64)
+        self.run(one, one == 0, shrinking("cpu:0"))
+        give_back_loading()  # OpenVINO's own memory is not in the arena
 
 
 def graph_of(files: ModelFiles) -> Path:

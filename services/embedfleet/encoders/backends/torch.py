@@ -38,6 +38,7 @@ class TorchRuntime:
     """
 
     multiple = 1
+    streams = 1
 
     def __init__(self, files: ModelFiles, choice: Choice, threads: int) -> None:
         if files.weights is None:
