@@ -131,11 +131,8 @@ def test_openvino_computes_in_bf16(tiny_files: ModelFiles) -> None:
 
 def test_batches_side_by_side_give_the_vectors_that_each_gives_alone(tiny_files: ModelFiles) -> None:
     encoder = make(tiny_files, BF16, 2) if has_openvino() else pytest.skip("no OpenVINO provider")
-    assert (encoder.streams, make(tiny_files, BF16, 1).streams, make(tiny_files, PLAIN, 2).streams) == (
-        2,
-        1,
-        1,
-    )
+    alike = [make(tiny_files, BF16, 1), make(tiny_files, PLAIN, 2)]
+    assert [one.streams for one in [encoder, *alike]] == [2, 1, 1]
     batches = [pad([[2, 9 + row, 30, *range(31, 31 + row), 3] for row in range(n)], 0) for n in range(1, 9)]
     alone = [encoder.encode(*batch) for batch in batches]
     with ThreadPoolExecutor(encoder.streams) as pool:
