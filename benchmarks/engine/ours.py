@@ -5,6 +5,7 @@ from benchmarks.engine.serving import encoding, own_stdout, serve
 ANSWERS = own_stdout()
 
 import logging  # noqa: E402 — libraries may print while they are imported
+from threading import Lock  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -25,6 +26,7 @@ class Counting:
     def __init__(self, encoder: base.Encoder) -> None:
         self._encoder = encoder
         self.real = self.padding = 0
+        self._lock = Lock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
@@ -32,8 +34,9 @@ class Counting:
     def encode(self, token_ids: base.Ids, lengths: base.Lengths) -> base.Vectors:
         """Count and encode."""
         real = int(lengths.sum())
-        self.real += real
-        self.padding += token_ids.size - real
+        with self._lock:
+            self.real += real
+            self.padding += token_ids.size - real
         return self._encoder.encode(token_ids, lengths)
 
 

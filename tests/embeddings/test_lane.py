@@ -1,6 +1,7 @@
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from prometheus_client import REGISTRY
 
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.embeddings import lane as lane_module
-from embedfleet.embeddings import submissions
-from embedfleet.embeddings.lane import Lane, Shortage
+from embedfleet.embeddings import shortage, submissions
+from embedfleet.embeddings.lane import Lane
 from embedfleet.embeddings.memory import MemoryModel
+from embedfleet.embeddings.shortage import Shortage, Shortages
 from embedfleet.embeddings.submissions import Row, RowQueue, Submission
 
 
@@ -162,7 +164,7 @@ def test_a_batch_has_no_more_rows_than_memory_allows() -> None:
 def test_a_row_that_never_fits_fails_alone_with_the_sizes_in_its_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lane_module, "MEMORY_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(shortage, "MEMORY_PATIENCE_SECONDS", 0.0)
     room = Room(100)
     encoder = Gated(room)
     lane = lane_of(encoder, cap=4096, room=room)
@@ -193,9 +195,7 @@ def test_while_nothing_fits_the_lane_waits_for_its_neighbours() -> None:
     lane.close()
 
 
-def short_lane(
-    monkeypatch: pytest.MonkeyPatch, kind: type[Lane] = Lane
-) -> tuple[Lane, Gated, Room, list[float]]:
+def short_lane(monkeypatch: pytest.MonkeyPatch) -> tuple[Lane, Gated, Room, list[float]]:
     """Return a lane that is busy while others take its device, and its clock: waiting passes its time."""
     room, now = Room(100), [0.0]
     encoder = Gated(room)
@@ -203,7 +203,7 @@ def short_lane(
     def clock() -> float:
         return now[0]
 
-    lane = kind(encoder, sizing_of(encoder, 4096, room, clock=clock), 0, clock)
+    lane = Lane(encoder, sizing_of(encoder, 4096, room, clock=clock), 0, clock)
 
     def rest(seconds: float) -> None:
         now[0] += seconds
@@ -225,7 +225,7 @@ def test_what_neighbours_leave_no_room_for_is_handed_back_after_one_minute_for_a
         error = part.future.exception(WAIT_SECONDS)
         assert isinstance(error, DependencyDown)
         assert "not even for one chunk of 5" in error.detail
-    assert now[0] == pytest.approx(1 + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
+    assert now[0] == pytest.approx(1 + shortage.MEMORY_PATIENCE_SECONDS, abs=1)
     lane.close()
 
 
@@ -236,7 +236,7 @@ def test_short_rows_are_encoded_while_long_ones_are_handed_back(monkeypatch: pyt
     for long, short in parts:
         assert isinstance(long.future.exception(WAIT_SECONDS), DependencyDown)
         assert firsts(short) == [5]
-    assert now[0] == pytest.approx(1 + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
+    assert now[0] == pytest.approx(1 + shortage.MEMORY_PATIENCE_SECONDS, abs=1)
     lane.close()
 
 
@@ -259,7 +259,7 @@ def test_the_lane_says_for_how_long_others_hold_the_memory_and_waits_anew_the_ne
     lane.check_room()  # nobody was refused since
     again = lane.submit("again", [[4] * 50])
     assert isinstance(again.future.exception(WAIT_SECONDS), DependencyDown)
-    assert now[0] == pytest.approx(began + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
+    assert now[0] == pytest.approx(began + shortage.MEMORY_PATIENCE_SECONDS, abs=1)
     lane.close()
 
 
@@ -284,18 +284,17 @@ def test_a_lane_that_waits_for_memory_is_not_down_before_its_minute_is_over(
     lane.close()
 
 
-class AskedBetween(Lane):
-    """A lane whose pool sees room at the moment at which the lane's thread has read that there is none."""
+class AskedBetween(Shortages):
+    """What a lane knows whose pool asks at the moment at which a thread has read that there is no room."""
 
-    room: Room | None = None
+    ask: Callable[[], None] | None = None
 
     @property
     def _short(self) -> Shortage | None:
         short: Shortage | None = self.__dict__.get("_short")
-        room, self.room = self.room, None
-        if room:
-            room.size = 100
-            self.check_room()
+        ask, self.ask = self.ask, None
+        if ask:
+            ask()
         return short
 
     @_short.setter
@@ -306,14 +305,19 @@ class AskedBetween(Lane):
 def test_a_pool_that_sees_room_while_the_lane_refuses_a_row_fails_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lane, encoder, room, _ = short_lane(monkeypatch, AskedBetween)
+    lane, encoder, room, _ = short_lane(monkeypatch)
+    lane._shortages = asked = AskedBetween(lane._clock)
     refused = lane.submit("refused", [[4] * 50])
     encoder.open()
     assert isinstance(refused.future.exception(WAIT_SECONDS), DependencyDown)
-    assert isinstance(lane, AskedBetween)
-    lane.room = room
+
+    def ask() -> None:
+        room.size = 100
+        lane.check_room()
+
+    asked.ask = ask
     assert firsts(lane.submit("next", [[5] * 50])) == [5]
-    assert lane.room is None
+    assert asked.ask is None
     lane.close()
 
 
@@ -337,7 +341,7 @@ def test_a_minute_that_nobody_waited_to_the_end_is_forgotten_after_another(
     now[0] = began = 3600.0
     again = lane.submit("again", [[4] * 50])
     assert isinstance(again.future.exception(WAIT_SECONDS), DependencyDown)
-    assert now[0] == pytest.approx(began + lane_module.MEMORY_PATIENCE_SECONDS, abs=1)
+    assert now[0] == pytest.approx(began + shortage.MEMORY_PATIENCE_SECONDS, abs=1)
     lane.close()
 
 
@@ -487,8 +491,8 @@ class Streams(Gated):
 
     streams = 2
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, room: Room | None = None) -> None:
+        super().__init__(room)
         self.open()
         self._let = {row: threading.Event() for row in range(16)}
 
@@ -551,6 +555,59 @@ def test_idle_threads_share_a_few_rows_and_a_busy_one_has_none_kept_for_it(
     lane.close()
 
 
+def test_a_row_that_runs_out_of_memory_is_given_up_though_batches_pass_beside_it() -> None:
+    room = Room(30)
+    encoder = Streams(room)
+    encoder.let(*range(16))
+    lane = lane_of(encoder, room=room, model=MemoryModel(0, 0.5, 0))
+    doomed, fine = lane.submit("doomed", [[5] * 40]), lane.submit("fine", [[6] * 4] * 2000)
+    with pytest.raises(EmbeddingError) as caught:
+        doomed.future.result(timeout=WAIT_SECONDS)
+    assert caught.value.code == "out_of_memory"
+    assert encoder.shapes.count((1, 40)) == 3
+    assert len(firsts(fine)) == 2000
+    lane.close()
+
+
+def test_memory_that_takes_long_to_be_given_back_holds_no_task_up(
+    lane: Lane, encoder: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    giving, may_end = threading.Event(), threading.Event()
+
+    def give_back() -> None:
+        giving.set()
+        assert may_end.wait(WAIT_SECONDS)
+
+    monkeypatch.setattr(lane._sizing, "_give_back", give_back)
+    with ThreadPoolExecutor(1) as pool:
+        resting = pool.submit(lane._sizing.rest)
+        assert giving.wait(WAIT_SECONDS)
+        encoder.open()
+        assert firsts(lane.submit("t", [[1]])) == [1]
+        may_end.set()
+        resting.result(WAIT_SECONDS)
+
+
+def test_a_batch_beside_which_a_thread_was_idle_tells_the_tuner_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = Streams()
+    lane = lane_of(encoder)
+    typical: list[tuple[int, bool]] = []
+    monkeypatch.setattr(lane._sizing, "passed", lambda *batch: typical.append((batch[1], batch[-1])))
+    first = lane.submit("t", [[1] * 60])
+    assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    second = lane.submit("u", [[2] * 61, [3] * 62])
+    assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    encoder.let(2)
+    assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    encoder.let(1, 3)
+    assert (firsts(first), firsts(second)) == ([1], [2, 3])
+    lane.close()
+    assert dict(typical)[60] is False
+    assert dict(typical)[61] is True
+
+
 def test_each_row_is_delivered_once_by_several_threads() -> None:
     encoder = Streams()
     encoder.let(*range(16))
@@ -568,10 +625,12 @@ def test_a_lane_whose_thread_has_ended_says_so_unless_it_was_closed() -> None:
     encoder = Gated()
     encoder.streams = 2
     lane, closed = lane_of(encoder), lane_of(encoder)
-    one_ends = threading.Semaphore(1)
+    one_ends, is_ending, ended = threading.Semaphore(1), threading.Event(), list[threading.Thread]()
 
     def end(*arguments: Any) -> list[Row] | None:
         if one_ends.acquire(blocking=False):
+            ended.append(threading.current_thread())
+            is_ending.set()
             raise SystemExit
         return take(*arguments)
 
@@ -580,7 +639,8 @@ def test_a_lane_whose_thread_has_ended_says_so_unless_it_was_closed() -> None:
     take, lane._queue.take = lane._queue.take, end  # type: ignore[method-assign, assignment]
     encoder.open()
     lane.submit("t", [[1]])
-    lane._threads[-1].join(WAIT_SECONDS)
+    assert is_ending.wait(WAIT_SECONDS)
+    ended[0].join(WAIT_SECONDS)
     assert lane.has_died
     lane.close()
 

@@ -216,11 +216,16 @@ def test_the_tuner_tries_no_more_tokens_than_its_threads_can_use_or_the_setting_
     assert sizing.max_rows(1) == most
 
 
-@pytest.mark.parametrize(("threads", "streams", "first"), [(2, 1, 1024), (2, 2, 1024), (1, 2, 512)])
-def test_batches_side_by_side_share_the_tokens_that_are_tried(threads: int, streams: int, first: int) -> None:
+@pytest.mark.parametrize(
+    ("asked", "threads", "streams", "first"),
+    [(0, 2, 1, 1024), (0, 2, 2, 1024), (0, 1, 2, 512), (512, 2, 1, 512), (512, 2, 2, 256), (1, 2, 2, 1)],
+)
+def test_batches_side_by_side_share_the_tokens_that_are_tried(
+    asked: int, threads: int, streams: int, first: int
+) -> None:
     encoder = Counting()
     encoder.streams = streams
-    assert measured(encoder, EngineSettings(threads=threads)).max_rows(1) == first
+    assert measured(encoder, EngineSettings(threads=threads, max_batch_tokens=asked)).max_rows(1) == first
 
 
 def test_there_must_be_room_for_a_row_on_each_stream(monkeypatch: pytest.MonkeyPatch) -> None:

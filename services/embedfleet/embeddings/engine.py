@@ -1,6 +1,6 @@
 """The engine of an embedding worker, put together in the order that chunks flow through it.
 
-task threads: `tokenizer` → `lane.submit` ┄ the lane's thread: batches, `encoder` ┄ writers: `upserts` → store
+task threads: `tokenizer` → `lane.submit` ┄ lane threads: batches, `encoder` ┄ writers: `upserts` → store
 """
 
 from collections.abc import Sequence
@@ -48,6 +48,6 @@ class Engine:
         return cls(tokenizer, lane, Upserts(store), store)
 
     def close(self) -> None:
-        """Stop after the batch and the requests in hand."""
+        """Stop after the batches and the requests in hand."""
         self.lane.close()
         self.upserts.close()

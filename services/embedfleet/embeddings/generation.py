@@ -124,7 +124,7 @@ class GenerationWriter:
         return points
 
     def _pass_on(self, points: Points, vectors: "Future[Vectors]") -> None:
-        """Hand what the lane has done to the writers; called on the lane's thread."""
+        """Hand what the lane has done to the writers; called on a thread of the lane."""
         try:
             points.vectors = vectors.result()
         except CancelledError:

@@ -22,40 +22,23 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError, FleetError
 from embedfleet.embeddings import metrics
 from embedfleet.embeddings.batching import WINDOW_ROWS, next_batch
+from embedfleet.embeddings.shortage import Shortages
 from embedfleet.embeddings.sizing import Sizing
 from embedfleet.embeddings.submissions import Row, RowQueue, Submission, Vectors
 from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, pad
 
 WINDOWS_WAITING = 2
 MEMORY_CHECK_SECONDS = 0.1
-MEMORY_PATIENCE_SECONDS = 60.0
 IDLE_SECONDS = 10.0
+CLOSE_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shortage:
-    """Others hold the device's memory.
-
-    Attributes:
-        since: when the first row had no room, by the lane's clock.
-        last: when the last one had none.
-        length: tokens of the shortest row that had none.
-        is_over: whether the lane has waited for long enough, and hands back what doesn't fit.
-    """
-
-    since: float
-    last: float
-    length: int
-    is_over: bool
 
 
 class Lane:
@@ -78,9 +61,7 @@ class Lane:
         longest = 4 * (encoder.max_tokens + encoder.dim)
         self._queue = RowQueue(WINDOWS_WAITING * WINDOW_ROWS * longest, clock=clock)
         self._began: dict[int, float] = {}  # a thread's number → when the batch in its hands began
-        self._short_lock = threading.Lock()  # for the two below
-        self._short: Shortage | None = None  # the lane's threads alone write it, others read it once
-        self._ended: Shortage | None = None  # the one that `check_room` saw the end of: the lane forgets it
+        self._shortages = Shortages(clock)
         self._busy, self._padding = metrics.RecentShare(clock), metrics.RecentShare(clock)
         metrics.QUEUE_ROWS.set_function(lambda: len(self._queue))
         metrics.BUSY.set_function(self._busy.of_time)
@@ -145,18 +126,19 @@ class Lane:
             DependencyDown: others still hold its memory.
             EmbeddingError: the device no longer answers.
         """
-        short = self._short
-        if short is None or not short.is_over or short is self._ended:
+        short = self._shortages.refusing
+        if short is None:
             return
         if not self._sizing.has_room(short.length):
             raise self._others_hold(short.length)
-        self._ended = short
+        self._shortages.end(short)
 
     def close(self) -> None:
         """Stop after the batches in hand; what waits is not encoded."""
         self._queue.close()
+        deadline = time.monotonic() + CLOSE_SECONDS
         for thread in self._threads:
-            thread.join(timeout=30)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     @property
     def _are_alive(self) -> bool:
@@ -172,6 +154,8 @@ class Lane:
 
     def _rest(self) -> None:
         """Give idle memory back: nothing has come for a while."""
+        if self._began:
+            return  # whoever is at work does it in the end
         try:
             self._sizing.rest()
         except Exception:  # the next batch shows whether the device still serves
@@ -204,32 +188,36 @@ class Lane:
             most = self._sizing.max_rows(longest)
             if not most:
                 return self._wait_for_memory(part, longest)
-            self._found_room(longest)
+            self._shortages.passes(longest)
             if most < len(part):
                 return _pieces(part, most)
-            vectors, seconds = self._encode(part, longest)
+            vectors, seconds, is_typical = self._encode(part, longest)
         except Exception as error:
             return self._recover(part, error)
         self._deliver(part, vectors)
         try:
-            self._sizing.passed(len(part), longest, sum(len(row.tokens) for row in part), seconds)
+            tokens = sum(len(row.tokens) for row in part)
+            self._sizing.passed(len(part), longest, tokens, seconds, is_typical)
         except Exception:  # the vectors are good all the same
             _log.exception("nothing was learnt from a batch of %d rows", len(part))
         return []
 
-    def _encode(self, part: list[Row], longest: int) -> tuple[Vectors, float]:
+    def _encode(self, part: list[Row], longest: int) -> tuple[Vectors, float, bool]:
+        """Return the vectors, the seconds, and whether every thread was computing at both ends of them."""
         ids, lengths = pad([row.tokens for row in part], self._pad_id)
         self._began[threading.get_ident()] = began = self._clock()
+        at_work = len(self._began)
         try:
             vectors = self.encoder.encode(ids, lengths)
         finally:
+            at_work = min(at_work, len(self._began))
             del self._began[threading.get_ident()]
             seconds = self._clock() - began
             self._busy.add(seconds / len(self._threads), seconds)
         self._count(part, int(lengths.sum()), len(part) * self._sizing.padded(longest), seconds)
         if vectors.shape != (len(part), self.encoder.dim):
             raise EmbeddingError(f"the encoder returned {vectors.shape} numbers for {len(part)} rows")
-        return vectors, seconds
+        return vectors, seconds, at_work == len(self._threads)
 
     def _count(self, part: list[Row], tokens: int, padded: int, seconds: float) -> None:
         metrics.BATCH_ROWS.observe(len(part))
@@ -266,34 +254,16 @@ class Lane:
 
     def _wait_for_memory(self, part: list[Row], longest: int) -> list[list[Row]]:
         """Wait a little for the device's neighbours; in the end give up the row that needs most."""
-        if not self._is_wait_over(longest):
+        if not self._shortages.goes_on(longest):
             self._queue.rest(MEMORY_CHECK_SECONDS)
             return [part]
         largest = max(part, key=lambda row: len(row.tokens))
         if self._sizing.may_fit(longest):
             self._end(largest, self._others_hold(longest))
         else:
-            self._found_room()
+            self._shortages.passes()
             self._fail(largest, self._sizing.refusal(longest))
         return [part]
-
-    def _is_wait_over(self, length: int) -> bool:
-        """Learn that a row so long has no room; say whether the lane has waited for long enough."""
-        with self._short_lock:
-            now, short = self._clock(), self._short
-            if short is self._ended or (short and now - short.last > MEMORY_PATIENCE_SECONDS):
-                short = None
-            # Once for all rows: a document of 1,000 parts waited 1,000 minutes, and all others behind it.
-            since = short.since if short else now
-            is_over = now - since >= MEMORY_PATIENCE_SECONDS
-            self._short = Shortage(since, now, min(length, short.length) if short else length, is_over)
-            return is_over
-
-    def _found_room(self, length: float = math.inf) -> None:
-        """Forget a shortage of room for rows so long, or for any."""
-        with self._short_lock:
-            if (short := self._short) and length >= short.length:
-                self._short = None
 
     def _fail(self, row: Row, error: Exception) -> None:
         number = row.submission.numbers[row.position]

@@ -86,11 +86,9 @@ class Sizing:
 
     def rest(self) -> None:
         """Give idle memory back: the lane has had nothing to do for a while."""
-        with self._lock:
-            self._release()
-            self._settle()
+        self._release()
 
-    def passed(self, rows: int, longest: int, tokens: int, seconds: float) -> None:
+    def passed(self, rows: int, longest: int, tokens: int, seconds: float, is_typical: bool = True) -> None:
         """Learn that a batch has passed.
 
         Args:
@@ -98,15 +96,17 @@ class Sizing:
             longest: tokens of its longest row.
             tokens: its tokens without padding.
             seconds: its time in the encoder.
+            is_typical: whether all streams computed meanwhile: only then its time says something of a budget.
         """
         width = self.padded(longest)
         with self._lock:
-            self._budget.passed(rows, width)
-            if self._tuner:
+            self._budget.passed(rows, width, threading.get_ident())
+            if self._tuner and is_typical:
                 self._tuner.record(rows * width, tokens, seconds)
-            if self._budget.gives_back(rows, width):
-                self._release()
+            is_due = self._budget.gives_back(rows, width)
             self._settle()
+        if is_due:
+            self._release()
 
     def ran_out(self, rows: int, longest: int) -> int:
         """Learn that a batch ran out of memory; return as `MemoryBudget.ran_out` does.
@@ -115,18 +115,21 @@ class Sizing:
             EmbeddingError: a single row that should fit failed for the third time.
         """
         metrics.OOMS.inc()
-        with self._lock:
-            splits = self._budget.splits
-            try:
-                return self._budget.ran_out(rows, self.padded(longest))
-            finally:
-                metrics.SPLITS.inc(self._budget.splits - splits)
-                self._release()
-                self._settle()
+        try:
+            with self._lock:
+                splits = self._budget.splits
+                try:
+                    return self._budget.ran_out(rows, self.padded(longest), threading.get_ident())
+                finally:
+                    metrics.SPLITS.inc(self._budget.splits - splits)
+        finally:
+            self._release()
 
     def _release(self) -> None:
-        self._give_back()
-        self._budget.gave_back()
+        self._give_back()  # without the lock: it takes long, and who chooses the next batch waits for no one
+        with self._lock:
+            self._budget.gave_back()
+            self._settle()
 
     def _settle(self) -> None:
         """Set what holds for the next batch, and show it."""
@@ -138,15 +141,15 @@ class Sizing:
 def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     """Probe an encoder that is loaded, and return how its batches are sized.
 
-    It encodes four small batches, 2,560 tokens in all on a CPU.
+    It encodes four small batches, 2,560 tokens in all on a CPU, half of that with two streams.
 
     Raises:
-        ConfigurationError: the device's memory can't be read, or not even one longest row fits into it.
+        ConfigurationError: the device's memory can't be read, or no longest row a stream fits into it.
         EmbeddingError: the encoder failed on a probe.
     """
     # Before the devices are made: what they find held counts as never idle.
     encoder.give_back()
-    cap = settings.max_batch_tokens or MOST_TOKENS[encoder.device] // encoder.streams
+    cap = _each(settings.max_batch_tokens or MOST_TOKENS[encoder.device], encoder)
     made: list[MemoryBudget] = []
     device = _device(encoder, settings, lambda: made[0].kept if made else 0)
 
@@ -180,8 +183,13 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
 
 
 def _tuner(encoder: Encoder, settings: EngineSettings) -> ThroughputTuner:
-    tried = min(TRIED_TOKENS_PER_THREAD * threads(settings.threads), MOST_TOKENS["cpu"]) // encoder.streams
-    return ThroughputTuner(most=settings.max_batch_tokens or tried)
+    tried = min(TRIED_TOKENS_PER_THREAD * threads(settings.threads), MOST_TOKENS["cpu"])
+    return ThroughputTuner(most=_each(settings.max_batch_tokens or tried, encoder))
+
+
+def _each(tokens: int, encoder: Encoder) -> int:
+    """Return what each of the batches that compute at once may have of so many tokens."""
+    return max(1, tokens // encoder.streams)
 
 
 def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int]) -> Device:

@@ -46,7 +46,8 @@ class MemoryBudget:
         paged: whether the device is main memory, whose free pages fit any batch.
         grown: tells the bytes that this process has come to hold for good: they keep no single row waiting.
         streams: batches that compute side by side. Each may use an equal share of all bytes, since what the
-            others use is counted among those that this process holds idle.
+            others use is counted among those that this process holds idle; but for what was in use when idle
+            memory was last given back, which is counted as free again only the next time.
 
     Attributes:
         free: a stream's share of the bytes that nobody holds, as last read.
@@ -77,7 +78,7 @@ class MemoryBudget:
         self._streams = streams
         self._unsafe = UnsafeArea()
         self._share = 1.0
-        self._single_tries = 0
+        self._single_tries: dict[int, int] = {}
         self._gave_back_at = clock()
         self._read()
 
@@ -130,7 +131,7 @@ class MemoryBudget:
         """
         if self._paged:
             is_due = self._clock() - self._gave_back_at >= KEPT_SECONDS
-            if self.reserved > KEPT_BYTES and is_due:
+            if self.reserved * self._streams > KEPT_BYTES and is_due:
                 return True
             largest = max(rows, self.cap_tokens // length)
             # At the limit nothing is reserved, whatever is idle: only giving it back shows what it was.
@@ -143,15 +144,15 @@ class MemoryBudget:
         self._gave_back_at = self._clock()
         self._read()
 
-    def passed(self, rows: int, length: int) -> None:
-        """Learn that a batch of this shape has passed."""
+    def passed(self, rows: int, length: int, stream: int = 0) -> None:
+        """Learn that a batch of this shape has passed on a stream."""
         needed = self.model.bytes(rows, length)
         self.kept = max(self.kept, needed)
-        self._single_tries = 0
+        self._single_tries.pop(stream, None)
         if 2 * needed >= self.limit or 2 * rows >= self.max_rows(length):
             self._share = min(1.0, self._share + STEP)
 
-    def ran_out(self, rows: int, length: int) -> int:
+    def ran_out(self, rows: int, length: int, stream: int = 0) -> int:
         """Learn that a batch of this shape ran out of memory; return of how many rows the next tries may be.
 
         The same rows are tried again at once, before others, in batches of that many; 0 says what it says in
@@ -160,6 +161,7 @@ class MemoryBudget:
         Args:
             rows: rows of the batch that failed, ≥ 1.
             length: its padded length.
+            stream: where it ran; a row that is tried again is tried there, whatever passes on the others.
 
         Raises:
             EmbeddingError: it was one row that should have fitted, for the third time: it fails, and it
@@ -178,9 +180,9 @@ class MemoryBudget:
             return min(rows // 2, self.max_rows(length))
         if needed > self._for_one:
             return 0
-        self._single_tries += 1
-        if self._single_tries >= SINGLE_ROW_TRIES:
-            self._single_tries = 0
+        self._single_tries[stream] = tries = self._single_tries.get(stream, 0) + 1
+        if tries >= SINGLE_ROW_TRIES:
+            del self._single_tries[stream]
             raise self.refusal(length)
         return 1
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Device(Protocol):
-    """Three readings of a device's memory, in bytes; each is taken between batches, on the lane's thread.
+    """Three readings of a device's memory, in bytes; any thread may take them, while batches compute.
 
     What the lane may use is ``free() + reserved()``: a runtime's allocator keeps what it has once taken, so
     that ``free()`` alone would fall with every large batch and never rise again.

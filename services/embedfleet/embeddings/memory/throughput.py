@@ -25,7 +25,7 @@ class ThroughputTuner:
     batches: then one batch in 100 is spent on budgets that are not the best. A win makes the waits a quarter.
     A neighbour that the work doesn't fill, so that its batches are thin for `THIN_BATCHES`, has lost.
 
-    Owned by the lane's thread.
+    Owned by `Sizing`, which calls it from one thread at a time.
 
     Args:
         budgets: tokens to choose among, ascending.

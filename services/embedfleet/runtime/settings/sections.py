@@ -203,9 +203,9 @@ class EngineSettings(Settings):
         0,
         ge=0,
         alias="FLEET_MAX_BATCH_TOKENS",
-        description="Most tokens of a batch, padding included; 0: on a CPU 1024 a thread of the encoder, at"
-        " most 4096, for all batches that compute at once; on a GPU 131072. What is fastest and what fits"
-        " into memory is found below it.",
+        description="Most tokens, padding included, of all batches that compute at once: two with OpenVINO,"
+        " else one; 0: on a CPU 1024 a thread of the encoder, at most 4096; on a GPU 131072. What is fastest"
+        " and what fits into memory is found below it.",
     )
     memory_limit: int = Field(
         0,
