@@ -39,7 +39,8 @@ def without_gpu(files: ModelFiles, choice: Choice):
     pytest.importorskip("onnx", reason="the dev group is not installed")
     pytest.importorskip("sympy", reason="the dev group is not installed")
     from embedfleet.encoders.backends import cuda
-    from embedfleet.encoders.backends.onnx import CPU, open_session
+    from embedfleet.encoders.backends.onnx import CPU
+    from embedfleet.encoders.backends.session import open_session
 
     def opened(graph: bytes, folder: Path, threads: int) -> "cuda.Opened":
         return open_session(graph, (CPU, {}), folder, threads), "cpu"

@@ -12,7 +12,7 @@ import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders import golden
-from embedfleet.encoders.backends import onnx
+from embedfleet.encoders.backends import openvino
 from embedfleet.encoders.backends.choice import Choice
 from embedfleet.encoders.base import load, pad
 from embedfleet.encoders.encoder import make
@@ -143,8 +143,8 @@ def test_batches_side_by_side_give_the_vectors_that_each_gives_alone(tiny_files:
 
 
 def test_openvino_keeps_few_shapes_and_pins_no_cores() -> None:
-    name, options = onnx.openvino(3, 2)
-    assert (name, options["device_type"], options["num_streams"]) == (onnx.OPENVINO, "CPU", "2")
+    name, options = openvino.provider(3, 2)
+    assert (name, options["device_type"], options["num_streams"]) == (openvino.OPENVINO, "CPU", "2")
     assert json.loads(options["load_config"])["CPU"] == {
         "INFERENCE_PRECISION_HINT": "bf16",
         "INFERENCE_NUM_THREADS": 3,
@@ -157,8 +157,8 @@ def test_openvino_keeps_few_shapes_and_pins_no_cores() -> None:
 def test_a_provider_that_is_not_in_its_session_is_refused(
     tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = make(tiny_files, PLAIN, 1)._runtime._session  # type: ignore[attr-defined]
-    monkeypatch.setattr(onnx, "open_session", lambda *arguments: session)
+    session = make(tiny_files, PLAIN, 1)._runtime._layers._session  # type: ignore[attr-defined]
+    monkeypatch.setattr(openvino, "open_session", lambda *arguments: session)
     with pytest.raises(ConfigurationError, match="could not start its provider OpenVINO"):
         make(tiny_files, BF16, 1)
 

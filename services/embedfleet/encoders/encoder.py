@@ -120,6 +120,10 @@ def make(files: ModelFiles, choice: Choice, threads: int) -> ModelEncoder:
         from embedfleet.encoders.backends.cuda import CudaRuntime
 
         return ModelEncoder(files, choice, CudaRuntime(files, choice, threads))
+    if choice.provider == "openvino":
+        from embedfleet.encoders.backends.openvino import OpenVinoRuntime
+
+        return ModelEncoder(files, choice, OpenVinoRuntime(files, threads))
     from embedfleet.encoders.backends.onnx import OnnxRuntime
 
-    return ModelEncoder(files, choice, OnnxRuntime(files, choice, threads))
+    return ModelEncoder(files, choice, OnnxRuntime(files, threads))

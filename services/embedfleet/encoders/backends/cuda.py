@@ -17,7 +17,8 @@ from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.choice import Choice, Device
 from embedfleet.encoders.backends.graph import VECTORS, derive
-from embedfleet.encoders.backends.onnx import graph_of, open_session, shrinking
+from embedfleet.encoders.backends.onnx import graph_of
+from embedfleet.encoders.backends.session import open_session, shrinking
 from embedfleet.encoders.base import Ids, Vectors
 from embedfleet.encoders.encoder import Mask
 from embedfleet.encoders.files import ModelFiles

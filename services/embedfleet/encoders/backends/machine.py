@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import mmap
 import os
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +52,25 @@ def give_back_loading() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def let_go(file: Path, maps: Path = Path("/proc/self/maps")) -> None:
+    """Have the kernel take back the pages of a file that is mapped to be read; it may have been deleted.
+
+    What is needed of them comes again, from its cache or the file. Elsewhere than on Linux nothing happens.
+    """
+    try:
+        lines = maps.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        span, rights, _, _, _, *path = line.split(maxsplit=5)
+        # Only what can't have been written: pages that were changed here would be lost.
+        if rights == "r--p" and path and path[0].removesuffix(" (deleted)") == str(file):
+            first, end = (int(address, 16) for address in span.split("-"))
+            ctypes.CDLL(None).madvise(
+                ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED
+            )
 
 
 def runtime_wheels() -> list[str]:

@@ -1,0 +1,121 @@
+"""ONNX Runtime's OpenVINO provider in bf16: two batches side by side, full rows in a session of their own.
+
+Where OpenVINO knows the shapes before, it computes attention in one piece, in the caches; else each step of
+it goes through memory: 4 rows of 256 tokens took 0.88 of the time on 2 cores with AMX. Each fixed shape is a
+session, so there is one, for what most tokens come in: the chunker fills chunks up to the model's limit, and
+of the project's mixed corpus four in five tokens are in rows of full length.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnxruntime
+
+from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.encoders.backends import machine, weights
+from embedfleet.encoders.backends.onnx import Layers, graph_of
+from embedfleet.encoders.backends.session import open_session
+from embedfleet.encoders.base import Ids, Vectors
+from embedfleet.encoders.encoder import Mask
+from embedfleet.encoders.files import ModelFiles
+
+OPENVINO = "OpenVINOExecutionProvider"
+# OpenVINO's threads wait for each other after each layer; two batches side by side don't, and neither waits
+# for the other at its end. A stream has buffers of its own; so there are two, whatever threads they share.
+STREAMS = 2
+# OpenVINO keeps memory for each width that it has seen, whatever its cache may hold: after 300 random batches
+# it had grown by 76 MB with every width, by 30 MB with multiples of 16.
+MULTIPLE = 16
+# Of one run of full rows: 2,048 were no faster, 512 were 2 to 4 % slower, and 256 7 to 11 %.
+FULL_TOKENS = 1024
+# No fewer: a model with rows that long gets batches of one or two. No more: the gate's batches have 8 rows,
+# and these vectors must pass it too.
+FULL_ROWS = range(2, 9)
+
+
+class OpenVinoRuntime:
+    """Runs the model's ONNX graph by OpenVINO.
+
+    Args:
+        files: a model with an ONNX graph whose first output is the token vectors.
+        threads: of the runtime; 0: one a core.
+
+    Raises:
+        ConfigurationError: the graph can't be loaded, or the provider did not take it.
+    """
+
+    def __init__(self, files: ModelFiles, threads: int) -> None:
+        count = machine.threads(threads)
+        self.multiple = MULTIPLE
+        self.streams = min(STREAMS, count)
+        self._full_width = files.max_tokens
+        self._full_rows = min(FULL_TOKENS // files.max_tokens, max(FULL_ROWS))
+        self._full: Layers | None = None
+        with TemporaryDirectory(prefix="embedfleet-") as folder:
+            # Both sessions map one file of weights; what is mapped outlasts the file's name.
+            self._weights = Path(folder) / "weights"
+            apart = weights.put_apart(graph_of(files), self._weights)
+            session = self._opened(apart or graph_of(files), files, count, {})
+            self._any = Layers(session, files)
+            if apart and self._full_rows in FULL_ROWS and (names := _dimensions(session)):
+                fixed = dict(zip(names, (self._full_rows, self._full_width), strict=True))
+                self._full = Layers(self._opened(apart, files, count, fixed), files)
+
+    def run(self, token_ids: Ids, mask: Mask) -> Vectors:
+        """Return float32[n, dim]; see `Runtime.run`."""
+        rows, width = token_ids.shape
+        if self._full is None or width != self._full_width or rows < self._full_rows:
+            return self._any.run(token_ids, mask)
+        pieces = [slice(at, at + self._full_rows) for at in range(0, rows, self._full_rows)]
+        last = self._any if rows % self._full_rows else self._full
+        layers = [self._full] * (len(pieces) - 1) + [last]
+        vectors = [one.run(token_ids[piece], mask[piece]) for one, piece in zip(layers, pieces, strict=True)]
+        return np.concatenate(vectors)
+
+    def give_back(self) -> None:
+        """Shrink the arena, and have OpenVINO's idle memory given back, which is not in it."""
+        self._any.shrink()
+        machine.give_back_loading()
+        machine.let_go(self._weights)
+
+    def _opened(
+        self, graph: Path, files: ModelFiles, threads: int, fixed: Mapping[str, int]
+    ) -> onnxruntime.InferenceSession:
+        session = open_session(graph, provider(threads, self.streams), files.folder, threads, fixed)
+        if OPENVINO not in session.get_providers():
+            raise ConfigurationError(
+                f"ONNX Runtime could not start its provider {OPENVINO}; install the extra again, or set "
+                "FLEET_PRECISION=fp32",
+                code="no_precision",
+            )
+        return session
+
+
+def provider(threads: int, streams: int) -> tuple[str, dict[str, str]]:
+    """Return the OpenVINO provider in bf16 with its options.
+
+    Pinning is off: two processes that pin would share the same cores and leave the others idle. The cache of
+    compiled shapes is small: with its default of 5,000 (and every width) a process held 1,011 MB after 1,600
+    random batches and went on growing; 64 is no slower.
+    """
+    config = {
+        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": str(streams),
+        "ENABLE_CPU_PINNING": "NO",
+        "CPU_RUNTIME_CACHE_CAPACITY": "64",
+    }
+    device = {"device_type": "CPU", "num_streams": str(streams)}
+    return OPENVINO, {**device, "load_config": json.dumps({"CPU": config})}
+
+
+def _dimensions(session: onnxruntime.InferenceSession) -> tuple[str, str] | None:
+    """Return what the graph calls rows and width; None where its inputs don't agree on two names."""
+    shapes = {tuple(graph_input.shape) for graph_input in session.get_inputs()}
+    if len(shapes) != 1 or len(set(shape := shapes.pop())) != 2:
+        return None
+    rows, width = shape
+    return (rows, width) if isinstance(rows, str) and isinstance(width, str) else None
