@@ -43,6 +43,13 @@ def test_a_start_costs_four_small_batches_on_a_cpu() -> None:
     assert sum(rows * length for rows, length in encoder.shapes) == 2560
 
 
+def test_a_larger_cap_is_measured_by_no_larger_batches() -> None:
+    usual, larger = Counting(), Counting()
+    measured(usual, EngineSettings())
+    measured(larger, EngineSettings(max_batch_tokens=16 * MOST_TOKENS["cpu"]))
+    assert larger.shapes == usual.shapes
+
+
 def test_what_runs_and_what_memory_there_is_is_shown() -> None:
     measured(Counting(), EngineSettings(memory_limit=1 << 40))
     labels = {"model_key": "test", "device": "cpu", "provider": "stand-in", "precision": "fp32"}

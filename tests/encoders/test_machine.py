@@ -1,6 +1,8 @@
 """What the machine is asked: CPU features, the NVIDIA driver by its own words, the installed wheels."""
 
 import ctypes
+import mmap
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -179,3 +181,36 @@ def test_threads_are_those_that_are_wanted_else_one_a_core(monkeypatch: pytest.M
     monkeypatch.delattr(machine.os, "sched_getaffinity")
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
     assert machine.threads(0) == 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_pages_of_a_mapped_file_are_let_go_and_come_back(tmp_path: Path) -> None:
+    file = tmp_path / "weights of a model"
+    file.write_bytes(content := bytes(range(256)) * 4096)
+    with file.open("rb") as opened, file.open("r+b") as written:
+        read = mmap.mmap(opened.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        changed = mmap.mmap(written.fileno(), 0, flags=mmap.MAP_PRIVATE)
+    file.unlink()
+    assert read[:] == content
+    changed[:3] = b"new"
+    assert sorted(resident(file)) == [4, 1024]
+    machine.let_go(file)
+    assert sorted(resident(file)) == [0, 4]
+    assert (read[:], changed[:3]) == (content, b"new")
+    read.close()
+    changed.close()
+
+
+def resident(file: Path) -> list[int]:
+    """Return how many kB of each mapping of a file are in memory."""
+    found, is_its_own = [], False
+    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
+        if not line.split()[0].endswith(":"):
+            is_its_own = line.endswith(f"{file} (deleted)")
+        elif is_its_own and line.startswith("Rss:"):
+            found.append(int(line.split()[1]))
+    return found
+
+
+def test_where_mappings_can_t_be_read_nothing_is_let_go(tmp_path: Path) -> None:
+    machine.let_go(tmp_path, tmp_path / "missing")

@@ -1,10 +1,8 @@
 """ONNX Runtime on the CPU, and what it makes of damaged graphs."""
 
-import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders import golden
-from embedfleet.encoders.backends import openvino
 from embedfleet.encoders.backends.choice import Choice
 from embedfleet.encoders.base import load, pad
 from embedfleet.encoders.encoder import make
@@ -120,47 +117,6 @@ def with_external_weights(location: str) -> bytes:
     graph = format.helper.make_graph([node], "added", ends[:1], ends[1:], [weights])
     model = format.helper.make_model(graph, opset_imports=[format.helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
-
-
-def test_openvino_computes_in_bf16(tiny_files: ModelFiles) -> None:
-    batch = pad([[2, 9, 30, 31, 3]], 0)
-    reduced = made(tiny_files, BF16).encode(*batch)
-    difference = np.abs(reduced - made(tiny_files, PLAIN).encode(*batch)).max()
-    assert 1e-4 < difference < 0.05
-
-
-def test_batches_side_by_side_give_the_vectors_that_each_gives_alone(tiny_files: ModelFiles) -> None:
-    encoder = make(tiny_files, BF16, 2) if has_openvino() else pytest.skip("no OpenVINO provider")
-    alike = [make(tiny_files, BF16, 1), make(tiny_files, PLAIN, 2)]
-    assert [one.streams for one in [encoder, *alike]] == [2, 1, 1]
-    batches = [pad([[2, 9 + row, 30, *range(31, 31 + row), 3] for row in range(n)], 0) for n in range(1, 9)]
-    alone = [encoder.encode(*batch) for batch in batches]
-    with ThreadPoolExecutor(encoder.streams) as pool:
-        together = list(pool.map(lambda batch: encoder.encode(*batch), batches * 4))
-    for one, other in zip(alone * 4, together, strict=True):
-        assert (one * other).sum(axis=1).min() > 0.999
-    assert (alone[-1][0] * alone[-1][-1]).sum() < 0.999
-
-
-def test_openvino_keeps_few_shapes_and_pins_no_cores() -> None:
-    name, options = openvino.provider(3, 2)
-    assert (name, options["device_type"], options["num_streams"]) == (openvino.OPENVINO, "CPU", "2")
-    assert json.loads(options["load_config"])["CPU"] == {
-        "INFERENCE_PRECISION_HINT": "bf16",
-        "INFERENCE_NUM_THREADS": 3,
-        "NUM_STREAMS": "2",
-        "ENABLE_CPU_PINNING": "NO",
-        "CPU_RUNTIME_CACHE_CAPACITY": "64",
-    }
-
-
-def test_a_provider_that_is_not_in_its_session_is_refused(
-    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = make(tiny_files, PLAIN, 1)._runtime._layers._session  # type: ignore[attr-defined]
-    monkeypatch.setattr(openvino, "open_session", lambda *arguments: session)
-    with pytest.raises(ConfigurationError, match="could not start its provider OpenVINO"):
-        make(tiny_files, BF16, 1)
 
 
 def test_the_runtime_sends_and_keeps_nothing_about_the_user(tmp_path: Path) -> None:

@@ -149,7 +149,8 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     """
     # Before the devices are made: what they find held counts as never idle.
     encoder.give_back()
-    cap = _each(settings.max_batch_tokens or MOST_TOKENS[encoder.device], encoder)
+    most = MOST_TOKENS[encoder.device]
+    cap = _each(settings.max_batch_tokens or most, encoder)
     made: list[MemoryBudget] = []
     device = _device(encoder, settings, lambda: made[0].kept if made else 0)
 
@@ -166,7 +167,9 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
         if isinstance(device, CpuDevice):
             device.restart_peak()
 
-    model = measure(run, begin, device, shapes(encoder.max_tokens, cap), holds(device))
+    # A larger cap is measured by no larger batches: a runtime may compute many long rows in another way.
+    probes = shapes(encoder.max_tokens, min(cap, _each(most, encoder)))
+    model = measure(run, begin, device, probes, holds(device))
     give_back()
     budget = (
         MemoryBudget(

@@ -9,15 +9,15 @@ of the project's mixed corpus four in five tokens are in rows of full length.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
 
 from embedfleet.contracts.errors import ConfigurationError
-from embedfleet.encoders.backends import machine, weights
+from embedfleet.encoders.backends import machine
 from embedfleet.encoders.backends.onnx import Layers, graph_of
 from embedfleet.encoders.backends.session import open_session
+from embedfleet.encoders.backends.weights import apart
 from embedfleet.encoders.base import Ids, Vectors
 from embedfleet.encoders.encoder import Mask
 from embedfleet.encoders.files import ModelFiles
@@ -31,8 +31,8 @@ STREAMS = 2
 MULTIPLE = 16
 # Of one run of full rows: 2,048 were no faster, 512 were 2 to 4 % slower, and 256 7 to 11 %.
 FULL_TOKENS = 1024
-# No fewer: a model with rows that long gets batches of one or two. No more: the gate's batches have 8 rows,
-# and these vectors must pass it too.
+# So of models with 128 to 512 tokens. No fewer rows: where they are that long, batches have one or two. No
+# more: the gate's batches have 8, and these vectors must pass it too.
 FULL_ROWS = range(2, 9)
 
 
@@ -52,17 +52,17 @@ class OpenVinoRuntime:
         self.multiple = MULTIPLE
         self.streams = min(STREAMS, count)
         self._full_width = files.max_tokens
-        self._full_rows = min(FULL_TOKENS // files.max_tokens, max(FULL_ROWS))
+        self._full_rows = FULL_TOKENS // files.max_tokens
         self._full: Layers | None = None
-        with TemporaryDirectory(prefix="embedfleet-") as folder:
+        graph = graph_of(files)
+        with apart(graph) as found:
             # Both sessions map one file of weights; what is mapped outlasts the file's name.
-            self._weights = Path(folder) / "weights"
-            apart = weights.put_apart(graph_of(files), self._weights)
-            session = self._opened(apart or graph_of(files), files, count, {})
+            graph, self._weights = found or (graph, None)
+            session = self._opened(graph, files, count, {})
             self._any = Layers(session, files)
-            if apart and self._full_rows in FULL_ROWS and (names := _dimensions(session)):
+            if found and self._full_rows in FULL_ROWS and (names := _dimensions(session)):
                 fixed = dict(zip(names, (self._full_rows, self._full_width), strict=True))
-                self._full = Layers(self._opened(apart, files, count, fixed), files)
+                self._full = Layers(self._opened(graph, files, count, fixed), files)
 
     def run(self, token_ids: Ids, mask: Mask) -> Vectors:
         """Return float32[n, dim]; see `Runtime.run`."""
@@ -79,7 +79,8 @@ class OpenVinoRuntime:
         """Shrink the arena, and have OpenVINO's idle memory given back, which is not in it."""
         self._any.shrink()
         machine.give_back_loading()
-        machine.let_go(self._weights)
+        if self._weights:
+            machine.let_go(self._weights)
 
     def _opened(
         self, graph: Path, files: ModelFiles, threads: int, fixed: Mapping[str, int]
