@@ -13,11 +13,11 @@ from benchmarks.path.texts import text_files
 from benchmarks.stage.fleet import Fleet
 from embedfleet.documents.tokens import ModelTokens
 
-FILES = 100
+FILES = 50
 CHUNKS_A_FILE = 10
 FLANK_CHUNKS = 384
 ROUNDS = 3
-MOST_ROUNDS = 7
+MOST_ROUNDS = 30
 MOST_SECONDS = 1200.0
 # 0 and 1 are the fleet's and the stage's.
 DATABASES = (2, 3)

@@ -19,7 +19,7 @@ from embedfleet.runtime.blobs import Blobs
 SIZES = (150, 10, 1)
 CHUNKS = 2250
 ROUNDS = 3
-MOST_ROUNDS = 7
+MOST_ROUNDS = 12
 MOST_SECONDS = 1200.0
 TRIES = 3
 WARM_UP_CHUNKS = 300

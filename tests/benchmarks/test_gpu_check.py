@@ -16,10 +16,9 @@ from benchmarks.gpu.detect import main as detect
 
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.encoders.base import OUT_OF_MEMORY
-from embedfleet.encoders.encoder import make
 from embedfleet.encoders.files import inspect
 from tests.benchmarks.records import engine
-from tests.encoders.runtimes import PLAIN
+from tests.encoders.runtimes import GPU_FP32, made
 
 TINY = Path(__file__).parents[1] / "encoders" / "tiny"
 MOST_PROBED = 1024
@@ -173,7 +172,7 @@ def test_weights_that_are_not_all_on_the_gpu_fail() -> None:
 
 def test_the_real_runtime_is_asked() -> None:
     with pytest.raises(checks.CheckFailed, match="runs on CPUExecutionProvider, not on the GPU"):
-        checks.provider(make(inspect(TINY, "test/tiny"), PLAIN, 1))
+        checks.provider(made(inspect(TINY, "test/tiny"), GPU_FP32))
 
 
 def test_the_record_says_what_failed_and_gives_a_line() -> None:

@@ -18,7 +18,7 @@ from embedfleet.encoders.golden import Golden, gate_export
 from embedfleet.encoders.manifest import write_manifest
 from embedfleet.runtime.settings import EngineSettings, ModelSettings
 from tests.encoders.conftest import TINY
-from tests.encoders.runtimes import BF16, PLAIN, has_openvino, made
+from tests.encoders.runtimes import BF16, PLAIN, has_openvino
 
 LOAD = f"""
 from embedfleet.encoders.base import load

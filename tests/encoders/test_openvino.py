@@ -177,7 +177,9 @@ def test_the_weights_are_mapped_and_leave_no_file(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     encoder = made(files, BF16)
     assert list(tmp_path.iterdir()) == []
-    mapped = [line for line in Path("/proc/self/maps").read_text("utf-8").splitlines() if str(tmp_path) in line]
+    mapped = [
+        line for line in Path("/proc/self/maps").read_text("utf-8").splitlines() if str(tmp_path) in line
+    ]
     assert len(mapped) == 2
     assert all(" r--p " in line and line.endswith("/weights (deleted)") for line in mapped)
     batch = rows_up_to(encoder.max_tokens, 9)

@@ -54,6 +54,7 @@ class OpenVinoRuntime:
         self._full_width = files.max_tokens
         self._full_rows = FULL_TOKENS // files.max_tokens
         self._full: Layers | None = None
+        self._weights: Path | None
         graph = graph_of(files)
         with apart(graph) as found:
             # Both sessions map one file of weights; what is mapped outlasts the file's name.

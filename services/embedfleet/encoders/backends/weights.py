@@ -26,15 +26,15 @@ _log = logging.getLogger(__name__)
 def apart(graph: Path) -> Iterator[tuple[Path, Path] | None]:
     """Give a graph like this one, and the file that its weights are in; it takes 0.3 s for 90 MB.
 
-    Both are made at each start, so that nothing can be stale, and are gone afterwards; who has mapped the file
-    keeps it. Of a process that is killed meanwhile they stay, until another comes an hour later.
+    Both are made at each start, so that nothing can be stale, and are gone afterwards; who has mapped the
+    file keeps it. Of a process that is killed meanwhile they stay, until another comes an hour later.
 
     Args:
         graph: the model's.
 
     Returns:
-        None where there is no room, the graph is too large, or can't be read at all: whoever opens it for work
-        finds out why.
+        None where there is no room, the graph is too large, or can't be read at all: whoever opens it for
+        work finds out why.
     """
     if sum(one.stat().st_size for one in graph.parent.glob(f"{graph.name}*")) > LARGEST_BYTES:
         yield None
@@ -73,8 +73,8 @@ def _written(graph: Path, folder: Path) -> tuple[Path, Path] | None:
 
 def _warn(error: Exception) -> None:
     _log.warning(
-        "the weights could not be put into a file of their own, so they take memory twice, and full batches are "
-        "slower: %s; see that there is room in %s",
+        "the weights could not be put into a file of their own, so full batches are slower: %s; see that "
+        "there is room in %s",
         error,
         tempfile.gettempdir(),
     )
