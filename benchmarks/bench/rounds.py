@@ -51,11 +51,13 @@ class Plan:
         wanted: rounds that count, of each kind; with fewer there is no figure.
         most: rounds of a kind in all; those that are rejected too.
         seconds: after which no further round begins.
+        welcome: rounds that count and are taken where the other bounds allow; not fewer than `wanted`.
     """
 
     wanted: int
     most: int
     seconds: float
+    welcome: int = 0
 
 
 def gather(
@@ -125,7 +127,7 @@ def quickest(rounds: Sequence[Round], names: Sequence[str]) -> str:
 
 
 def _wants_more(done: Sequence[Round], plan: Plan) -> bool:
-    return len(counted(done)) < plan.wanted and len(done) < plan.most
+    return len(counted(done)) < max(plan.wanted, plan.welcome) and len(done) < plan.most
 
 
 def _line(one: Round) -> str:

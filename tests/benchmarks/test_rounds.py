@@ -48,6 +48,19 @@ def test_rounds_are_repeated_until_enough_of_them_count() -> None:
     assert ["REJECTED" in line for line in said] == [True, False, False]
 
 
+def test_more_rounds_than_are_wanted_are_taken_while_time_allows() -> None:
+    def taken(plan: Plan) -> int:
+        ticks = count()
+        return len(
+            gather(lambda: 1.0, {"a": lambda: {}}, plan, lambda _: None, lambda: float(next(ticks)))["a"]
+        )
+
+    assert taken(Plan(2, 9, 60.0)) == 2
+    assert taken(Plan(2, 9, 60.0, welcome=5)) == 5
+    assert taken(Plan(2, 4, 60.0, welcome=5)) == 4
+    assert taken(Plan(2, 9, 3.0, welcome=5)) == 3
+
+
 def test_kinds_take_turns_with_the_reference_between_them() -> None:
     order: list[str] = []
 

@@ -1,8 +1,11 @@
 """OpenVINO's two batches side by side, and its session for full rows; the weights that both map."""
 
+import fcntl
 import json
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +22,7 @@ from embedfleet.encoders.backends import openvino, weights
 from embedfleet.encoders.backends.openvino import OpenVinoRuntime
 from embedfleet.encoders.base import Ids, Lengths, Vectors, pad
 from embedfleet.encoders.encoder import ModelEncoder, make
-from embedfleet.encoders.files import ModelFiles
+from embedfleet.encoders.files import ModelFiles, inspect
 from embedfleet.encoders.golden import cosines, read_golden
 from embedfleet.encoders.tokenizer import TextTokenizer
 from tests.encoders.runtimes import BF16, PLAIN, has_openvino, made
@@ -114,6 +117,19 @@ def test_full_rows_are_computed_in_pieces_of_one_shape(
     assert (expected[1:] * expected[:-1]).sum(axis=1).min() < 0.999
 
 
+def test_both_sessions_serve_two_threads_while_memory_is_given_back(files: ModelFiles) -> None:
+    encoder = made(files, BF16)
+    batches = [rows_up_to(encoder.max_tokens, count) for count in (7, 8, 19)]
+    batches.append(rows_up_to(encoder.max_tokens - 32, 5))
+    alone = [encoder.encode(*batch) for batch in batches]
+    with ThreadPoolExecutor(encoder.streams) as pool:
+        together = [pool.submit(encoder.encode, *batch) for batch in batches * 6]
+        while not all(one.done() for one in together):
+            encoder.give_back()
+    for expected, found in zip(alone * 6, together, strict=True):
+        assert (expected * found.result()).sum(axis=1).min() > 0.9999
+
+
 def test_shorter_rows_are_not_full(files: ModelFiles) -> None:
     encoder = made(files, BF16)
     any_shape, full_rows = watched(encoder)
@@ -152,12 +168,13 @@ def test_a_graph_that_doesn_t_name_rows_and_width_gets_no_fixed_shape(
 
 
 @pytest.mark.parametrize(
-    ("max_tokens", "rows"), [(64, 0), (128, 8), (256, 4), (384, 2), (512, 2), (514, 0), (8192, 0)]
+    ("max_tokens", "rows"),
+    [(64, 0), (113, 0), (114, 8), (128, 8), (256, 4), (384, 2), (512, 2), (513, 0), (8192, 0)],
 )
 def test_only_rows_of_a_certain_length_get_a_session(
     files: ModelFiles, monkeypatch: pytest.MonkeyPatch, max_tokens: int, rows: int
 ) -> None:
-    asked: list[dict[str, int]] = []
+    asked: list[dict[str, int] | None] = []
 
     def open_session(*arguments: Any) -> Any:
         asked.append(arguments[-1])
@@ -168,71 +185,129 @@ def test_only_rows_of_a_certain_length_get_a_session(
 
     monkeypatch.setattr(openvino, "open_session", open_session)
     OpenVinoRuntime(replace(files, max_tokens=max_tokens), 2)
-    assert asked == ([{}, {"n": rows, "w": max_tokens}] if rows else [{}])
+    assert asked == ([None, {"n": rows, "w": max_tokens}] if rows else [None])
 
 
-def test_the_weights_are_mapped_and_leave_no_file(
-    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_the_weights_are_mapped_leave_no_file_and_go_when_memory_is_given_back(
+    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_linked: bool
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / "real"
+    folder.mkdir()
+    (link := tmp_path / "link").symlink_to(folder)
+    monkeypatch.setattr(tempfile, "tempdir", str(link if is_linked else folder))
     encoder = made(files, BF16)
-    assert list(tmp_path.iterdir()) == []
-    mapped = [
-        line for line in Path("/proc/self/maps").read_text("utf-8").splitlines() if str(tmp_path) in line
-    ]
-    assert len(mapped) == 2
-    assert all(" r--p " in line and line.endswith("/weights (deleted)") for line in mapped)
+    assert list(folder.iterdir()) == []
     batch = rows_up_to(encoder.max_tokens, 9)
     before = encoder.encode(*batch)
+    held = resident(folder)
+    assert len(held) == 2
+    assert all(held)
     encoder.give_back()
+    assert resident(folder) == [0, 0]
     np.testing.assert_array_equal(encoder.encode(*batch), before)
 
 
-def test_without_room_for_the_weights_one_session_serves(
+def resident(folder: Path) -> list[int]:
+    """Return how many kB of each deleted file of weights that was in a folder are in memory."""
+    found, is_its_own = [], False
+    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
+        if not line.split()[0].endswith(":"):
+            is_its_own = f" {folder}/" in line and line.endswith("/weights (deleted)")
+        elif is_its_own and line.startswith("Rss:"):
+            found.append(int(line.split()[1]))
+    return found
+
+
+def test_without_a_temporary_folder_one_session_serves(
     files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         encoder = made(files, BF16)
     assert f"No such file or directory: '{tmp_path}/missing" in caplog.text
-    assert f"see that there is room in {tmp_path}/missing" in caplog.text
+    assert f"such a file needs room in {tmp_path}/missing" in caplog.text
+    assert "rows of 128 tokens have no session of their own" in caplog.text
     assert_one_session(encoder, files)
 
 
-def test_weights_that_can_t_be_written_stay_in_their_graph(
-    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from embedfleet.encoders.backends.weights import apart
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+graph = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+with apart(graph) as found:
+    print(found is not None)
+"""
+
+
+@pytest.mark.parametrize(("room", "is_written"), [(1, False), (8_000, False), (10_000_000, True)])
+def test_weights_that_have_no_room_stay_in_their_graph(
+    files: ModelFiles, tmp_path: Path, room: int, is_written: bool
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    full = OSError(28, "No space left on device")
-    monkeypatch.setattr(weights.onnxruntime, "InferenceSession", failing(full))
-    with caplog.at_level(logging.WARNING), weights.apart(files.onnx or Path()) as found:
-        assert found is None
-    assert "No space left on device" in caplog.text
+    command = [sys.executable, "-c", FULL_DISK, str(files.onnx), str(room)]
+    variables = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{is_written}\n"
+    assert ("needs room in" in done.stderr) is not is_written
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_too_large_for_the_temporary_folder_stays_where_it_is(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(weights, "LARGEST_BYTES", (files.onnx or Path()).stat().st_size - 1)
+    files = replace(inspect(tiny_copy, "test/tiny"), max_tokens=128)
+    graph = tiny_copy / "onnx/model.onnx"
+    monkeypatch.setattr(weights, "LARGEST_BYTES", graph.stat().st_size + 9)
+    (graph.parent / "weights.bin").write_bytes(bytes(10))
+    (graph.parent / "model.onnx_data").symlink_to("missing")
     with caplog.at_level(logging.WARNING):
         encoder = made(files, BF16)
     assert caplog.text == ""
     assert_one_session(encoder, files)
+    (graph.parent / "weights.bin").write_bytes(bytes(9))
+    assert made(files, BF16)._runtime._full is not None  # type: ignore[attr-defined]
 
 
-def test_what_killed_processes_left_is_removed_after_an_hour(
+def test_what_killed_processes_left_is_removed(
     files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    stale, fresh, other = (tmp_path / name for name in ("embedfleet-weights-a", "embedfleet-weights-b", "c"))
-    for folder, age in ((stale, 3700), (fresh, 3500), (other, 3700)):
+    names = ("embedfleet-weights-left", "embedfleet-weights-new", "embedfleet-weights-held", "other")
+    _, new, held, other = folders = [tmp_path / name for name in names]
+    for folder in folders:
         folder.mkdir()
         (folder / "weights").write_bytes(b"w")
-        os.utime(folder, (time.time() - age,) * 2)
+        os.utime(folder, (time.time() - (10 if folder is new else 100),) * 2)
+    (link := tmp_path / "embedfleet-weights-link").symlink_to(other)
+    lock = os.open(held, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     with weights.apart(files.onnx or Path()) as found:
         assert found is not None
-    assert sorted(tmp_path.iterdir()) == [other, fresh]
+        with weights.apart(files.onnx or Path()):
+            assert found[1].stat().st_size
+    assert sorted(tmp_path.iterdir()) == sorted([new, held, link, other])
+    assert (other / "weights").exists()
+    os.close(lock)
+
+
+def test_a_graph_that_takes_no_fixed_shape_is_served_without(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = openvino.open_session
+
+    def open_session(*arguments: Any) -> Any:
+        if arguments[-1]:
+            raise ConfigurationError("incompatible dimensions", code="model_damaged")
+        return real(*arguments)
+
+    monkeypatch.setattr(openvino, "open_session", open_session)
+    with caplog.at_level(logging.WARNING):
+        encoder = made(files, BF16)
+    assert "this graph takes no fixed shape: incompatible dimensions" in caplog.text
+    assert_one_session(encoder, files)
 
 
 def assert_one_session(encoder: ModelEncoder, files: ModelFiles) -> None:
@@ -241,10 +316,3 @@ def assert_one_session(encoder: ModelEncoder, files: ModelFiles) -> None:
     expected = make(files, PLAIN, 1).encode(*batch)
     assert (encoder.encode(*batch) * expected).sum(axis=1).min() > 0.999
     encoder.give_back()
-
-
-def failing(error: Exception) -> Any:
-    def fail(*arguments: Any, **options: Any) -> None:
-        raise error
-
-    return fail

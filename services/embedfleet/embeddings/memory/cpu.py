@@ -34,7 +34,7 @@ class CpuDevice:
         self._limit = limit
         self._root = root
         self._groups = _groups(root)
-        self._at_first = self._at_rest = self.resident()
+        self._at_first = self._at_rest = self._own()
         self._has_peak = False
 
     def total(self) -> int:
@@ -55,14 +55,17 @@ class CpuDevice:
         """Return what this process holds beyond what it held when idle memory was last given back.
 
         That is its allocator's arena; tasks' texts, which are no memory for a batch, are in it only until
-        they are still held after the next time. What the arena holds beyond the limit is not for use again.
+        they are still held after the next time. Pages of files are not: they count as free already. What the
+        arena holds beyond the limit is not for use again.
         """
-        allowed = _NO_LIMIT if self._limit is None else max(0, self._limit - self._at_rest)
-        return min(allowed, max(0, self.resident() - self._at_rest))
+        own = self._own()
+        files = self.resident() - own
+        allowed = _NO_LIMIT if self._limit is None else max(0, self._limit - files - self._at_rest)
+        return min(allowed, max(0, own - self._at_rest))
 
     def settle(self) -> None:
         """Learn that idle memory was given back: what is still held is not idle."""
-        self._at_rest = self.resident()
+        self._at_rest = self._own()
 
     def grown(self) -> int:
         """Return what this process holds and can't give back, beyond what it held when this was made.
@@ -95,6 +98,11 @@ class CpuDevice:
         """Return what this process holds now."""
         words = _text(self._root / "proc/self/statm").split()
         return int(words[1]) * _PAGE if words else 0
+
+    def _own(self) -> int:
+        """Return what this process holds now, pages of files and memory shared with others left out."""
+        words = _text(self._root / "proc/self/statm").split()
+        return (int(words[1]) - int(words[2])) * _PAGE if words else 0
 
     def _meminfo(self) -> dict[str, int]:
         return self._kilobytes("proc/meminfo")

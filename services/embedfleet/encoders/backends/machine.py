@@ -55,9 +55,14 @@ def give_back_loading() -> None:
 
 
 def let_go(file: Path, maps: Path = Path("/proc/self/maps")) -> None:
-    """Have the kernel take back the pages of a file that is mapped to be read; it may have been deleted.
+    """Drop this process's pages of a file that is mapped to be read; it may have been deleted.
 
-    What is needed of them comes again, from its cache or the file. Elsewhere than on Linux nothing happens.
+    The kernel may still cache them; what is needed comes again from there or from the file. Elsewhere than on
+    Linux nothing happens.
+
+    Args:
+        file: by its real name, links resolved.
+        maps: where the mappings are listed; a test gives another.
     """
     try:
         lines = maps.read_text("utf-8", errors="replace").splitlines()

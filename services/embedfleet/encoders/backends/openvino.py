@@ -7,6 +7,7 @@ of the project's mixed corpus four in five tokens are in rows of full length.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,9 +32,11 @@ STREAMS = 2
 MULTIPLE = 16
 # Of one run of full rows: 2,048 were no faster, 512 were 2 to 4 % slower, and 256 7 to 11 %.
 FULL_TOKENS = 1024
-# So of models with 128 to 512 tokens. No fewer rows: where they are that long, batches have one or two. No
+# So of models with 114 to 512 tokens. No fewer rows: where they are that long, batches have one or two. No
 # more: the gate's batches have 8, and these vectors must pass it too.
 FULL_ROWS = range(2, 9)
+
+_log = logging.getLogger(__name__)
 
 
 class OpenVinoRuntime:
@@ -48,22 +51,25 @@ class OpenVinoRuntime:
     """
 
     def __init__(self, files: ModelFiles, threads: int) -> None:
-        count = machine.threads(threads)
+        self._files = files
+        self._threads = machine.threads(threads)
         self.multiple = MULTIPLE
-        self.streams = min(STREAMS, count)
+        self.streams = min(STREAMS, self._threads)
         self._full_width = files.max_tokens
         self._full_rows = FULL_TOKENS // files.max_tokens
         self._full: Layers | None = None
-        self._weights: Path | None
+        self._weights: Path | None = None
         graph = graph_of(files)
         with apart(graph) as found:
-            # Both sessions map one file of weights; what is mapped outlasts the file's name.
-            graph, self._weights = found or (graph, None)
-            session = self._opened(graph, files, count, {})
+            if found:
+                # Both sessions map one file of weights; what is mapped outlasts the file's name.
+                graph, self._weights = found
+            session = self._opened(graph)
             self._any = Layers(session, files)
             if found and self._full_rows in FULL_ROWS and (names := _dimensions(session)):
-                fixed = dict(zip(names, (self._full_rows, self._full_width), strict=True))
-                self._full = Layers(self._opened(graph, files, count, fixed), files)
+                self._full = self._fixed(graph, names)
+        what = f"are computed {self._full_rows} at a time" if self._full else "have no session of their own"
+        _log.info("OpenVINO: rows of %d tokens %s", files.max_tokens, what)
 
     def run(self, token_ids: Ids, mask: Mask) -> Vectors:
         """Return float32[n, dim]; see `Runtime.run`."""
@@ -77,16 +83,18 @@ class OpenVinoRuntime:
         return np.concatenate(vectors)
 
     def give_back(self) -> None:
-        """Shrink the arena, and have OpenVINO's idle memory given back, which is not in it."""
+        """Shrink the arena, and give back OpenVINO's idle memory, which is not in it.
+
+        The arena of full rows is left: it holds one shape's output, and would take it again at once.
+        """
         self._any.shrink()
         machine.give_back_loading()
         if self._weights:
             machine.let_go(self._weights)
 
-    def _opened(
-        self, graph: Path, files: ModelFiles, threads: int, fixed: Mapping[str, int]
-    ) -> onnxruntime.InferenceSession:
-        session = open_session(graph, provider(threads, self.streams), files.folder, threads, fixed)
+    def _opened(self, graph: Path, fixed: Mapping[str, int] | None = None) -> onnxruntime.InferenceSession:
+        offered = provider(self._threads, self.streams)
+        session = open_session(graph, offered, self._files.folder, self._threads, fixed)
         if OPENVINO not in session.get_providers():
             raise ConfigurationError(
                 f"ONNX Runtime could not start its provider {OPENVINO}; install the extra again, or set "
@@ -94,6 +102,14 @@ class OpenVinoRuntime:
                 code="no_precision",
             )
         return session
+
+    def _fixed(self, graph: Path, names: tuple[str, str]) -> Layers | None:
+        sizes = dict(zip(names, (self._full_rows, self._full_width), strict=True))
+        try:
+            return Layers(self._opened(graph, sizes), self._files)
+        except ConfigurationError as error:  # some graphs compute with the sizes that they were exported with
+            _log.warning("full batches are slower, since this graph takes no fixed shape: %s", error.detail)
+            return None
 
 
 def provider(threads: int, streams: int) -> tuple[str, dict[str, str]]:
