@@ -9,6 +9,7 @@ from tests.chaos.client import Accepted, Client
 from tests.chaos.corpus import text_file
 from tests.chaos.judge.checker import check
 from tests.chaos.judge.plants import plant_duplicate, plant_loss, plant_orphan
+from tests.chaos.judge.states import DocumentSeen, StateLog
 from tests.chaos.stack import Stack, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("chaos")]
@@ -61,3 +62,11 @@ def test_an_end_that_is_taken_back_is_a_regression(settled: tuple[Client, Accept
     client.stack.client.hset(f"task:{accepted.task_id}", "state", "STARTED")
     wait_until(client.log.regressions, "the state log sees it", 5)
     assert check(client, 0).regressions
+
+
+def test_an_end_that_redis_lost_is_no_regression_unless_it_was_settled() -> None:
+    log = StateLog(None)
+    looks = [DocumentSeen(0.0, "READY", 1, 1), DocumentSeen(1.0, "EMBEDDING", 1, 0)]
+    log.documents = {"settled": [*looks], "in-flight": [*looks]}
+    log.forget_documents(but="settled")
+    assert {line.split()[1] for line in log.regressions()} == {"settled:"}
