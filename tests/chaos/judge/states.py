@@ -69,9 +69,7 @@ class StateLog(Looks):
     def forget_documents(self, but: str) -> None:
         """Begin anew with all documents but one: their ends may be among what Redis has lost."""
         with self._lock:
-            for document_id, seen in self.documents.items():
-                if document_id != but:
-                    seen.clear()
+            self.documents = {one: seen for one, seen in self.documents.items() if one == but}
 
     def regressions(self) -> list[str]:
         """Return what was seen after an end that ends for good."""
