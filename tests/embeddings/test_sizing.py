@@ -135,8 +135,7 @@ class Freeing(Counting):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rest: int) -> None:
         super().__init__()
         self.rest, self.held, self.peak, self.token = rest, rest + 60_000_000, 0, 10_000
-        monkeypatch.setattr(CpuDevice, "resident", lambda _: self.held)
-        monkeypatch.setattr(CpuDevice, "_own", lambda _: self.held)
+        monkeypatch.setattr(CpuDevice, "_held", lambda _: (self.held, 0))
         monkeypatch.setattr(CpuDevice, "peak", lambda _: self.peak)
 
     def encode(self, token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:

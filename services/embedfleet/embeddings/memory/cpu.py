@@ -58,8 +58,8 @@ class CpuDevice:
         they are still held after the next time. Pages of files are not: they count as free already. What the
         arena holds beyond the limit is not for use again.
         """
-        own = self._own()
-        files = self.resident() - own
+        held, files = self._held()
+        own = held - files
         allowed = _NO_LIMIT if self._limit is None else max(0, self._limit - files - self._at_rest)
         return min(allowed, max(0, own - self._at_rest))
 
@@ -96,13 +96,17 @@ class CpuDevice:
 
     def resident(self) -> int:
         """Return what this process holds now."""
-        words = _text(self._root / "proc/self/statm").split()
-        return int(words[1]) * _PAGE if words else 0
+        return self._held()[0]
 
     def _own(self) -> int:
         """Return what this process holds now, pages of files and memory shared with others left out."""
+        held, files = self._held()
+        return held - files
+
+    def _held(self) -> tuple[int, int]:
+        """Return all that this process holds now, and how much of that is of files or shared."""
         words = _text(self._root / "proc/self/statm").split()
-        return (int(words[1]) - int(words[2])) * _PAGE if words else 0
+        return (int(words[1]) * _PAGE, int(words[2]) * _PAGE) if words else (0, 0)
 
     def _meminfo(self) -> dict[str, int]:
         return self._kilobytes("proc/meminfo")

@@ -58,7 +58,6 @@ class OpenVinoRuntime:
         self._threads = machine.threads(threads)
         self.multiple = MULTIPLE
         self.streams = min(STREAMS, self._threads)
-        self._full_width = files.max_tokens
         self._full_rows = FULL_TOKENS // files.max_tokens
         self._full: Layers | None = None
         self._weights: Path | None = None
@@ -92,7 +91,7 @@ class OpenVinoRuntime:
     def _pieces(self, rows: int, width: int) -> Iterator[tuple[Layers, slice]]:
         """Yield which rows of a batch are run together, and by what."""
         at = 0
-        if self._full and width == self._full_width:
+        if self._full and width == self._files.max_tokens:
             for at in range(self._full_rows, rows + 1, self._full_rows):
                 yield self._full, slice(at - self._full_rows, at)
         most = max(1, OTHER_TOKENS // width)
@@ -111,7 +110,7 @@ class OpenVinoRuntime:
         return session
 
     def _fixed(self, graph: Path, names: tuple[str, str]) -> Layers | None:
-        sizes = dict(zip(names, (self._full_rows, self._full_width), strict=True))
+        sizes = dict(zip(names, (self._full_rows, self._files.max_tokens), strict=True))
         try:
             return Layers(self._opened(graph, sizes), self._files)
         except ConfigurationError as error:  # some graphs compute with the sizes that they were exported with
