@@ -6,7 +6,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from embedfleet.encoders.backends.choice import AMX, OFFERED, Choice
+from embedfleet.encoders.backends.choice import AMX, AVX512, OFFERED, Choice
 from embedfleet.encoders.backends.machine import cpu_flags
 from embedfleet.encoders.encoder import ModelEncoder, make
 from embedfleet.encoders.files import ModelFiles
@@ -21,8 +21,8 @@ def made(files: ModelFiles, choice: Choice) -> ModelEncoder:
     """Make an encoder, or skip the test where this machine can't run it."""
     if choice.provider == "torch" and importlib.util.find_spec("sentence_transformers") is None:
         pytest.skip("the extra `torch` is not installed")
-    if choice.precision == "bf16" and AMX not in cpu_flags():
-        pytest.skip(f"this CPU has no {AMX}")
+    if choice.precision == "bf16" and not {AMX, AVX512} & cpu_flags():
+        pytest.skip(f"this CPU has no {AMX} or {AVX512}")
     if choice.provider == "openvino" and not has_openvino():
         pytest.skip("this onnxruntime has no OpenVINO provider")
     if choice.provider != "cuda":

@@ -25,7 +25,7 @@ def engine(device: str = "auto", precision: str = "auto", backend: str = "onnx")
     ("settings", "here", "expected"),
     [
         (engine(), machine(AMX), ["openvino bf16 on cpu", "cpu fp32 on cpu"]),
-        (engine(), machine(AVX512), ["cpu fp32 on cpu"]),
+        (engine(), machine(AVX512), ["openvino bf16 on cpu", "cpu fp32 on cpu"]),
         (engine(), machine(AMX, openvino=False), ["cpu fp32 on cpu"]),
         (engine(), machine(), ["cpu fp32 on cpu"]),
         (
@@ -35,7 +35,7 @@ def engine(device: str = "auto", precision: str = "auto", backend: str = "onnx")
         ),
         (engine("cuda"), machine(AMX, gpu=True), ["cuda fp16 on cuda", "cuda fp32 on cuda"]),
         (engine("cpu"), machine(gpu=True), ["cpu fp32 on cpu"]),
-        (engine(precision="bf16"), machine(AVX512), ["openvino bf16 on cpu"]),
+        (engine(precision="bf16"), machine(AMX), ["openvino bf16 on cpu"]),
         (engine("cpu", "fp32"), machine(AMX), ["cpu fp32 on cpu"]),
         (engine("cuda", "fp32"), machine(gpu=True), ["cuda fp32 on cuda"]),
         (
@@ -49,6 +49,7 @@ def engine(device: str = "auto", precision: str = "auto", backend: str = "onnx")
                 "torch fp32 on cpu",
             ],
         ),
+        (engine("cpu", backend="torch"), machine(AVX512), ["torch bf16 on cpu", "torch fp32 on cpu"]),
         (engine("cpu", backend="torch"), machine(), ["torch fp32 on cpu"]),
         (engine("cuda", "bf16", "torch"), machine(gpu=True), ["torch bf16 on cuda"]),
     ],
@@ -83,4 +84,4 @@ def test_what_is_asked_for_and_not_here_is_refused_with_the_reason(
 def test_what_is_passed_over_is_told_with_its_reason() -> None:
     reasons = {str(choice): reason for choice, reason in weigh(engine(), machine()).items()}
     assert reasons["cuda fp16 on cuda"] == NO_DRIVER
-    assert reasons["openvino bf16 on cpu"] == f"this CPU has no {AMX}"
+    assert reasons["openvino bf16 on cpu"] == f"this CPU has no {AMX} or {AVX512}"
