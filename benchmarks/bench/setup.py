@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.bench.corpus import Corpus
 from benchmarks.bench.corpus import load as load_corpus
 from benchmarks.bench.process import ROOT
+from benchmarks.bench.rounds import Plan
 from embedfleet.encoders import models
 from embedfleet.encoders.files import ModelFiles
 from embedfleet.encoders.tokenizer import TextTokenizer
@@ -66,6 +67,12 @@ class Setup:
     def scaled(self, count: int, least: int = 1) -> int:
         """Return a count in this run's size."""
         return max(least, round(count * self.size))
+
+    def plan(self, full: Plan) -> Plan:
+        """Return a plan in this run's size; its seconds are a limit, and stay."""
+        return Plan(
+            self.scaled(full.wanted), self.scaled(full.most, 3), full.seconds, round(full.welcome * self.size)
+        )
 
     def texts(self, name: str, texts: Sequence[str]) -> str:
         """Write texts for contestants; return the file's name."""

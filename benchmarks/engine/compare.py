@@ -23,8 +23,8 @@ from benchmarks.engine.flops import Shape
 # Few: the nearer the flanks, the more rounds count where the machine is unsteady.
 CHUNKS = 128
 # Of the engine, and of everyone else.
-ROUNDS, WELCOME_ROUNDS, MOST_ROUNDS, MOST_SECONDS = 5, 9, 100, 600.0
-OTHERS_ROUNDS, OTHERS_MOST_ROUNDS, OTHERS_MOST_SECONDS = 3, 40, 1200.0
+PLAN = Plan(wanted=5, most=100, seconds=600.0, welcome=9)
+OTHERS_PLAN = Plan(wanted=3, most=40, seconds=1200.0)
 
 
 @dataclass
@@ -173,13 +173,8 @@ def compare(setup: Setup) -> dict[str, Any]:
         setup,
         _entries(setup),
         cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64)),
-        Plan(
-            setup.scaled(ROUNDS),
-            setup.scaled(MOST_ROUNDS, 3),
-            MOST_SECONDS,
-            setup.scaled(WELCOME_ROUNDS),
-        ),
-        Plan(setup.scaled(OTHERS_ROUNDS), setup.scaled(OTHERS_MOST_ROUNDS, 3), OTHERS_MOST_SECONDS),
+        setup.plan(PLAN),
+        setup.plan(OTHERS_PLAN),
         then=lambda taking_part: padding.update(_padding(taking_part.running[ENGINE], setup)),
     )
     tokens = [len(row) for row in setup.tokenizer.encode(outcome.texts)]

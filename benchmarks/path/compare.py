@@ -16,10 +16,7 @@ from embedfleet.documents.tokens import ModelTokens
 FILES = 50
 CHUNKS_A_FILE = 10
 FLANK_CHUNKS = 384
-ROUNDS = 3
-WELCOME_ROUNDS = 7
-MOST_ROUNDS = 30
-MOST_SECONDS = 1200.0
+PLAN = Plan(wanted=3, most=30, seconds=1200.0, welcome=7)
 # 0 and 1 are the fleet's and the stage's.
 DATABASES = (2, 3)
 
@@ -50,12 +47,7 @@ def compare(setup: Setup, fleet: Fleet, bare: Contestant) -> dict[str, Any]:
             # So many that each of a worker's processes gets some.
             design.run(files[: 8 * threads()], "warm-up-2")
         bare.ask(texts=flank)
-        plan = Plan(
-            max(1, setup.scaled(ROUNDS)),
-            setup.scaled(MOST_ROUNDS, 3),
-            MOST_SECONDS,
-            setup.scaled(WELCOME_ROUNDS),
-        )
+        plan = setup.plan(PLAN)
         reference = lambda: float(bare.ask(texts=flank)["seconds"])  # noqa: E731
         rounds = gather(reference, {"path": everyone}, plan, setup.say)["path"]
     best = quickest(counted(rounds) or rounds, [rival.name for rival in rivals])

@@ -19,10 +19,7 @@ from embedfleet.runtime.blobs import Blobs
 
 SIZES = (150, 10, 1)
 CHUNKS = 900
-ROUNDS = 3
-WELCOME_ROUNDS = 7
-MOST_ROUNDS = 30
-MOST_SECONDS = 1200.0
+PLAN = Plan(wanted=3, most=30, seconds=1200.0, welcome=7)
 TRIES = 3
 WARM_UP_CHUNKS = 300
 
@@ -39,6 +36,7 @@ def compare(setup: Setup, fleet: Fleet, bare: Contestant) -> dict[str, Any]:
 
     def of_size(size: int, some: Sequence[str] = texts) -> dict[str, float]:
         seconds = _run(stage, some, size)
+        stage.rest()
         done = len(some) + (memory[-1]["chunks"] if memory else 0)
         now, most = fleet.worker_rss()
         memory.append({"chunks": done, "rss": now, "peak_rss": most})
@@ -47,9 +45,7 @@ def compare(setup: Setup, fleet: Fleet, bare: Contestant) -> dict[str, Any]:
     for size in SIZES:
         of_size(size, texts[:WARM_UP_CHUNKS])
     bare.ask(texts=file)
-    plan = Plan(
-        max(1, setup.scaled(ROUNDS)), setup.scaled(MOST_ROUNDS, 3), MOST_SECONDS, setup.scaled(WELCOME_ROUNDS)
-    )
+    plan = setup.plan(PLAN)
     kinds = {_name(size): lambda size=size: of_size(size) for size in SIZES}
     rounds = gather(lambda: float(bare.ask(texts=file)["seconds"]), kinds, plan, setup.say)
     while setup.size == FULL and memory[-1]["chunks"] < LEAST_CHUNKS:  # for the figure of its memory

@@ -7,7 +7,7 @@ all are there.
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.ledger.documents import document
@@ -69,7 +69,7 @@ class Stage:
         is_early = self._left() != len(jobs)
         began = time.perf_counter()
         is_early |= not self._waiting.move(str(Queue.EMBEDDINGS), 0)
-        self._drain()
+        self._wait(lambda: bool(self._left()), "left")
         seconds = time.perf_counter() - began
         if is_early:
             self._waiting.flushdb()
@@ -78,6 +78,14 @@ class Stage:
         if failed := [one for one in found if one.state is not DocumentState.READY]:
             raise RuntimeError(f"{len(failed)} of {len(jobs)} documents failed, one with {failed[0].error}")
         return seconds
+
+    def rest(self) -> None:
+        """Wait until the janitor has settled what was embedded, and works beside nothing that is measured.
+
+        Raises:
+            RuntimeError: it didn't in time.
+        """
+        self._wait(lambda: bool(self._ledger.unsettled(1)), "not settled")
 
     def close(self) -> None:
         """Close the connections."""
@@ -105,11 +113,11 @@ class Stage:
         (embedding,) = self._ledger.chunked(claim, [part], result) or []
         return upload.id, embedding
 
-    def _drain(self) -> None:
+    def _wait(self, is_so: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while left := self._left():
+        while is_so():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{left} documents are left after {DEADLINE_SECONDS} s")
+                raise RuntimeError(f"documents are {what} after {DEADLINE_SECONDS} s")
             time.sleep(POLL_SECONDS)
 
     def _left(self) -> int:

@@ -13,6 +13,7 @@ anything else         PARSING, EMBEDDING 1/3, then READY with 3 chunks
 ====================  ==========================================================
 """
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from embedfleet.contracts.documents import document_id
+from embedfleet.local.ports import LOOPBACK
 
 
 def problem(status: int, code: str, detail: str, **headers: str) -> JSONResponse:
@@ -166,20 +168,14 @@ def add_tasks(app: FastAPI, stub: Stub) -> None:
 @contextmanager
 def serving(stub: Stub) -> Iterator[None]:
     """Serve the stub on a free loopback port."""
-    config = uvicorn.Config(
-        create(stub), host="127.0.0.1", port=0, log_level="error", ws="none", lifespan="off"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    stub.url = f"http://127.0.0.1:{port}"
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    # It listens before the thread begins: who calls early waits for the answer, and nobody polls.
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        stub.url = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
+        server = uvicorn.Server(uvicorn.Config(create(stub), log_level="error", ws="none", lifespan="off"))
+        thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            thread.join(10)

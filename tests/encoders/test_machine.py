@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from embedfleet.encoders.backends import machine
+from tests.encoders.mappings import resident
 
 
 class Driver:
@@ -191,26 +193,16 @@ def test_pages_of_a_mapped_file_are_let_go_and_come_back(tmp_path: Path) -> None
         read = mmap.mmap(opened.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
         changed = mmap.mmap(written.fileno(), 0, flags=mmap.MAP_PRIVATE)
     file.unlink()
+    held = partial(resident, lambda line: line.endswith(f"{file} (deleted)"))
     assert read[:] == content
     changed[:3] = b"new"
     page = mmap.PAGESIZE // 1024
-    assert sorted(resident(file)) == [page, 1024]
+    assert sorted(held()) == [page, 1024]
     machine.let_go(file)
-    assert sorted(resident(file)) == [0, page]
+    assert sorted(held()) == [0, page]
     assert (read[:], changed[:3]) == (content, b"new")
     read.close()
     changed.close()
-
-
-def resident(file: Path) -> list[int]:
-    """Return how many kB of each mapping of a file are in memory."""
-    found, is_its_own = [], False
-    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
-        if not line.split()[0].endswith(":"):
-            is_its_own = line.endswith(f"{file} (deleted)")
-        elif is_its_own and line.startswith("Rss:"):
-            found.append(int(line.split()[1]))
-    return found
 
 
 def test_where_mappings_can_t_be_read_nothing_is_let_go(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import fcntl
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +27,7 @@ from embedfleet.encoders.encoder import ModelEncoder, make
 from embedfleet.encoders.files import ModelFiles, inspect
 from embedfleet.encoders.golden import cosines, read_golden
 from embedfleet.encoders.tokenizer import TextTokenizer
+from tests.encoders.mappings import resident
 from tests.encoders.runtimes import BF16, PLAIN, has_openvino, made
 
 
@@ -198,27 +201,17 @@ def test_the_weights_are_mapped_leave_no_file_and_go_when_memory_is_given_back(
     folder.mkdir()
     (link := tmp_path / "link").symlink_to(folder)
     monkeypatch.setattr(tempfile, "tempdir", str(link if is_linked else folder))
+    its_own = re.compile(rf" {folder}/.*/weights \(deleted\)$").search
+    held = partial(resident, lambda line: bool(its_own(line)))
     encoder = made(files, BF16)
     assert list(folder.iterdir()) == []
     batch = rows_up_to(encoder.max_tokens, 9)
     before = encoder.encode(*batch)
-    held = resident(folder)
-    assert len(held) == 2
-    assert all(held)
+    assert len(held()) == 2
+    assert all(held())
     encoder.give_back()
-    assert resident(folder) == [0, 0]
+    assert held() == [0, 0]
     np.testing.assert_array_equal(encoder.encode(*batch), before)
-
-
-def resident(folder: Path) -> list[int]:
-    """Return how many kB of each deleted file of weights that was in a folder are in memory."""
-    found, is_its_own = [], False
-    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
-        if not line.split()[0].endswith(":"):
-            is_its_own = f" {folder}/" in line and line.endswith("/weights (deleted)")
-        elif is_its_own and line.startswith("Rss:"):
-            found.append(int(line.split()[1]))
-    return found
 
 
 def test_without_a_temporary_folder_one_session_serves(

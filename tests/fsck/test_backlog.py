@@ -1,4 +1,4 @@
-"""What is merely under way is no finding, however long the janitor takes; what he leaves undone is one."""
+"""What is merely under way is no finding, however long the janitor takes; what it leaves undone is one."""
 
 import os
 import time
@@ -15,11 +15,11 @@ STUCK = Patience(change=-1, look=0, stuck=600, file=3600)
 AGO = 1200.0
 # How long ago the janitor got on, and how long ago the last pass began that is over: the document came AGO.
 CASES = {
-    "he is at it": ({"at": 1.0, "settled": AGO + 60, "deleted": AGO + 60}, False),
-    "his first pass": ({"at": 1.0}, False),
-    "he has passed it by, but it was young then": ({"at": 1.0, "settled": 900.0, "deleted": 900.0}, False),
-    "he has passed it by": ({"at": 1.0, "settled": 100.0, "deleted": 100.0}, True),
-    "he gets on with nothing": ({"at": 900.0, "settled": AGO + 60, "deleted": AGO + 60}, True),
+    "it is at it": ({"at": 1.0, "settled": AGO + 60, "deleted": AGO + 60}, False),
+    "its first pass": ({"at": 1.0}, False),
+    "it has passed it by, but that was young then": ({"at": 1.0, "settled": 900.0, "deleted": 900.0}, False),
+    "it has passed it by": ({"at": 1.0, "settled": 100.0, "deleted": 100.0}, True),
+    "it gets on with nothing": ({"at": 900.0, "settled": AGO + 60, "deleted": AGO + 60}, True),
     "there is none": ({}, True),
 }
 

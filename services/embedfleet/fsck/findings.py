@@ -109,7 +109,7 @@ class Patience:
     Attributes:
         change: after a document's last change; a lease: by then a writer that lost its claim has stopped.
         look: between the two looks at a suspect; a writer whose claim is lost hears of it within a beat.
-        stuck: what the janitor settles within seconds, or has on a long list that he gets on with.
+        stuck: what the janitor settles within seconds, or has on a long list that it gets on with.
         file: a file that nothing names; the janitor sweeps those after an hour, every ten minutes.
     """
 

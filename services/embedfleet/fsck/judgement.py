@@ -84,14 +84,14 @@ def witness_of(row: Document | None) -> tuple[str, ...]:
 
 
 def is_stuck(since: float, now: float, patience: Patience, passed: float, progress: float) -> bool:
-    """Say whether the janitor leaves something undone; a long list of his takes him long, and is no finding.
+    """Say whether the janitor leaves something undone; a long list takes it long, and is no finding.
 
     Args:
-        since: when it came onto his list.
+        since: when that came onto the janitor's list.
         now: the same clock.
         patience: how long it may be there.
-        passed: when he began the last pass over the list that is over. What was on it long before was tried.
-        progress: when he last got on with anything.
+        passed: when it began the last pass over the list that is over. What was on it long before was tried.
+        progress: when it last got on with anything.
     """
     waits = now - since >= patience.stuck
     return waits and (passed - since >= patience.stuck or now - progress >= patience.stuck)

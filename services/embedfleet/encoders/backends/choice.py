@@ -15,8 +15,8 @@ Provider = Literal["cuda", "openvino", "cpu", "torch"]
 Device = Literal["cuda", "cpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
-# A CPU's instructions for bf16, as Linux names them: by tiles (Xeon since Sapphire Rapids), and by vectors (EPYC
-# since Zen 4, where bf16 was 2.05 times as quick as fp32: docs/benchmarks.md).
+# A CPU's instructions for bf16, as Linux names them: by tiles (Xeon since Sapphire Rapids), and by vectors
+# (EPYC since Zen 4: there OpenVINO in bf16 was twice as quick as ONNX Runtime in fp32, docs/benchmarks.md).
 AMX, AVX512 = "amx_bf16", "avx512_bf16"
 
 

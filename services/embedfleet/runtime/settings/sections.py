@@ -193,8 +193,8 @@ class EngineSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         alias="FLEET_PRECISION",
-        description="`auto`: fp16 on a GPU, bf16 on a CPU with AMX-bf16 or AVX512-bf16, else fp32; another refuses to start"
-        " where it can't be had.",
+        description="`auto`: fp16 on a GPU, bf16 on a CPU with AMX-bf16 or AVX512-bf16, else fp32;"
+        " another refuses to start where it can't be had.",
     )
     backend: Literal["onnx", "torch"] = Field(
         "onnx", alias="FLEET_BACKEND", description="Runtime of the encoder; `torch` needs the extra `torch`."
