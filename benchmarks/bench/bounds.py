@@ -112,6 +112,11 @@ def too_few(name: str, wanted: int, rounds: Sequence[Mapping[str, Any]]) -> Iter
         )
 
 
+def short(value: float) -> str:
+    """Return a figure as people read it; what is just below 1, a cosine, isn't rounded to it."""
+    return f"{value:.{5 if 0.999 < value < 1 else 4}g}"
+
+
 def last_line(record: Mapping[str, Any], found: Sequence[str]) -> str:
     """Return the line that the benchmark ends with; only one of full size begins with `bench ok:`.
 
@@ -143,4 +148,4 @@ def _absent_peers(record: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
+    return "none" if value is None else short(value)

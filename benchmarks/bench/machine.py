@@ -5,7 +5,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-AMX_BF16 = "amx_bf16"
+AMX_BF16, AVX512_BF16 = "amx_bf16", "avx512_bf16"
 
 
 def threads() -> int:
@@ -26,6 +26,7 @@ def describe() -> dict[str, str | int | bool]:
         "processor": processor(),
         "threads": threads(),
         "amx_bf16": has_amx_bf16(),
+        "avx512_bf16": AVX512_BF16 in _field("flags").split(),
         "memory_gib": round(pages / 2**30),
         "python": platform.python_version(),
     }

@@ -111,8 +111,9 @@ def _rejected(record: Mapping[str, Any]) -> str:
 
 def _where(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
-    amx = "with" if machine["amx_bf16"] else "without"
+    bf16 = "with AVX512-bf16 and without AMX" if machine["avx512_bf16"] else "without AMX"
+    bf16 = "with AMX-bf16" if machine["amx_bf16"] else bf16
     return (
-        f"{record['date']}, {machine['processor']}, {machine['threads']} threads, {amx} AMX-bf16, "
+        f"{record['date']}, {machine['processor']}, {machine['threads']} threads, {bf16}, "
         f"{machine['memory_gib']} GiB"
     )

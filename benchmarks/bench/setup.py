@@ -71,7 +71,10 @@ class Setup:
     def plan(self, full: Plan) -> Plan:
         """Return a plan in this run's size; its seconds are a limit, and stay."""
         return Plan(
-            self.scaled(full.wanted), self.scaled(full.most, 3), full.seconds, round(full.welcome * self.size)
+            wanted=self.scaled(full.wanted),
+            most=self.scaled(full.most, 3),
+            seconds=full.seconds,
+            welcome=self.scaled(full.welcome, 0),
         )
 
     def texts(self, name: str, texts: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.bench.bounds import BOUNDS, Bound, applies
+from benchmarks.bench.bounds import BOUNDS, Bound, applies, short
 
 Row = Sequence[str]
 
@@ -42,7 +42,7 @@ def figure_rows(figures: Mapping[str, float | None], has_amx: bool) -> Iterator[
 
 def number(value: float | None) -> str:
     """Return a figure as people read it."""
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if value is None else short(value)
 
 
 def columns(head: Row, rows: Sequence[Row]) -> str:

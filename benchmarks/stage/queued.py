@@ -21,6 +21,7 @@ from embedfleet.runtime.blobs import Blobs, chunk_prefix
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Claim, Part
 from embedfleet.runtime.ledger.redis_client import connect
+from embedfleet.runtime.ledger.views import TO_SETTLE
 from embedfleet.runtime.settings import LedgerSettings
 
 POLL_SECONDS = 0.02
@@ -69,7 +70,7 @@ class Stage:
         is_early = self._left() != len(jobs)
         began = time.perf_counter()
         is_early |= not self._waiting.move(str(Queue.EMBEDDINGS), 0)
-        self._wait(lambda: bool(self._left()), "left")
+        self._wait(self._left, "not embedded; the log of the embedding worker says why")
         seconds = time.perf_counter() - began
         if is_early:
             self._waiting.flushdb()
@@ -79,13 +80,13 @@ class Stage:
             raise RuntimeError(f"{len(failed)} of {len(jobs)} documents failed, one with {failed[0].error}")
         return seconds
 
-    def rest(self) -> None:
-        """Wait until the janitor has settled what was embedded, and works beside nothing that is measured.
+    def settle(self) -> None:
+        """Wait until the janitor has settled all documents that have ended.
 
         Raises:
             RuntimeError: it didn't in time.
         """
-        self._wait(lambda: bool(self._ledger.unsettled(1)), "not settled")
+        self._wait(lambda: int(self._client.zcard(TO_SETTLE)), "not settled; the log of the api says why")
 
     def close(self) -> None:
         """Close the connections."""
@@ -113,11 +114,11 @@ class Stage:
         (embedding,) = self._ledger.chunked(claim, [part], result) or []
         return upload.id, embedding
 
-    def _wait(self, is_so: Callable[[], bool], what: str) -> None:
+    def _wait(self, count: Callable[[], int], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while is_so():
+        while left := count():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"documents are {what} after {DEADLINE_SECONDS} s")
+                raise RuntimeError(f"after {DEADLINE_SECONDS} s {left} documents are {what}")
             time.sleep(POLL_SECONDS)
 
     def _left(self) -> int:

@@ -41,6 +41,7 @@ def record(*, amx: bool = True, size: float = 1.0, **changed: float | None) -> d
             "processor": "2 x Test <CPU>",
             "threads": 2,
             "amx_bf16": amx,
+            "avx512_bf16": True,
             "memory_gib": 24,
         },
         "corpus": "800 real chunks",

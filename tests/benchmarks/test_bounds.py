@@ -130,3 +130,10 @@ def test_the_tables_say_what_holds_and_who_is_absent() -> None:
     assert names == ["engine (bf16)", "sentence-transformers fp32"]
     assert table.absentees(engine()) == "Did not take part: ours, torch bf16 (it computes in fp32)."
     assert table.absentees({"absent": {}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "-"), (0.99995, "0.99995"), (1.0, "1"), (4.00049, "4"), (583.59, "583.6")]
+)
+def test_a_cosine_just_below_one_is_not_rounded_to_it(value: float | None, shown: str) -> None:
+    assert table.number(value) == shown

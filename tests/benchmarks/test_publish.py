@@ -39,6 +39,20 @@ def test_the_plot_shows_what_was_measured_and_only_the_bounds_that_apply() -> No
     assert (with_amx, without) == (4, 3)
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"amx_bf16": True}, "with AMX-bf16,"),
+        ({"amx_bf16": False}, "with AVX512-bf16 and without AMX,"),
+        ({"amx_bf16": False, "avx512_bf16": False}, "threads, without AMX,"),
+    ],
+)
+def test_a_record_says_which_instructions_for_bf16_the_cpu_has(flags: dict[str, bool], words: str) -> None:
+    found = record()
+    found["machine"] |= flags
+    assert words in publish.in_readme(found)
+
+
 def test_a_full_run_is_shown_on_both_pages(pages: tuple[Path, Path, Path]) -> None:
     results, readme, docs = pages
     publish.keep(record())

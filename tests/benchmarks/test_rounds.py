@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 
 import pytest
 from benchmarks.bench.rounds import Plan, Round, gather, quickest, times
+from benchmarks.bench.setup import Setup
 
 
 def played(seconds: list[float]) -> Callable[[], float]:
@@ -96,3 +98,17 @@ def test_the_quickest_has_the_lowest_median() -> None:
         Round(1.0, 1.0, {"a": 3.0, "b": 2.5}),
     ]
     assert quickest(rounds, ["a", "b"]) == "b"
+
+
+@pytest.mark.parametrize(
+    ("size", "full", "its_own"),
+    [
+        (1.0, Plan(5, 100, 600.0, welcome=9), Plan(5, 100, 600.0, welcome=9)),
+        (0.1, Plan(5, 100, 600.0, welcome=9), Plan(1, 10, 600.0, welcome=1)),
+        (0.1, Plan(3, 20, 60.0), Plan(1, 3, 60.0)),
+    ],
+)
+def test_a_quick_run_takes_a_share_of_the_rounds(
+    tmp_path: Path, size: float, full: Plan, its_own: Plan
+) -> None:
+    assert Setup(tmp_path, size, lambda _: None).plan(full) == its_own

@@ -179,3 +179,4 @@ def serving(stub: Stub) -> Iterator[None]:
         finally:
             server.should_exit = True
             thread.join(10)
+            assert not thread.is_alive()

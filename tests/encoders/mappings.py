@@ -8,7 +8,7 @@ def resident(is_one: Callable[[str], bool]) -> list[int]:
     """Return how many kB of each mapping are in memory (Linux).
 
     Args:
-        is_one: says so of a mapping by the line that heads it in smaps, which ends with the file's name.
+        is_one: says whether a mapping is meant, by the line that heads it in smaps, which ends with its file.
     """
     found, is_its_own = [], False
     for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():

@@ -35,7 +35,7 @@ def engine(device: str = "auto", precision: str = "auto", backend: str = "onnx")
         ),
         (engine("cuda"), machine(AMX, gpu=True), ["cuda fp16 on cuda", "cuda fp32 on cuda"]),
         (engine("cpu"), machine(gpu=True), ["cpu fp32 on cpu"]),
-        (engine(precision="bf16"), machine(AMX), ["openvino bf16 on cpu"]),
+        (engine(precision="bf16"), machine(AVX512), ["openvino bf16 on cpu"]),
         (engine("cpu", "fp32"), machine(AMX), ["cpu fp32 on cpu"]),
         (engine("cuda", "fp32"), machine(gpu=True), ["cuda fp32 on cuda"]),
         (
@@ -85,3 +85,12 @@ def test_what_is_passed_over_is_told_with_its_reason() -> None:
     reasons = {str(choice): reason for choice, reason in weigh(engine(), machine()).items()}
     assert reasons["cuda fp16 on cuda"] == NO_DRIVER
     assert reasons["openvino bf16 on cpu"] == f"this CPU has no {AMX} or {AVX512}"
+
+
+@pytest.mark.parametrize(("flags", "named"), [([AMX], AMX), ([AVX512], AVX512), ([AMX, AVX512], AMX)])
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_bf16_is_explained_by_the_quickest_instructions_that_are_here(
+    flags: list[str], named: str, backend: str
+) -> None:
+    taken = next(iter(weigh(engine("cpu", backend=backend), machine(*flags))))
+    assert (taken.precision, taken.why) == ("bf16", f"the CPU has {named}")

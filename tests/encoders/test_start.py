@@ -82,7 +82,7 @@ def test_one_line_says_what_was_taken_and_why(
     assert (encoder.provider, encoder.precision, encoder.device) == ("openvino", "bf16", "cpu")
     (line,) = caplog.messages
     assert line.startswith(
-        "the encoder is openvino bf16 on cpu: the CPU has instructions for bf16; cosine to fp32 on the CPU ≥ "
+        "the encoder is openvino bf16 on cpu: the CPU has amx_bf16; cosine to fp32 on the CPU ≥ "
     )
     assert line.endswith("; not cuda fp16 on cuda: the NVIDIA driver is missing")
 

@@ -15,11 +15,11 @@ STUCK = Patience(change=-1, look=0, stuck=600, file=3600)
 AGO = 1200.0
 # How long ago the janitor got on, and how long ago the last pass began that is over: the document came AGO.
 CASES = {
-    "it is at it": ({"at": 1.0, "settled": AGO + 60, "deleted": AGO + 60}, False),
-    "its first pass": ({"at": 1.0}, False),
-    "it has passed it by, but that was young then": ({"at": 1.0, "settled": 900.0, "deleted": 900.0}, False),
-    "it has passed it by": ({"at": 1.0, "settled": 100.0, "deleted": 100.0}, True),
-    "it gets on with nothing": ({"at": 900.0, "settled": AGO + 60, "deleted": AGO + 60}, True),
+    "the janitor is at it": ({"at": 1.0, "settled": AGO + 60, "deleted": AGO + 60}, False),
+    "the first pass": ({"at": 1.0}, False),
+    "it was passed by, but was young then": ({"at": 1.0, "settled": 900.0, "deleted": 900.0}, False),
+    "it was passed by": ({"at": 1.0, "settled": 100.0, "deleted": 100.0}, True),
+    "the janitor gets on with nothing": ({"at": 900.0, "settled": AGO + 60, "deleted": AGO + 60}, True),
     "there is none": ({}, True),
 }
 

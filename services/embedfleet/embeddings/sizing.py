@@ -22,8 +22,8 @@ from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, padded_width
 from embedfleet.runtime.settings import EngineSettings
 
 # What a batch costs besides its tokens, as so many tokens. CPU: a row of 8 tokens takes 1.5 ms in OpenVINO
-# bf16, where 38 tokens a ms are encoded, and our own part about as much. GPU: not measured; some 4 ms of
-# launches at 250 tokens a ms.
+# bf16 with AMX, where 38 tokens a ms are encoded, and our own part about as much. GPU: not measured; some
+# 4 ms of launches at 250 tokens a ms.
 OVERHEAD_TOKENS = {"cpu": 128, "cuda": 1024}
 # What tasks hold besides the lane (texts, token ids, the requests to Qdrant, and what their allocator keeps),
 # and what OpenVINO comes to keep: 53 MB in 6,600 rows.

@@ -84,7 +84,7 @@ def witness_of(row: Document | None) -> tuple[str, ...]:
 
 
 def is_stuck(since: float, now: float, patience: Patience, passed: float, progress: float) -> bool:
-    """Say whether the janitor leaves something undone; a long list takes it long, and is no finding.
+    """Say whether the janitor leaves something undone; a long list takes its time, and is no finding.
 
     Args:
         since: when that came onto the janitor's list.

@@ -4,7 +4,7 @@ The best that can be had is tried first; one that does not start, or whose vecto
 next, as far as the settings leave a choice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from embedfleet.contracts.errors import ConfigurationError
@@ -15,8 +15,8 @@ Provider = Literal["cuda", "openvino", "cpu", "torch"]
 Device = Literal["cuda", "cpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
-# A CPU's instructions for bf16, as Linux names them: by tiles (Xeon since Sapphire Rapids), and by vectors
-# (EPYC since Zen 4: there OpenVINO in bf16 was twice as quick as ONNX Runtime in fp32, docs/benchmarks.md).
+# A CPU's instructions for bf16, as Linux names them, the quicker first: by tiles (Xeon since Sapphire Rapids)
+# and by vectors (EPYC since Zen 4, where bf16 was measured too: docs/benchmarks.md; Xeon Cooper Lake).
 AMX, AVX512 = "amx_bf16", "avx512_bf16"
 
 
@@ -56,20 +56,19 @@ PLAIN: dict[Backend, Choice] = {
 """What reduced precision is held against where a model has no golden vectors."""
 
 _GPU = "a GPU is usable"
-_BF16 = "the CPU has instructions for bf16"
 # Best first. On a GPU fp16 before bf16: three more bits, and encoders' values stay far below its limit.
 OFFERED: dict[Backend, tuple[Choice, ...]] = {
     "onnx": (
         Choice("onnx", "cuda", "cuda", "fp16", _GPU),
         Choice("onnx", "cuda", "cuda", "fp32", _GPU),
-        Choice("onnx", "openvino", "cpu", "bf16", _BF16),
+        Choice("onnx", "openvino", "cpu", "bf16", "the CPU multiplies bf16"),
         PLAIN["onnx"],
     ),
     "torch": (
         Choice("torch", "torch", "cuda", "fp16", _GPU),
         Choice("torch", "torch", "cuda", "bf16", _GPU),
         Choice("torch", "torch", "cuda", "fp32", _GPU),
-        Choice("torch", "torch", "cpu", "bf16", _BF16),
+        Choice("torch", "torch", "cpu", "bf16", "the CPU multiplies bf16"),
         PLAIN["torch"],
     ),
 }
@@ -83,7 +82,7 @@ def weigh(engine: EngineSettings, machine: Machine) -> dict[Choice, str]:
             `no_precision`.
     """
     wanted = [
-        choice
+        _explained(choice, machine)
         for choice in OFFERED[engine.backend]
         if engine.device in ("auto", choice.device) and engine.precision in ("auto", choice.precision)
     ]
@@ -104,6 +103,13 @@ def weigh(engine: EngineSettings, machine: Machine) -> dict[Choice, str]:
     raise ConfigurationError(
         f"FLEET_PRECISION={engine.precision}, but {reasons}; or set FLEET_PRECISION=auto", code="no_precision"
     )
+
+
+def _explained(choice: Choice, machine: Machine) -> Choice:
+    """Name the instructions that a CPU's bf16 is taken for."""
+    found = next((flag for flag in (AMX, AVX512) if flag in machine.cpu_flags), "")
+    is_bf16 = choice.device == "cpu" and choice.precision == "bf16"
+    return replace(choice, why=f"the CPU has {found}") if is_bf16 and found else choice
 
 
 def _obstacle(choice: Choice, machine: Machine) -> str:
