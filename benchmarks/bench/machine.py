@@ -5,7 +5,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
-AMX_BF16, AVX512_BF16 = "amx_bf16", "avx512_bf16"
+from embedfleet.encoders.backends.choice import AMX, AVX512
+from embedfleet.encoders.backends.machine import cpu_flags
 
 
 def threads() -> int:
@@ -15,7 +16,7 @@ def threads() -> int:
 
 def has_amx_bf16() -> bool:
     """Say whether the CPU multiplies matrices of bf16 in tiles (Linux's flag `amx_bf16`)."""
-    return AMX_BF16 in _field("flags").split()
+    return AMX in cpu_flags()
 
 
 def describe() -> dict[str, str | int | bool]:
@@ -26,7 +27,7 @@ def describe() -> dict[str, str | int | bool]:
         "processor": processor(),
         "threads": threads(),
         "amx_bf16": has_amx_bf16(),
-        "avx512_bf16": AVX512_BF16 in _field("flags").split(),
+        "avx512_bf16": AVX512 in cpu_flags(),
         "memory_gib": round(pages / 2**30),
         "python": platform.python_version(),
     }

@@ -111,8 +111,12 @@ def _rejected(record: Mapping[str, Any]) -> str:
 
 def _where(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
-    bf16 = "with AVX512-bf16 and without AMX" if machine["avx512_bf16"] else "without AMX"
-    bf16 = "with AMX-bf16" if machine["amx_bf16"] else bf16
+    if machine["amx_bf16"]:
+        bf16 = "with AMX-bf16"
+    elif machine["avx512_bf16"]:
+        bf16 = "with AVX512-bf16 and without AMX"
+    else:
+        bf16 = "without AMX"
     return (
         f"{record['date']}, {machine['processor']}, {machine['threads']} threads, {bf16}, "
         f"{machine['memory_gib']} GiB"
