@@ -130,6 +130,23 @@ def test_a_worker_takes_its_queue_unless_it_drains_or_its_consumer_was_cancelled
     assert told == [True, False, True, False]
 
 
+@pytest.mark.parametrize("house", [Queue.EMBEDDINGS], indirect=True)
+def test_a_worker_that_is_broken_for_good_says_so_and_starts_afresh_unless_it_ends_already(
+    house: House, queues: Any
+) -> None:
+    watch, problems = house.lifecycle._watch(2), list[str]()
+    house.lifecycle._problems = lambda: problems
+    house.worker.gate.close(RuntimeError("Qdrant is down, too"))
+    watch()
+    assert (house.restarts, house.lifecycle.livez()) == ([], [])
+    problems.append("the lane has died")
+    watch()
+    assert house.restarts == house.lifecycle.livez() == ["the lane has died"]
+    house.worker.draining.set()
+    watch()
+    assert house.restarts == ["the lane has died"]
+
+
 @pytest.mark.parametrize("what", ["hangs", "fails"])
 @pytest.mark.parametrize("house", [Queue.DOCUMENTS], indirect=True)
 def test_a_drain_that_takes_too_long_ends_the_process_whatever_becomes_of_its_notes(

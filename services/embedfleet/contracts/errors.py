@@ -216,6 +216,7 @@ RUN_CODES = {
     "newer_version": True,
     "sandbox_killed": True,
     "sandbox_unavailable": True,
+    "stalled": True,
     "time_limit": False,
     "no_blob": False,
     "model_mismatch": False,

@@ -11,6 +11,7 @@ the ledger took the end of the task        nothing; the janitor settles a docume
 =========================================  ===========================================================
 """
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +33,10 @@ from embedfleet.runtime.worker.runs import Run, Stopped
 from embedfleet.runtime.worker.worker import Worker
 from embedfleet.vectors import VectorStore
 
+# By then the tasks whose batch hangs have lost their claims, which is one of their tries. A drain before that
+# would hand back unspent, for ever, the one that makes the lane hang.
+HUNG_SECONDS = 2 * PATIENCE_SECONDS + 30
+
 _blobs = open_blobs()
 _store = VectorStore(load(VectorSettings))
 _engine: Engine
@@ -47,7 +52,12 @@ def _start(worker: Worker, concurrency: int) -> None:
 
 
 def _problems() -> list[str]:
-    return ["the lane has died: nothing is encoded any more"] if _engine.lane.has_died else []
+    lane = _engine.lane
+    if lane.has_died:
+        return ["the lane has died: nothing is encoded any more"]
+    if HUNG_SECONDS <= lane.busy_seconds < math.inf:
+        return [f"the lane hangs: a batch has been in the encoder for {lane.busy_seconds:.0f} s"]
+    return []
 
 
 def _room() -> None:

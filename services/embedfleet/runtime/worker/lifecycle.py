@@ -50,7 +50,8 @@ def compose(
             threads; what it raises ends the process with its sentence.
         blobs: of the fleet.
         dependencies: what the pool needs besides Redis; each raises `DependencyDown`.
-        problems: what else `/livez` says is broken for good; nothing when all is well.
+        problems: what else is broken for good, nothing when all is well; `/livez` says it, and the worker
+            ends to start afresh.
     """
     records, broker = load(LedgerSettings), load(BrokerSettings)
     ledger = Ledger.open(broker, records, mirror=CeleryResults(broker, records))
@@ -149,13 +150,15 @@ class Lifecycle:
             start_afresh(f"Celery holds {sorted(leaked)}, which no thread runs")
 
     def _watch(self, threads: int) -> Callable[[], None]:
-        """Return what looks whether this worker takes its queue, and whether it overlooks messages there."""
+        """Return what looks whether this worker can work, takes its queue, and overlooks messages there."""
         worker = self._worker
         idle = IdleWatch(threads, lambda: worker.ledger.queued(worker.queue))
 
         def watch() -> None:
             is_consuming = worker.queue in app.amqp.queues.consume_from  # unless somebody cancelled it
             worker.leases.takes = is_consuming and not worker.draining.is_set()
+            if not worker.draining.is_set() and (problems := self._problems()):
+                start_afresh("; ".join(problems))
             if worker.gate.reason or not worker.leases.takes:
                 idle.reset()
                 self._overlooked = 0

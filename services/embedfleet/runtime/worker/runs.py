@@ -6,21 +6,22 @@ import time
 from typing import Any
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.errors import TimeLimitExceeded
+from embedfleet.contracts.errors import FleetError, TimeLimitExceeded
 from embedfleet.runtime import tracing
 from embedfleet.runtime.ledger.records import Claim, Pulse, Task
 from embedfleet.runtime.worker import metrics
 
 
 class Stopped(Exception):
-    """The run must end now and write nothing: its claim is lost, or the worker drains."""
+    """The run must end now and write nothing: its claim is lost, its stage stalls, or the worker drains."""
 
 
 class Run:
     """What a working thread tells of its progress, and what it is told in return.
 
     A stage has a deadline: without progress until then the lease is left to expire, because a lease
-    that a free-running thread extends would hide a hang.
+    that a free-running thread extends would hide a hang. Where the run's own thread still turns, it ends
+    the run as `stalled`. Both are one of the task's tries.
 
     Args:
         claim: what it works on.
@@ -119,6 +120,15 @@ class Run:
     def is_stalled(self) -> bool:
         """Whether the stage's deadline has passed without progress."""
         return time.monotonic() > self._stalls_at
+
+    @property
+    def stall(self) -> FleetError:
+        """What its task is told when it is stalled."""
+        return FleetError(
+            f"the stage {self._stage} made no progress for {self._patience:g} seconds; it is tried again: "
+            "if it comes again, the worker's log and /livez say what hangs",
+            code="stalled",
+        )
 
     @property
     def pulse(self) -> Pulse:

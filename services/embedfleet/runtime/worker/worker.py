@@ -156,8 +156,7 @@ class Worker:
                     run.leave()
                     end = End(TaskState.SUCCESS)
             except Stopped:
-                why = "the worker drains" if self.draining.is_set() else "the claim is lost"
-                end = self._hand_back(run, why)
+                end = self._stop(run)
             except DependencyDown as error:
                 end = self._park(run, error)
             except FleetError as error:
@@ -237,6 +236,12 @@ class Worker:
                 if claim != BACKLOG:
                     return claim
         raise Reject("the worker drains", requeue=True)
+
+    def _stop(self, run: Run) -> End:
+        """Give the task back unspent; a stall is a try, or what hangs each worker would go round for ever."""
+        if run.is_stalled:
+            return self._fail(run, run.stall, retryable=True)
+        return self._hand_back(run, "the worker drains" if self.draining.is_set() else "the claim is lost")
 
     def _park(self, run: Run, error: DependencyDown) -> End:
         """Give the task back unspent; but if all answer time and again, it is this task they can't serve."""
