@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
 DIES = "lane._queue._window = None"
 # Or it never comes back from the encoder.
 HANGS = "tasks.HUNG_SECONDS, lane.encoder.encode = 1.0, lambda *_: threading.Event().wait()"
+# Or that fails for whatever it is given.
+FAILS = "lane.encoder.encode = lambda *_: 1 / 0"
 PRELUDE = """
 import signal, threading
 from celery import signals
@@ -43,9 +45,10 @@ def livez(probe_port: int) -> tuple[int, dict[str, Any]]:
     ("what", "said"),
     [
         (DIES, "the lane has died: nothing is encoded any more"),
-        (HANGS, "the lane hangs: a batch has been in the encoder for"),
+        (HANGS, "the lane hangs: the device has not answered for"),
+        (FAILS, "the device serves no row: division by zero"),
     ],
-    ids=["dies", "hangs"],
+    ids=["dies", "hangs", "fails"],
 )
 def test_a_worker_whose_lane_encodes_nothing_any_more_ends_to_start_afresh(
     what: str, said: str, empty_redis: RedisServer, tmp_path: Path

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from prometheus_client import REGISTRY
 from tests import counts
 
-from embedfleet.contracts.errors import DependencyDown, EmbeddingError, VectorStoreError
+from embedfleet.contracts.errors import DependencyDown, EmbeddingError, FleetError, VectorStoreError
 from embedfleet.embeddings import generation
 from embedfleet.embeddings.engine import Engine
 from embedfleet.embeddings.generation import Counts
@@ -94,6 +94,23 @@ def test_a_first_upload_asks_the_store_nothing_more(document: StoredDocument) ->
     calls.clear()
     document.upload(TEXTS[:10])
     assert len(calls) == 2  # and the look-up
+
+
+def test_a_task_whose_batch_never_comes_back_is_stalled(
+    document: StoredDocument, encoder: KnownEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comes_back = threading.Event()
+
+    def hang(token_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        assert comes_back.wait(WAIT_SECONDS)
+        return KnownEncoder().encode(token_ids, lengths)
+
+    monkeypatch.setattr(encoder, "encode", hang)
+    monkeypatch.setattr(generation, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(FleetError, match="the stage encode made no progress") as error:
+        document.upload(TEXTS[:5])
+    assert (error.value.code, error.value.retryable) == ("stalled", True)
+    comes_back.set()
 
 
 def test_another_precision_reuses_nothing(document: StoredDocument, encoder: KnownEncoder) -> None:

@@ -96,17 +96,18 @@ def test_a_failed_task_is_not_computed_any_further(lane: Lane, encoder: Gated) -
     busy(lane, encoder)
     ill = lane.submit("ill", [[NOT_A_NUMBER] * 64, *[[1] * 64] * 5])
     last = lane.submit("last", [[2] * 64])
-    encoder.go.release()
-    encoder.go.release()
+    for _ in range(3):
+        encoder.go.release()
     with pytest.raises(EmbeddingError):
         ill.future.result(timeout=WAIT_SECONDS)
-    assert encoder.started.acquire(timeout=WAIT_SECONDS)
-    assert encoder.started.acquire(timeout=WAIT_SECONDS)
+    for _ in range(3):
+        assert encoder.started.acquire(timeout=WAIT_SECONDS)
     assert metric("fleet_submit_queue_rows") == 0
     encoder.open()
     assert firsts(last) == [2]
     assert firsts(lane.submit("later", [[3]])) == [3]
-    assert [batch[0] for batch in encoder.batches] == [0, NOT_A_NUMBER, 2, 3]
+    # The third is the lane's own: whether the device serves any row.
+    assert [batch[0] for batch in encoder.batches] == [0, NOT_A_NUMBER, 0, 2, 3]
 
 
 def test_a_small_task_is_not_starved_by_a_big_one(lane: Lane, encoder: Gated) -> None:
@@ -124,7 +125,7 @@ def test_a_small_task_is_not_starved_by_a_big_one(lane: Lane, encoder: Gated) ->
 def test_a_closed_lane_takes_nothing(encoder: Gated) -> None:
     lane = lane_of(encoder)
     lane.close()
-    with pytest.raises(EmbeddingError, match="closed"):
+    with pytest.raises(DependencyDown, match="the worker ends"):
         lane.submit("t10", [[1]])
 
 
@@ -188,7 +189,7 @@ def test_while_nothing_fits_the_lane_waits_for_its_neighbours() -> None:
     encoder.open()
     with pytest.raises(TimeoutError):
         row.future.result(timeout=3 * lane_module.MEMORY_CHECK_SECONDS)
-    assert lane.busy_seconds == 0
+    assert lane.busy_seconds < WAIT_SECONDS  # it looks again and again
     room.size = 100
     assert firsts(row) == [4]
     assert encoder.shapes == [(1, 1), (1, 50)]
@@ -244,19 +245,19 @@ def test_the_lane_says_for_how_long_others_hold_the_memory_and_waits_anew_the_ne
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lane, encoder, room, now = short_lane(monkeypatch)
-    lane.check_room()
+    lane.outages.check()
     row = lane.submit("row", [[4] * 50])
     encoder.open()
     assert isinstance(row.future.exception(WAIT_SECONDS), DependencyDown)
     with pytest.raises(DependencyDown, match="one chunk of 50 tokens"):
-        lane.check_room()
+        lane.outages.check()
     room.size = 49
     with pytest.raises(DependencyDown):
-        lane.check_room()
+        lane.outages.check()
     room.size = 50
-    lane.check_room()
+    lane.outages.check()
     room.size, began = 10, now[0]
-    lane.check_room()  # nobody was refused since
+    lane.outages.check()  # nobody was refused since
     again = lane.submit("again", [[4] * 50])
     assert isinstance(again.future.exception(WAIT_SECONDS), DependencyDown)
     assert now[0] == pytest.approx(began + shortage.MEMORY_PATIENCE_SECONDS, abs=1)
@@ -271,7 +272,7 @@ def test_a_lane_that_waits_for_memory_is_not_down_before_its_minute_is_over(
 
     def rest(seconds: float) -> None:
         now[0] += 20.0
-        lane.check_room()
+        lane.outages.check()
         asked.append(now[0])
         if len(asked) == 2:
             room.size = 100
@@ -306,14 +307,14 @@ def test_a_pool_that_sees_room_while_the_lane_refuses_a_row_fails_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lane, encoder, room, _ = short_lane(monkeypatch)
-    lane._shortages = asked = AskedBetween(lane._clock)
+    lane.outages.shortages = asked = AskedBetween(lane._clock)
     refused = lane.submit("refused", [[4] * 50])
     encoder.open()
     assert isinstance(refused.future.exception(WAIT_SECONDS), DependencyDown)
 
     def ask() -> None:
         room.size = 100
-        lane.check_room()
+        lane.outages.check()
 
     asked.ask = ask
     assert firsts(lane.submit("next", [[5] * 50])) == [5]
@@ -418,26 +419,6 @@ def test_a_single_row_that_should_fit_fails_after_three_tries_and_alone() -> Non
     assert caught.value.code == "out_of_memory"
     assert firsts(fine) == [6]
     assert encoder.shapes.count((1, 40)) == 3
-    lane.close()
-
-
-def test_a_device_that_no_longer_answers_fails_rows_and_not_the_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    room = Room(100)
-    encoder = Gated(room)
-    now = [0.0]
-    lane = lane_of(encoder, room=room, clock=lambda: now[0])
-    busy(lane, encoder)
-
-    def dead() -> int:
-        raise EmbeddingError("the GPU no longer answers: restart the worker")
-
-    encoder.open()
-    monkeypatch.setattr(room, "free", dead)
-    now[0] = 1.0
-    with pytest.raises(EmbeddingError, match="no longer answers"):
-        lane.submit("row", [[4]]).future.result(timeout=WAIT_SECONDS)
-    monkeypatch.undo()
-    assert firsts(lane.submit("row", [[4]])) == [4]
     lane.close()
 
 

@@ -7,10 +7,12 @@ from embedfleet.embeddings import tasks
 
 
 def test_the_pool_asks_for_the_device_s_memory_before_it_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    def check_room() -> None:
+    def check() -> None:
         raise DependencyDown("memory", "cuda", "others hold it")
 
-    monkeypatch.setattr(tasks, "_engine", SimpleNamespace(lane=SimpleNamespace(check_room=check_room)), False)
+    monkeypatch.setattr(
+        tasks, "_engine", SimpleNamespace(lane=SimpleNamespace(outages=SimpleNamespace(check=check))), False
+    )
     room = tasks._worker._dependencies[-1]
     with pytest.raises(DependencyDown, match="others hold it"):
         room()

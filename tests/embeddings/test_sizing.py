@@ -121,6 +121,15 @@ def test_an_idle_worker_has_given_its_memory_back(monkeypatch: pytest.MonkeyPatc
     assert encoder.held == 200_000_000
 
 
+def test_an_error_while_memory_is_given_back_hides_nothing_of_the_batch_that_ran_out() -> None:
+    def fail() -> None:
+        raise RuntimeError("the driver is busy")
+
+    budget = MemoryBudget(MemoryModel(0, 1, 0), Room(), lambda: 0.0, 4096)
+    sizing = Sizing(budget, Counting(), give_back=fail)
+    assert sizing.ran_out(8, 256) == 4
+
+
 def spied(init: Callable[..., None], made: list[CpuDevice]) -> Callable[..., None]:
     def spy(device: CpuDevice, *arguments: object) -> None:
         init(device, *arguments)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from lanes import WAIT_SECONDS, Gated, busy, lane_of
 
-from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.errors import DependencyDown
 from embedfleet.embeddings import submissions
 from embedfleet.embeddings.submissions import RowQueue, Submission
 
@@ -87,7 +87,7 @@ def test_a_closed_queue_lets_nobody_wait(threads: ThreadPoolExecutor, queue: Row
     queue.put(submission("big", 4), never)
     blocked = Blocked(threads, queue, submission("big"))
     queue.close()
-    with pytest.raises(EmbeddingError, match="closed"):
+    with pytest.raises(DependencyDown, match="the worker ends"):
         blocked.done.result(WAIT_SECONDS)
 
 
@@ -218,4 +218,4 @@ def test_a_document_of_6000_chunks_delays_one_of_a_single_chunk_by_a_batch(
     leaves.set()
     lane.close()
     for each in parts:
-        assert isinstance(each.exception(WAIT_SECONDS), InterruptedError | EmbeddingError | None)
+        assert isinstance(each.exception(WAIT_SECONDS), InterruptedError | DependencyDown | None)

@@ -1,5 +1,6 @@
 """What the encoder does around every runtime: memory errors, rows without a direction, widths."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -47,6 +48,20 @@ def test_memory_that_runs_out_has_a_code_of_its_own(tiny_files: ModelFiles, word
         ModelEncoder(tiny_files, PLAIN, Runtime(fails)).encode(*pad([[2, 3]], 0))
     assert error.value.code == code
     assert words in error.value.detail
+
+
+def test_an_error_that_is_dealt_with_holds_nothing_of_what_the_batch_took(tiny_files: ModelFiles) -> None:
+    taken: list[weakref.ref[np.ndarray]] = []
+
+    def runs_out(ids: np.ndarray) -> np.ndarray:
+        activations = np.zeros((len(ids), 1000))
+        taken.append(weakref.ref(activations))
+        raise MemoryError
+
+    with pytest.raises(EmbeddingError) as error:
+        ModelEncoder(tiny_files, PLAIN, Runtime(runs_out)).encode(*pad([[2, 3]], 0))
+    assert error.value.code == OUT_OF_MEMORY
+    assert taken[0]() is None
 
 
 def test_memory_that_cannot_be_given_back_is_an_error_of_the_one_tree(

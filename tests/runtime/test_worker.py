@@ -280,6 +280,7 @@ def test_a_stage_without_progress_is_one_of_its_tasks_tries(worker: Worker) -> N
     def work(run: Run) -> None:
         run.enter("encode", patience=-1)
         worker.leases._beat()
+        run.enter("store", patience=60)  # too late
         run.check()
 
     task = run(worker, work)

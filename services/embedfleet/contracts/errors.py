@@ -223,7 +223,6 @@ RUN_CODES = {
     "embedding_failed": False,
     "bad_batch": False,
     "out_of_memory": False,
-    "draining": False,
     "vector_store_refused": False,
     "collection_absent": False,
     "dimension_mismatch": False,

@@ -204,8 +204,9 @@ class GenerationWriter:
 
     def _check(self) -> None:
         self._run.check()
-        if self._engine.lane.busy_seconds < PATIENCE_SECONDS:
-            self._run.alive()  # rows of other tasks are before ours; only a hung lane is a stall
+        if self._engine.lane.holds_any(self._submissions, PATIENCE_SECONDS):
+            raise self._run.stalled()
+        self._run.alive()  # rows of other tasks are before ours: to wait for them is no stall
 
     def _advance(self, chunks: int, total: int) -> None:
         self._done, self._total = self._done + chunks, total

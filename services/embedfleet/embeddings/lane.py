@@ -10,6 +10,8 @@ a batch                                then
 gives a vector with NaN or infinity    that row fails, the others are delivered
 runs out of memory                     its rows are tried again at once, in smaller batches
 fails otherwise                        its rows are tried again one by one, so that only the bad ones fail
+does either, as any other would        no row is to blame: tasks are handed back, the worker starts afresh
+never comes back                       its tasks give up (`holds_any`), the worker starts afresh
 doesn't fit into memory with one row   the lane waits for the device's neighbours, a minute in all: then it
                                        hands back the task of each row that doesn't fit, until one as long
                                        does; a row that can't ever fit fails
@@ -21,14 +23,15 @@ import math
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from embedfleet.contracts.errors import DependencyDown, EmbeddingError, FleetError
+from embedfleet.contracts.errors import EmbeddingError, FleetError
 from embedfleet.embeddings import metrics
 from embedfleet.embeddings.batching import WINDOW_ROWS, next_batch
-from embedfleet.embeddings.shortage import Shortages
+from embedfleet.embeddings.hands import Hands
+from embedfleet.embeddings.outages import Outages
 from embedfleet.embeddings.sizing import Sizing
 from embedfleet.embeddings.submissions import Row, RowQueue, Submission, Vectors
 from embedfleet.encoders.base import OUT_OF_MEMORY, Encoder, pad
@@ -49,6 +52,9 @@ class Lane:
         sizing: how many rows a batch may have.
         pad_id: fills rows up.
         clock: seconds that never go back.
+
+    Attributes:
+        outages: what keeps its device from serving.
     """
 
     def __init__(
@@ -60,8 +66,9 @@ class Lane:
         self._clock = clock
         longest = 4 * (encoder.max_tokens + encoder.dim)
         self._queue = RowQueue(WINDOWS_WAITING * WINDOW_ROWS * longest, clock=clock)
-        self._began: dict[int, float] = {}  # a thread's number → when the batch in its hands began
-        self._shortages = Shortages(clock)
+        self.outages = Outages(encoder, sizing, clock)
+        self._hands = Hands(clock)
+        self._encoding: set[int] = set()  # the numbers of the threads that are in the encoder
         self._busy, self._padding = metrics.RecentShare(clock), metrics.RecentShare(clock)
         metrics.QUEUE_ROWS.set_function(lambda: len(self._queue))
         metrics.BUSY.set_function(self._busy.of_time)
@@ -89,7 +96,7 @@ class Lane:
             check: called a few times a second while there is no room; what it raises ends the submit.
 
         Raises:
-            EmbeddingError: the lane is closed.
+            DependencyDown: the lane is closed.
             Exception: whatever `check` raises; then nothing was queued.
         """
         vectors = np.empty((len(rows), self.encoder.dim), dtype=np.float32)
@@ -108,30 +115,17 @@ class Lane:
 
     @property
     def busy_seconds(self) -> float:
-        """How long the oldest batch in hand has been computing; for ever when one of its threads has died."""
-        if not self._are_alive:
-            return math.inf
-        now = self._clock()
-        return max((now - began for began in list(self._began.values())), default=0.0)
+        """For how long a thread of it has had the same in hand; for ever when one of them has died."""
+        return self._hands.seconds if self._are_alive else math.inf
 
     @property
     def has_died(self) -> bool:
         """Whether a thread of it has ended though nobody closed it."""
         return not (self._are_alive or self._queue.is_closed)
 
-    def check_room(self) -> None:
-        """Ask whether the device has room again for the rows that were handed back; from any thread.
-
-        Raises:
-            DependencyDown: others still hold its memory.
-            EmbeddingError: the device no longer answers.
-        """
-        short = self._shortages.refusing
-        if short is None:
-            return
-        if not self._sizing.has_room(short.length):
-            raise self._others_hold(short.length)
-        self._shortages.end(short)
+    def holds_any(self, submissions: Collection[Submission], seconds: float) -> bool:
+        """Say whether a row that one of these waits for has been in a thread's hands for so many seconds."""
+        return self._hands.hold_any(submissions, seconds)
 
     def close(self) -> None:
         """Stop after the batches in hand; what waits is not encoded."""
@@ -154,17 +148,15 @@ class Lane:
 
     def _rest(self) -> None:
         """Give idle memory back: nothing has come for a while."""
-        if self._began:
-            return  # whoever is at work does it in the end
-        try:
-            self._sizing.rest()
-        except Exception:  # the next batch shows whether the device still serves
-            _log.exception("an idle lane could not give memory back")
+        if not self._encoding:  # else whoever is at work does it in the end
+            with self._hands.hold():
+                self._sizing.rest()
 
     def _survive(self, part: list[Row]) -> list[list[Row]]:
         """Process rows; whatever goes wrong there ends them, and never the lane."""
         try:
-            return self._process(part)
+            with self._hands.hold(part):
+                return self._process(part)
         except Exception as error:
             _log.exception("the lane failed on %d rows", len(part))
             for row in part:
@@ -178,7 +170,7 @@ class Lane:
             return next_batch(
                 lengths, lambda length: min(share, self._sizing.max_rows(length)), self._sizing.overhead
             )
-        except Exception:  # the device can't be read: raised again where that fails this row alone
+        except Exception:  # the device can't be read: raised again where somebody deals with it
             return [0]
 
     def _process(self, part: list[Row]) -> list[list[Row]]:
@@ -188,7 +180,7 @@ class Lane:
             most = self._sizing.max_rows(longest)
             if not most:
                 return self._wait_for_memory(part, longest)
-            self._shortages.passes(longest)
+            self.outages.shortages.passes(longest)
             if most < len(part):
                 return _pieces(part, most)
             vectors, seconds, is_typical = self._encode(part, longest)
@@ -205,13 +197,13 @@ class Lane:
     def _encode(self, part: list[Row], longest: int) -> tuple[Vectors, float, bool]:
         """Return the vectors, the seconds, and whether every thread was computing at both ends of them."""
         ids, lengths = pad([row.tokens for row in part], self._pad_id)
-        self._began[threading.get_ident()] = began = self._clock()
-        at_work = len(self._began)
+        self._encoding.add(threading.get_ident())
+        began, at_work = self._clock(), len(self._encoding)
         try:
             vectors = self.encoder.encode(ids, lengths)
         finally:
-            at_work = min(at_work, len(self._began))
-            del self._began[threading.get_ident()]
+            at_work = min(at_work, len(self._encoding))
+            self._encoding.discard(threading.get_ident())
             seconds = self._clock() - began
             self._busy.add(seconds / len(self._threads), seconds)
         self._count(part, int(lengths.sum()), len(part) * self._sizing.padded(longest), seconds)
@@ -229,11 +221,14 @@ class Lane:
 
     def _deliver(self, part: list[Row], vectors: Vectors) -> None:
         usable: list[bool] = np.isfinite(vectors.sum(axis=1)).tolist()
+        if serves := any(usable):
+            self.outages.failure = ""
         for row, vector, is_usable in zip(part, vectors, usable, strict=True):
             if is_usable:
                 row.submission.deliver(row.position, vector)
-            else:
-                self._fail(row, EmbeddingError("the model returned a vector with NaN or infinity in it"))
+            elif row.is_wanted:
+                error = EmbeddingError("the model returned a vector with NaN or infinity in it")
+                self._fail(row, error) if serves else self._blame(row, error)
 
     def _recover(self, part: list[Row], error: Exception) -> list[list[Row]]:
         longest = max(len(row.tokens) for row in part)
@@ -249,21 +244,29 @@ class Lane:
             _log.error("a batch of %d rows failed", len(part), exc_info=error)
         if len(part) > 1:
             return _pieces(part, 1)
-        self._fail(part[0], error)
+        self._blame(part[0], error)
         return []
 
     def _wait_for_memory(self, part: list[Row], longest: int) -> list[list[Row]]:
         """Wait a little for the device's neighbours; in the end give up the row that needs most."""
-        if not self._shortages.goes_on(longest):
+        if not self.outages.shortages.goes_on(longest):
             self._queue.rest(MEMORY_CHECK_SECONDS)
             return [part]
         largest = max(part, key=lambda row: len(row.tokens))
         if self._sizing.may_fit(longest):
-            self._end(largest, self._others_hold(longest))
+            self._end(largest, self.outages.others_hold(longest))
         else:
-            self._shortages.passes()
+            self.outages.shortages.passes()
             self._fail(largest, self._sizing.refusal(longest))
         return [part]
+
+    def _blame(self, row: Row, error: Exception) -> None:
+        """Fail a row that failed alone; but not where the device serves no other row either."""
+        if self.outages.has_failed():
+            _log.error("%s", self.outages.fails())
+            self._end(row, self.outages.fails())
+        else:
+            self._fail(row, error)
 
     def _fail(self, row: Row, error: Exception) -> None:
         number = row.submission.numbers[row.position]
@@ -271,14 +274,6 @@ class Lane:
         named = EmbeddingError(f"chunk {number}: {error}", code=code)
         named.__cause__ = error
         self._end(row, named)
-
-    def _others_hold(self, length: int) -> DependencyDown:
-        return DependencyDown(
-            "memory",
-            self.encoder.device,
-            f"there was room at the start, and now not even for one chunk of {length} tokens; "
-            "end what else uses the device, or give the worker a device of its own",
-        )
 
     def _end(self, row: Row, error: FleetError) -> None:
         """End the submission of a row, and forget its other rows."""

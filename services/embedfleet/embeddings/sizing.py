@@ -3,6 +3,7 @@
 The one place that knows how an encoder is measured and asked to give memory back.
 """
 
+import logging
 import os
 import threading
 import time
@@ -33,6 +34,9 @@ MEGABYTE = 1_000_000
 # largest batch took; elsewhere larger ones were no faster.
 TRIED_TOKENS_PER_THREAD = 1024
 MOST_TOKENS = {"cpu": max(BUDGETS), "cuda": 131_072}
+
+
+_log = logging.getLogger(__name__)
 
 
 class Sizing:
@@ -126,10 +130,14 @@ class Sizing:
             self._release()
 
     def _release(self) -> None:
-        self._give_back()  # without the lock: it takes long, and who chooses the next batch waits for no one
-        with self._lock:
-            self._budget.gave_back()
-            self._settle()
+        """Give idle memory back; where that fails, the next batch shows whether the device still serves."""
+        try:
+            self._give_back()  # without the lock: it takes long, and nobody who chooses a batch waits for it
+            with self._lock:
+                self._budget.gave_back()
+                self._settle()
+        except Exception:
+            _log.exception("idle memory could not be given back")
 
     def _settle(self) -> None:
         """Set what holds for the next batch, and show it."""

@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.contracts.errors import EmbeddingError, FleetError
+from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.embeddings.batching import WINDOW_ROWS
 
 Answer = TypeVar("Answer")
@@ -141,14 +141,14 @@ class RowQueue:
         """Let a submission's rows wait; while there is no room, wait and call `check` several times a second.
 
         Raises:
-            EmbeddingError: the queue is closed; the code is `draining`.
+            DependencyDown: the queue is closed: its task is another worker's.
             Exception: whatever `check` raises; then nothing was put.
         """
         with self._lock:
             if not self._has_room(submission):
                 self._enter(submission, check)
             if self._closed:
-                raise EmbeddingError("the lane is closed", code="draining")
+                raise DependencyDown("lane", "this worker", "the worker ends")
             submission.since = self._clock()
             mine = self._waiting.setdefault(submission.owner, {})
             mine.update((Row(submission, position), None) for position in range(len(submission.rows)))

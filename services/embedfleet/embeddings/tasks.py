@@ -33,9 +33,9 @@ from embedfleet.runtime.worker.runs import Run, Stopped
 from embedfleet.runtime.worker.worker import Worker
 from embedfleet.vectors import VectorStore
 
-# By then the tasks whose batch hangs have lost their claims, which is one of their tries. A drain before that
+# By then the tasks whose batch hangs have ended as `stalled`, which is one of their tries. A drain before
 # would hand back unspent, for ever, the one that makes the lane hang.
-HUNG_SECONDS = 2 * PATIENCE_SECONDS + 30
+HUNG_SECONDS = PATIENCE_SECONDS + 30
 
 _blobs = open_blobs()
 _store = VectorStore(load(VectorSettings))
@@ -52,16 +52,17 @@ def _start(worker: Worker, concurrency: int) -> None:
 
 
 def _problems() -> list[str]:
-    lane = _engine.lane
+    lane, busy = _engine.lane, _engine.lane.busy_seconds
     if lane.has_died:
         return ["the lane has died: nothing is encoded any more"]
-    if HUNG_SECONDS <= lane.busy_seconds < math.inf:
-        return [f"the lane hangs: a batch has been in the encoder for {lane.busy_seconds:.0f} s"]
-    return []
+    if HUNG_SECONDS <= busy < math.inf:
+        return [f"the lane hangs: the device has not answered for {busy:.0f} s"]
+    failure = lane.outages.failure
+    return [f"the device serves no row: {failure}"] if failure else []
 
 
 def _room() -> None:
-    _engine.lane.check_room()
+    _engine.lane.outages.check()
 
 
 _worker = compose(Queue.EMBEDDINGS, _start, _blobs, [_store.ping, _blobs.check, _room], _problems)

@@ -1,5 +1,6 @@
 """The one encoder: what is the same whatever runs the model."""
 
+import traceback
 from typing import Protocol
 
 import numpy as np
@@ -77,6 +78,8 @@ class ModelEncoder:
             raise
         except Exception as error:  # the runtimes' exceptions share no other base
             code = OUT_OF_MEMORY if is_out_of_memory(error) else None
+            # Its frames hold what the failed batch took, and who reads the memory next would see it in use.
+            traceback.clear_frames(error.__traceback__)
             raise EmbeddingError(f"{self.provider} failed on a batch: {error}", code=code) from error
         return normalised(pooled)
 

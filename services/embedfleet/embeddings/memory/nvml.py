@@ -62,7 +62,7 @@ class NvmlDevice:
         try:
             return question(self._handle)
         except self._nvml.NVMLError as error:
-            raise EmbeddingError(f"the GPU no longer answers: {error}; restart the worker") from error
+            raise EmbeddingError(f"the GPU no longer answers: {error}") from error
 
 
 def _started() -> Any:

@@ -38,7 +38,7 @@ class TorchDevice:
         try:
             free, total = self._cuda.mem_get_info()
         except RuntimeError as error:
-            raise EmbeddingError(f"the GPU no longer answers: {error}; restart the worker") from error
+            raise EmbeddingError(f"the GPU no longer answers: {error}") from error
         return int(free), int(total)
 
 

@@ -63,19 +63,15 @@ class TorchRuntime:
         """Return float32[n, dim]; see `Runtime.run`."""
         ids = torch.from_numpy(token_ids).to(self._device)
         attended = torch.from_numpy(mask.astype(np.int64)).to(self._device)
-        try:
-            with torch.inference_mode():
-                features = {"input_ids": ids, "attention_mask": attended}
-                tokens = self._transformer(features)["token_embeddings"].float()
-                if self._pooling == "cls":
-                    pooled = tokens[:, 0]
-                else:
-                    weights = attended / attended.sum(dim=1, keepdim=True)
-                    pooled = torch.bmm(weights[:, None, :].float(), tokens)[:, 0]
-                return np.asarray(pooled.cpu().numpy(), dtype=np.float32)
-        except torch.OutOfMemoryError:
-            self.give_back()
-            raise
+        with torch.inference_mode():
+            features = {"input_ids": ids, "attention_mask": attended}
+            tokens = self._transformer(features)["token_embeddings"].float()
+            if self._pooling == "cls":
+                pooled = tokens[:, 0]
+            else:
+                weights = attended / attended.sum(dim=1, keepdim=True)
+                pooled = torch.bmm(weights[:, None, :].float(), tokens)[:, 0]
+            return np.asarray(pooled.cpu().numpy(), dtype=np.float32)
 
     def give_back(self) -> None:
         """Empty torch's cache on the GPU; on the CPU it has none."""

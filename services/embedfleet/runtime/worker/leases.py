@@ -105,7 +105,7 @@ class Leases:
         runs = dict(self._runs)
         for run in runs.values():
             if run.is_stalled:
-                run.lose()
+                run.give_up()
         pulses = [run.pulse for run in runs.values() if not run.is_lost]
         parked, takes = self._gate.reason, self.takes
         told = (pulses, parked, takes)

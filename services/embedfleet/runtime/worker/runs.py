@@ -29,6 +29,9 @@ class Run:
         soft_limit: seconds that it may take.
         late_after: seconds after which it ends by itself when the ledger isn't heard of
             (`LedgerSettings.late_seconds`); the janitor has taken away what was written until then.
+
+    Attributes:
+        stall: for what stall it was given up, if it was.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Run:
         self.claim = claim
         self._draining = draining
         self._lost = threading.Event()
+        self.stall: FleetError | None = None
         self._ends_at = time.monotonic() + soft_limit
         self._soft_limit = soft_limit
         self._patience = soft_limit
@@ -111,6 +115,11 @@ class Run:
         """Tell the run that its claim is lost."""
         self._lost.set()
 
+    def give_up(self) -> None:
+        """Let its claim go, because it is stalled; what it does later doesn't change that."""
+        self.stall = self.stalled()
+        self.lose()
+
     @property
     def is_lost(self) -> bool:
         """Whether the claim is lost, or the ledger wasn't heard of for so long that it may be."""
@@ -121,9 +130,8 @@ class Run:
         """Whether the stage's deadline has passed without progress."""
         return time.monotonic() > self._stalls_at
 
-    @property
-    def stall(self) -> FleetError:
-        """What its task is told when it is stalled."""
+    def stalled(self) -> FleetError:
+        """Return what its task is told when its stage makes no progress."""
         return FleetError(
             f"the stage {self._stage} made no progress for {self._patience:g} seconds; it is tried again: "
             "if it comes again, the worker's log and /livez say what hangs",

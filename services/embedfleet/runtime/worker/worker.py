@@ -239,7 +239,7 @@ class Worker:
 
     def _stop(self, run: Run) -> End:
         """Give the task back unspent; a stall is a try, or what hangs each worker would go round for ever."""
-        if run.is_stalled:
+        if run.stall:
             return self._fail(run, run.stall, retryable=True)
         return self._hand_back(run, "the worker drains" if self.draining.is_set() else "the claim is lost")
 
