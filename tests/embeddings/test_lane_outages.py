@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lanes import BAD, NOT_A_NUMBER, WAIT_SECONDS, Gated, Room, busy, lane_of, sizing_of
+from prometheus_client import REGISTRY
 
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.embeddings import tasks
@@ -87,6 +88,7 @@ def test_only_those_whose_rows_never_come_back_are_told_so() -> None:
     waiting = lane.submit("waits", [[2]])
     now[0] = 300.0
     assert lane.busy_seconds == 300.0
+    assert REGISTRY.get_sample_value("fleet_lane_busy_ratio") == 1.0
     assert lane.holds_any([waiting, hanging], 300.0)
     assert not lane.holds_any([hanging], 301.0)
     assert not lane.holds_any([waiting], 300.0)

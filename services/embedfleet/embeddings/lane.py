@@ -68,10 +68,10 @@ class Lane:
         self._queue = RowQueue(WINDOWS_WAITING * WINDOW_ROWS * longest, clock=clock)
         self.outages = Outages(encoder, sizing, clock)
         self._hands = Hands(clock)
-        self._encoding: set[int] = set()  # the numbers of the threads that are in the encoder
+        self._encoding: dict[int, float] = {}  # a thread's number → when it went into the encoder
         self._busy, self._padding = metrics.RecentShare(clock), metrics.RecentShare(clock)
         metrics.QUEUE_ROWS.set_function(lambda: len(self._queue))
-        metrics.BUSY.set_function(self._busy.of_time)
+        metrics.BUSY.set_function(self._busy_ratio)
         metrics.PADDING.set_function(self._padding.value)
         self._threads = [
             threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
@@ -138,6 +138,11 @@ class Lane:
     def _are_alive(self) -> bool:
         return all(thread.is_alive() for thread in self._threads)
 
+    def _busy_ratio(self) -> float:
+        now = self._clock()
+        in_hand = sum(now - began for began in list(self._encoding.values()))
+        return self._busy.of_time(in_hand / self.encoder.streams)
+
     def _run(self) -> None:
         while batch := self._queue.take(self._choose, IDLE_SECONDS, self._rest):
             metrics.WAIT_SECONDS.observe(max(map(self._queue.age, batch)))
@@ -197,13 +202,13 @@ class Lane:
     def _encode(self, part: list[Row], longest: int) -> tuple[Vectors, float, bool]:
         """Return the vectors, the seconds, and whether every thread was computing at both ends of them."""
         ids, lengths = pad([row.tokens for row in part], self._pad_id)
-        self._encoding.add(threading.get_ident())
-        began, at_work = self._clock(), len(self._encoding)
+        self._encoding[threading.get_ident()] = began = self._clock()
+        at_work = len(self._encoding)
         try:
             vectors = self.encoder.encode(ids, lengths)
         finally:
             at_work = min(at_work, len(self._encoding))
-            self._encoding.discard(threading.get_ident())
+            del self._encoding[threading.get_ident()]
             seconds = self._clock() - began
             self._busy.add(seconds / len(self._threads), seconds)
         self._count(part, int(lengths.sum()), len(part) * self._sizing.padded(longest), seconds)

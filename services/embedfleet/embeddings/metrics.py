@@ -72,9 +72,9 @@ class RecentShare:
         part, whole, _ = self._state
         return part / whole if whole else 0.0
 
-    def of_time(self) -> float:
-        """Return parts as a share of the time that has passed, where parts are seconds."""
-        part, _, now = self._sums(0.0, 0.0)
+    def of_time(self, last: float = 0.0) -> float:
+        """Return parts, and a last one that still goes on, as a share of the time; parts are seconds."""
+        part, _, now = self._sums(last, 0.0)
         whole = (1 - math.exp(-self._rate * (now - self._born))) / self._rate
         return min(1.0, part / whole) if whole else 0.0
 
