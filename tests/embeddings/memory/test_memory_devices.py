@@ -171,6 +171,20 @@ MACHINE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count as the recorded machine does, whatever this one has."""
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096}.__getitem__)
+
+
+def test_pages_are_as_large_as_the_kernel_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 65_536}.__getitem__)
+    device = CpuDevice(limit=50_000_000, root=put(tmp_path, MACHINE))
+    assert (device.resident(), device.reserved()) == (500 * 65_536, 0)
+    put(tmp_path, {"proc/self/statm": "2000 700 100 1 0 300 0\n"})
+    assert device.reserved() == 200 * 65_536
+
+
 def test_main_memory_without_any_limit(tmp_path: Path) -> None:
     device = CpuDevice(root=put(tmp_path, MACHINE))
     assert (device.total(), device.free(), device.reserved()) == (16_384_000, 12_288_000, 0)

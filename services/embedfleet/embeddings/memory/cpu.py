@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 _NO_LIMIT = 1 << 62  # v1 says "no limit" as a number of about 2**63
-_PAGE = 4096
 # Limit, usage, and of what is used that which the kernel takes back before it kills. Files that were read
 # twice are active, and no less clean: without them a container that has read its model looks full.
 _Names = tuple[str, str, tuple[str, ...]]
@@ -106,7 +105,8 @@ class CpuDevice:
     def _held(self) -> tuple[int, int]:
         """Return all that this process holds now, and how much of that is of files or shared."""
         words = _text(self._root / "proc/self/statm").split()
-        return (int(words[1]) * _PAGE, int(words[2]) * _PAGE) if words else (0, 0)
+        page = os.sysconf("SC_PAGE_SIZE")  # 4 KiB on x86-64; 16 or 64 with some kernels of arm64
+        return (int(words[1]) * page, int(words[2]) * page) if words else (0, 0)
 
     def _meminfo(self) -> dict[str, int]:
         return self._kilobytes("proc/meminfo")
