@@ -43,6 +43,22 @@ def test_a_start_costs_four_small_batches_on_a_cpu() -> None:
     assert sum(rows * length for rows, length in encoder.shapes) == 2546
 
 
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_setting_beyond_what_a_cpu_is_ever_given_makes_no_probe_larger(streams: int) -> None:
+    encoder = Counting()
+    encoder.streams = streams
+    measured(encoder, EngineSettings(max_batch_tokens=262_144))
+    assert sum(rows * length for rows, length in encoder.shapes) == 2546
+
+
+def test_a_probe_that_main_memory_has_no_room_for_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Freeing(monkeypatch, rest=200_000_000)
+    encoder.token = 170_000
+    sizing = measured(encoder, EngineSettings(memory_limit=345_000_000))  # the last two need 174 MB each
+    assert len(encoder.shapes) == 2
+    assert sizing.max_rows(256) == 2
+
+
 def test_full_rows_which_may_be_computed_in_another_way_are_not_measured() -> None:
     encoder = Counting()
     encoder.multiple = 16

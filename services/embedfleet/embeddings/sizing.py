@@ -30,8 +30,8 @@ OVERHEAD_TOKENS = {"cpu": 128, "cuda": 1024}
 # and what OpenVINO comes to keep: 53 MB in 6,600 rows.
 TASKS_BYTES = {"cpu": 100_000_000, "cuda": 0}
 MEGABYTE = 1_000_000
-# What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set. OpenVINO never gives back what its
-# largest batch took; elsewhere larger ones were no faster.
+# What the tuner may try on a CPU unless FLEET_MAX_BATCH_TOKENS is set, and the most that it ever chooses.
+# OpenVINO never gives back what its largest batch took; elsewhere larger ones were no faster.
 TRIED_TOKENS_PER_THREAD = 1024
 MOST_TOKENS = {"cpu": max(BUDGETS), "cuda": 131_072}
 
@@ -149,7 +149,8 @@ class Sizing:
 def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
     """Probe an encoder that is loaded, and return how its batches are sized.
 
-    It encodes four small batches, about 2,500 tokens in all on a CPU, half of that with two streams.
+    It encodes four small batches, or as many as fit. On a CPU they have about 2,500 tokens in all, with two
+    streams half of that unless FLEET_MAX_BATCH_TOKENS allows each as much.
 
     Raises:
         ConfigurationError: the device's memory can't be read, or no longest row a stream fits into it.
@@ -175,8 +176,9 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
             device.restart_peak()
 
     longest = encoder.max_tokens
-    if encoder.device == "cpu":  # OpenVINO may compute full rows in another way, which takes less
-        longest = max(1, longest - encoder.multiple)
+    if encoder.device == "cpu":
+        cap = min(cap, MOST_TOKENS["cpu"])  # the tuner chooses no more, whatever the setting allows
+        longest = max(1, longest - encoder.multiple)  # OpenVINO may compute full rows in another, cheaper way
     model = measure(run, begin, device, shapes(longest, cap), holds(device))
     give_back()
     budget = (

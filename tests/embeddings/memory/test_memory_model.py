@@ -36,6 +36,14 @@ def test_a_cost_that_falls_with_length_is_taken_for_a_flat_one() -> None:
     assert model.bytes(1, 32) >= 9_000_000
 
 
+@pytest.mark.parametrize("shapes", [[(8, 32)], [(8, 32), (1, 256)]])
+def test_what_too_few_shapes_leave_open_is_put_down_to_tokens(shapes: list[tuple[int, int]]) -> None:
+    true = MemoryModel(20e6, 30_000, 25)
+    model = fit([Probe(rows, length, true.bytes(rows, length)) for rows, length in shapes])
+    assert model.fixed == 0
+    assert model.bytes(64, 32) >= true.bytes(64, 32)
+
+
 @given(models, st.floats(0, 1e11), st.integers(1, 512))
 def test_rows_within_a_limit_are_all_that_fit(model: MemoryModel, limit: float, length: int) -> None:
     rows = model.rows_within(limit, length)

@@ -81,10 +81,21 @@ def test_a_neighbour_is_no_part_of_what_a_device_tells_is_ours() -> None:
 
 
 def test_probing_ends_where_memory_does_and_keeps_what_it_has() -> None:
-    device = Kept(300_000_000)
+    device = Kept(190_000_000)  # the second shape has as many tokens as the first, in longer rows
     model = measure(device.run, device.give_back, device, SHAPES, device.reserved)
-    assert len(device.ran) < 4
+    assert len(device.ran) == 2
     assert model.bytes(1, 64) > 0
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("size", range(200_000_000, 1_000_000_000, 40_000_000))
+def test_no_shape_is_run_that_would_not_fit_by_those_before_it(size: int, tells: bool) -> None:
+    device = Kept(size, tells)
+    model = measure(device.run, device.give_back, device, SHAPES, told(device))
+    assert all(TRUE.bytes(rows, length) <= size for rows, length in device.ran)
+    assert (len(device.ran) == 4) == (0.85 * size >= TRUE.bytes(32, 512))
+    for rows, length in SHAPES:  # what wasn't run is taken for more than it costs, not for less
+        assert model.bytes(rows, length) >= 0.99 * TRUE.bytes(rows, length)
 
 
 def test_a_device_that_takes_no_batch_refuses_to_start() -> None:

@@ -12,12 +12,14 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-_TERMS = 3
+# Which factors (0 fixed, 1 per token, 2 per pair) a fit may have; of two as good the earlier one is taken.
+_SETS = ((1,), (2,), (0,), (1, 2), (0, 1), (0, 2), (0, 1, 2))
+# Of all bytes measured: by less two fits differ only through rounding.
+_ROUNDING = 1e-9
 UNLIMITED = sys.maxsize
 
 
@@ -75,7 +77,8 @@ def fit(probes: Sequence[Probe]) -> MemoryModel:
     the allocator held before.
 
     With three factors the best non-negative fit is found by trying each set of them: at the optimum the
-    factors above 0 are the ordinary least squares fit of their own columns.
+    factors above 0 are the ordinary least squares fit of their own columns. Where too few shapes leave
+    several as good, all is put down to tokens: as a fixed cost it would say that any batch fits.
 
     Args:
         probes: at least one shape; three or four that differ in rows and in length tell the terms apart.
@@ -88,11 +91,12 @@ def fit(probes: Sequence[Probe]) -> MemoryModel:
     columns = np.array([[1.0, one.rows * one.length, one.rows * one.length**2] for one in probes])
     measured = np.array([float(one.bytes) for one in probes])
     scale = columns.max(axis=0)  # columns of like size: else rounding decides
-    best, least = np.zeros(_TERMS), float(np.linalg.norm(measured))
-    for terms in chain.from_iterable(combinations(range(_TERMS), size) for size in range(1, _TERMS + 1)):
+    best, least = np.zeros(len(scale)), float(np.linalg.norm(measured))
+    same = _ROUNDING * least
+    for terms in _SETS:
         factors = _least_squares(columns / scale, measured, terms)
         error = float(np.linalg.norm(columns / scale @ factors - measured))
-        if factors.min() >= 0 and error < least:
+        if factors.min() >= 0 and error < least - same:
             best, least = factors, error
     said = columns / scale @ best
     short = max(
@@ -105,6 +109,6 @@ def fit(probes: Sequence[Probe]) -> MemoryModel:
 def _least_squares(
     columns: NDArray[np.float64], measured: NDArray[np.float64], terms: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    factors = np.zeros(_TERMS)
+    factors = np.zeros(columns.shape[1])
     factors[list(terms)] = np.linalg.lstsq(columns[:, list(terms)], measured, rcond=None)[0]
     return factors

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.embeddings.memory.budget import MARGIN
 from embedfleet.embeddings.memory.device import Device
 from embedfleet.embeddings.memory.model import MemoryModel, Probe, fit
 from embedfleet.encoders.base import OUT_OF_MEMORY
@@ -33,6 +34,9 @@ def measure(
 ) -> MemoryModel:
     """Run each shape once, the cheapest first, and fit what this process held at most meanwhile.
 
+    It ends before a shape that, by what was measured so far, needs more than a batch may have of what is
+    left: to run out of main memory is to be killed.
+
     Where nobody can tell what is ours, the fall of free memory stands for it, neighbours' changes included.
     Nothing measured (an allocator that held enough before) gives a model of zeros: then only the cap on
     tokens binds.
@@ -56,6 +60,8 @@ def measure(
     measured: list[Probe] = []
     for rows, length in sorted(probes, key=lambda shape: (shape[0] * shape[1], shape[1])):
         give_back()
+        if measured and fit(measured).bytes(rows, length) > MARGIN * (device.free() + device.reserved()):
+            break
         try:
             run(rows, length)
         except EmbeddingError as error:
