@@ -155,6 +155,52 @@ def test_a_failed_fetch_keeps_the_model_of_before(settings: ModelSettings, hub: 
     assert locate(settings) == files
 
 
+def test_a_fetch_that_can_t_put_its_model_in_place_puts_the_one_of_before_back(
+    settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, rename = fetch(settings, print), Path.rename
+
+    def refusing(path: Path, target: Path) -> Path:
+        if target == files.folder and PARTIAL in path.parts:
+            raise OSError("the disk is full")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(ConfigurationError, match="the disk is full"):
+        fetch(settings, print, force=True)
+    verify(locate(settings))
+    assert locate(settings) == files
+    assert leftovers(settings) == {COMMIT, PARTIAL}
+
+
+DYING = f"""
+import os, pathlib
+from embedfleet.cli.main import app
+rename = pathlib.Path.rename
+def dying(path, target):
+    if {PARTIAL!r} in path.parts and {PARTIAL!r} not in target.parts:
+        os._exit(9)
+    return rename(path, target)
+pathlib.Path.rename = dying
+app()
+"""
+
+
+def test_a_fetch_that_is_killed_while_it_replaces_a_model_loses_none(
+    settings: ModelSettings, environment: Mapping[str, str]
+) -> None:
+    files = fetch(settings, print)
+    command = [sys.executable, "-c", DYING, "models", "fetch", "--force"]
+    assert subprocess.run(command, env=dict(environment), timeout=DEADLINE, check=False).returncode == 9
+    with pytest.raises(ConfigurationError, match="models fetch"):
+        locate(settings)
+    offline = settings.model_copy(update={"hub_offline": True})
+    assert fetch(offline, print) == files
+    assert leftovers(settings) == {COMMIT, PARTIAL, WORK}
+    fetch(settings, print, force=True)
+    assert leftovers(settings) == {COMMIT}
+
+
 def test_pins_are_held_against_a_hub_that_lies_consistently(
     settings: ModelSettings, hub: StandInHub, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

