@@ -8,7 +8,7 @@ import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.encoders import golden, start
-from embedfleet.encoders.backends import machine
+from embedfleet.encoders.backends import machine, session
 from embedfleet.encoders.backends.choice import Choice, Machine
 from embedfleet.encoders.encoder import ModelEncoder, make
 from embedfleet.encoders.files import ModelFiles
@@ -146,6 +146,59 @@ def test_a_gpu_that_does_not_start_is_the_cpu_only_where_the_settings_leave_it_o
     with pytest.raises(ConfigurationError) as error:
         start.build(tiny_files, EngineSettings(device="cuda"))
     assert error.value.code == "no_gpu"
+
+
+FULL = "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; file=cuda_stream_handle.cc"
+
+
+def full(*_: object, **__: object) -> np.ndarray:
+    raise RuntimeError(FULL)
+
+
+def full_when_loaded(files: ModelFiles, choice: Choice, threads: int) -> ModelEncoder:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(session.onnxruntime, "InferenceSession", full)
+        session.open_session(b"graph", ("CUDAExecutionProvider", {}), files.folder, threads)
+    raise AssertionError("it was loaded")
+
+
+def full_for_its_buffers(files: ModelFiles, choice: Choice, threads: int) -> ModelEncoder:
+    raise RuntimeError(FULL)
+
+
+def full_at_its_gate(files: ModelFiles, choice: Choice, threads: int) -> ModelEncoder:
+    return ModelEncoder(files, choice, Twisted(files, full))
+
+
+@pytest.mark.parametrize("at", [full_when_loaded, full_for_its_buffers, full_at_its_gate])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_full_gpu_is_told_as_that_wherever_it_shows_and_never_becomes_a_cpu(
+    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch, at: Callable[..., ModelEncoder], device: str
+) -> None:
+    monkeypatch.setattr(start, "look", lambda backend: GPU)
+    monkeypatch.setattr(
+        start,
+        "make",
+        lambda files, choice, threads: (make if choice == PLAIN else at)(files, choice, threads),
+    )
+    with pytest.raises(ConfigurationError, match="CUDA_VISIBLE_DEVICES") as error:
+        start.build(tiny_files, EngineSettings.model_validate({"device": device}))
+    assert error.value.code == "out_of_memory"
+    assert error.value.detail.startswith(
+        f"the encoder cuda fp16 on cuda ran out of memory at its start ({FULL}): end what else uses the GPU"
+    )
+
+
+def test_bf16_without_room_on_a_cpu_gives_way_to_fp32_which_takes_less(
+    tiny_files: ModelFiles, runs: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    runs(AMX, full)
+    with caplog.at_level(logging.WARNING):
+        assert start.build(tiny_files, EngineSettings()).precision == "fp32"
+    assert "ran out of memory at its start" in caplog.messages[0]
+    with pytest.raises(ConfigurationError, match="raise the limit") as error:
+        start.build(tiny_files, EngineSettings(precision="bf16"))
+    assert error.value.code == "out_of_memory"
 
 
 def test_golden_vectors_are_those_of_the_revision(

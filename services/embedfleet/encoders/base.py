@@ -94,7 +94,8 @@ def load(model: ModelSettings, engine: EngineSettings) -> Encoder:
 
     Raises:
         ConfigurationError: the model is missing or damaged, its backend is not installed, FLEET_DEVICE or
-            FLEET_PRECISION asks for what is not here, or the vectors are wrong (`gate_failed`).
+            FLEET_PRECISION asks for what is not here, the vectors are wrong (`gate_failed`), or it found too
+            little memory (`out_of_memory`).
     """
     # Imported here, as below: whoever needs the protocol alone loads no runtime.
     from embedfleet.encoders.start import build
