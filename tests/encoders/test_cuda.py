@@ -57,21 +57,25 @@ def test_the_graph_is_fused_reduced_and_pooled(tiny_files: ModelFiles, precision
     assert weights == {onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.FLOAT}
 
 
-def test_buffers_keep_their_place_until_a_batch_is_larger(tiny_files: ModelFiles) -> None:
+def test_a_batch_uses_a_piece_of_its_own_size_and_pieces_keep_their_place(tiny_files: ModelFiles) -> None:
     runtime = without_gpu(tiny_files, GPU_FP32)
 
-    def places() -> dict[str, int]:
-        return {name: buffer._value.data_ptr() for name, buffer in runtime._inputs.items()}
+    def places() -> dict[str, dict[int, int]]:
+        return {
+            name: {size: value.data_ptr() for size, (_, value) in buffer._pieces.items()}
+            for name, buffer in runtime._inputs.items()
+        }
 
     encoder = ModelEncoder(tiny_files, GPU_FP32, runtime)
-    before = places()
-    for rows in (1, 100, 7):
+    first = places()
+    assert {name: set(pieces) for name, pieces in first.items()} == {
+        name: {cuda.FIRST_TOKENS} for name in ("input_ids", "attention_mask", "token_type_ids")
+    }
+    for rows in (1, 1000, 7):
         encoder.encode(*pad([[2, 9, 3]] * rows, 0))
-    assert places() == before
-    assert set(before) == {"input_ids", "attention_mask", "token_type_ids"}
-    encoder.encode(*pad([[2, 9, 3]] * 1000, 0))
-    assert {buffer._host.size for buffer in runtime._inputs.values()} == {32768}
-    assert runtime._vectors._host.size == 16384
+    assert all(set(pieces) == {4096, 32768} for pieces in places().values())
+    assert all(places()[name][4096] == pieces[4096] for name, pieces in first.items())
+    assert set(runtime._vectors._pieces) == {4096, 16384}
 
 
 def test_a_buffer_that_could_not_grow_still_takes_what_fitted_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,10 +90,19 @@ def test_a_buffer_that_could_not_grow_still_takes_what_fitted_before(monkeypatch
         )
         with pytest.raises(RuntimeError, match="allocate"):
             buffer.emptied((24, 384))
-    buffer.emptied((12, 384))
-    assert buffer._value.shape() == [buffer._host.size] == [8192]
-    buffer.filled(np.full((2, 384), 7))
-    np.testing.assert_array_equal(buffer.read((2, 384)), np.full((2, 384), 7))
+        buffer.filled(np.full((2, 384), 7))
+    (value,) = (value for _, value in buffer._pieces.values())
+    assert (value.numpy()[:768] == 7).all()
+    buffer.emptied((24, 384))
+    assert set(buffer._pieces) == {4096, 16384}
+
+
+def test_vectors_are_the_caller_s_own(tiny_files: ModelFiles) -> None:
+    encoder = ModelEncoder(tiny_files, GPU_FP32, without_gpu(tiny_files, GPU_FP32))
+    first = encoder._runtime.run(np.array([[2, 9, 3]]), np.ones((1, 3), bool))
+    kept = first.copy()
+    encoder._runtime.run(np.array([[2, 30, 3]]), np.ones((1, 3), bool))
+    np.testing.assert_array_equal(first, kept)
 
 
 def test_a_smaller_batch_after_a_larger_one_sees_nothing_of_it(tiny_files: ModelFiles) -> None:
@@ -113,13 +126,17 @@ def test_memory_is_given_back_by_a_run_that_asks_for_it(tiny_files: ModelFiles) 
 
 def test_the_arena_grows_by_what_is_asked_and_leaves_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda.machine, "device_bytes", lambda: 16_000_000_000)
-    assert cuda.gpu_options() == {
+    assert cuda.gpu_options("fp16") == {
         "device_id": "0",
         "arena_extend_strategy": "kSameAsRequested",
         "gpu_mem_limit": "14400000000",
     }
     monkeypatch.setattr(cuda.machine, "device_bytes", lambda: 0)
-    assert "gpu_mem_limit" not in cuda.gpu_options()
+    assert "gpu_mem_limit" not in cuda.gpu_options("fp16")
+
+
+def test_fp32_is_fp32_and_not_tf32() -> None:
+    assert cuda.gpu_options("fp32")["use_tf32"] == "0"
 
 
 def opening(monkeypatch: pytest.MonkeyPatch, session: Session) -> list[Any]:
@@ -137,8 +154,28 @@ def opening(monkeypatch: pytest.MonkeyPatch, session: Session) -> list[Any]:
 
 def test_the_session_is_opened_on_the_gpu_after_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = opening(monkeypatch, session := Session([cuda.CUDA, "CPUExecutionProvider"]))
-    assert cuda.on_gpu(b"graph", Path("/model"), 3) == (session, "cuda")
-    assert asked == ["libraries", (b"graph", (cuda.CUDA, cuda.gpu_options()), Path("/model"), 3)]
+    assert cuda.on_gpu(b"graph", Path("/model"), 3, "fp16") == (session, "cuda")
+    assert asked == ["libraries", (b"graph", (cuda.CUDA, cuda.gpu_options("fp16")), Path("/model"), 3)]
+
+
+def test_a_gpu_on_which_no_session_opens_is_not_a_damaged_model(
+    tiny_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "CUDA failure 999: unknown error"
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(onnxruntime, "InferenceSession", fails)
+        with pytest.raises(ConfigurationError, match=words) as error:
+            cuda.CudaRuntime(tiny_files, GPU_FP16, 1)
+    assert error.value.code == "no_gpu"
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", fails)
+    with pytest.raises(ConfigurationError, match=words) as error:
+        without_gpu(tiny_files, GPU_FP16)
+    assert error.value.code == "no_gpu"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +198,7 @@ def test_a_session_that_fell_back_to_the_cpu_refuses_and_names_the_library(
 
     monkeypatch.setattr(cuda.ctypes, "CDLL", library)
     with pytest.raises(ConfigurationError, match=words) as error:
-        cuda.on_gpu(b"graph", Path("/model"), 1)
+        cuda.on_gpu(b"graph", Path("/model"), 1, "fp16")
     assert error.value.code == "no_gpu"
 
 

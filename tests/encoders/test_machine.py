@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from embedfleet.encoders.backends import machine
@@ -19,14 +20,18 @@ from tests.encoders.mappings import resident
 class Driver:
     """NVIDIA's driver with these answers."""
 
-    def __init__(self, init: int = 0, count: int = 1, total: int = 16 << 30) -> None:
-        self.init, self.count, self.total = init, count, total
+    def __init__(self, init: int = 0, count: int = 1, total: int = 16 << 30, version: int = 13_000) -> None:
+        self.init, self.count, self.total, self.version = init, count, total, version
 
     def cuInit(self, flags: int) -> int:
         return self.init
 
     def cuDeviceGetCount(self, count: Any) -> int:
         count._obj.value = self.count
+        return 0
+
+    def cuDriverGetVersion(self, version: Any) -> int:
+        version._obj.value = self.version
         return 0
 
     def cuDeviceGet(self, device: Any, ordinal: int) -> int:
@@ -72,6 +77,24 @@ def test_a_driver_with_a_gpu_is_no_problem(driver: Callable[[Driver | None], Non
     driver(Driver())
     assert machine.driver_problem() == ""
     assert machine.device_bytes() == 16 << 30
+
+
+@pytest.mark.parametrize(
+    ("version", "needed", "words"),
+    [
+        (12_080, "13.0", "knows CUDA 12.8, and this runtime is made for 13.0: update the driver"),
+        (13_000, "13.1", ""),  # any driver of a major version serves all its minor ones
+        (13_010, "12.4", ""),
+        (12_080, "", ""),
+    ],
+)
+def test_a_driver_that_is_too_old_is_told_before_a_session_fails_on_it(
+    driver: Callable[[Driver | None], None], version: int, needed: str, words: str
+) -> None:
+    driver(Driver(version=version))
+    problem = machine.driver_problem(needed)
+    assert words in problem
+    assert bool(problem) == bool(words)
 
 
 def test_a_gpu_that_is_hidden_is_told(
@@ -129,6 +152,9 @@ def test_a_wheel_without_cuda_is_told_before_the_driver(
     assert "overwrite each other" in machine.look("onnx").no_cuda
     providers(monkeypatch, "CUDAExecutionProvider", "CPUExecutionProvider")
     assert "driver is missing" in machine.look("onnx").no_cuda
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")
+    driver(Driver(version=12_040))
+    assert "knows CUDA 12.4" in machine.look("onnx").no_cuda
     driver(Driver())
     assert machine.look("onnx").no_cuda == ""
 

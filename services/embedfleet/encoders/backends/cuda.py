@@ -7,6 +7,7 @@ measured on a GPU.
 import ctypes
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import onnxruntime
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders.backends import machine
-from embedfleet.encoders.backends.choice import Choice, Device
+from embedfleet.encoders.backends.choice import Choice, Device, Precision
 from embedfleet.encoders.backends.graph import VECTORS, derive
 from embedfleet.encoders.backends.onnx import graph_of
 from embedfleet.encoders.backends.session import open_session, shrinking
@@ -62,11 +63,15 @@ class CudaRuntime:
             raise damaged(
                 files.folder, f"{path.name} can't be made into a graph for the GPU ({error})"
             ) from error
-        self._session, device = (opened or on_gpu)(graph, files.folder, machine.threads(threads))
+        open_there = opened or partial(on_gpu, precision=choice.precision)
+        self._session, device = open_there(graph, files.folder, machine.threads(threads))
         self._dim = files.dim
         self._shrink = shrinking(f"{'gpu' if device == 'cuda' else 'cpu'}:0")
-        self._inputs = {one.name: _Buffer(np.int64, device) for one in self._session.get_inputs()}
-        self._vectors = _Buffer(np.float32, device)
+        try:
+            self._inputs = {one.name: _Buffer(np.int64, device) for one in self._session.get_inputs()}
+            self._vectors = _Buffer(np.float32, device)
+        except Exception as error:
+            raise _no_gpu(f"it has no buffers ({error})") from error
         self._lock = threading.Lock()  # the buffers hold one batch
 
     def run(self, token_ids: Ids, mask: Mask) -> Vectors:
@@ -88,68 +93,70 @@ class CudaRuntime:
         shape = (len(token_ids), self._dim)
         binding.bind_output(VECTORS, *self._vectors.emptied(shape))
         self._session.run_with_iobinding(binding, options)
-        return self._vectors.read(shape)
+        return np.asarray(binding.copy_outputs_to_cpu()[0], dtype=np.float32)
 
 
 class _Buffer:
-    """Memory on the device that batches of any shape share; it grows to the next power of two."""
+    """Memory on the device that batches of any shape share: a piece for each power of two, from the first on.
+
+    A batch is copied as a whole piece, since a part can't be: so there is a small one for small batches.
+    """
 
     def __init__(self, element: type[np.generic], device: Device) -> None:
         self._element = element
         self._device = device
-        self._grow(FIRST_TOKENS)
+        self._pieces: dict[int, tuple[npt.NDArray[np.generic], onnxruntime.OrtValue]] = {}
+        self._piece(FIRST_TOKENS)
 
     def filled(self, values: npt.NDArray[np.generic]) -> tuple[object, ...]:
         """Copy a batch's values in; return how to bind them."""
-        self._grow(values.size)
-        self._host[: values.size] = values.reshape(-1)
-        # The whole of it, since a part can't be copied; at 12 GB/s a million tokens take under a millisecond.
-        self._value.update_inplace(self._host)
-        return self._bound(values.shape)
+        host, value = self._piece(values.size)
+        host[: values.size] = values.reshape(-1)
+        value.update_inplace(host)
+        return self._bound(value, values.shape)
 
     def emptied(self, shape: tuple[int, ...]) -> tuple[object, ...]:
         """Make room for an output; return how to bind it."""
-        self._grow(int(np.prod(shape)))
-        return self._bound(shape)
+        return self._bound(self._piece(int(np.prod(shape)))[1], shape)
 
-    def read(self, shape: tuple[int, ...]) -> Vectors:
-        """Return a copy of an output."""
-        flat: Vectors = self._value.numpy()[: int(np.prod(shape))]
-        return flat.reshape(shape).copy()
+    def _bound(self, value: onnxruntime.OrtValue, shape: tuple[int, ...]) -> tuple[object, ...]:
+        return self._device, 0, self._element, list(shape), value.data_ptr()
 
-    def _bound(self, shape: tuple[int, ...]) -> tuple[object, ...]:
-        return self._device, 0, self._element, list(shape), self._value.data_ptr()
-
-    def _grow(self, count: int) -> None:
-        held = getattr(self, "_host", np.zeros(0)).size
-        if count <= held:
-            return
-        size = 1 << (count - 1).bit_length()
-        # Both or neither: a device without room leaves the two that fit each other, for a smaller batch.
-        value = onnxruntime.OrtValue.ortvalue_from_shape_and_type([size], self._element, self._device, 0)
-        self._host, self._value = np.zeros(size, self._element), value
+    def _piece(self, count: int) -> tuple[npt.NDArray[np.generic], onnxruntime.OrtValue]:
+        size = max(FIRST_TOKENS, 1 << (count - 1).bit_length())
+        if size not in self._pieces:
+            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type([size], self._element, self._device, 0)
+            self._pieces[size] = np.zeros(size, self._element), value
+        return self._pieces[size]
 
 
-def on_gpu(graph: bytes, folder: Path, threads: int) -> Opened:
+def on_gpu(graph: bytes, folder: Path, threads: int, precision: Precision) -> Opened:
     """Open a session on the first visible GPU.
 
     Raises:
-        ConfigurationError: the graph can't be loaded, or the GPU does not start (`no_gpu`).
+        ConfigurationError: the GPU does not start (`no_gpu`).
     """
     # CUDA and cuDNN from the wheels of the extra, where they are there; else the system's.
     onnxruntime.preload_dlls()
-    session = open_session(graph, (CUDA, gpu_options()), folder, threads)
+    try:
+        session = open_session(graph, (CUDA, gpu_options(precision)), folder, threads)
+    except ConfigurationError as error:  # the graph is our own, made a moment ago: it isn't that
+        raise _no_gpu(str(error.__cause__)) from error.__cause__
     if CUDA not in session.get_providers():
-        raise ConfigurationError(
-            f"ONNX Runtime could not start on the GPU: {library_problem()}; or set FLEET_DEVICE=cpu",
-            code="no_gpu",
-        )
+        raise _no_gpu(library_problem())
     return session, "cuda"
 
 
-def gpu_options() -> dict[str, str]:
-    """Return the CUDA provider's options."""
+def _no_gpu(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"ONNX Runtime could not start on the GPU: {why}; or set FLEET_DEVICE=cpu", code="no_gpu"
+    )
+
+
+def gpu_options(precision: Precision) -> dict[str, str]:
+    """Return the CUDA provider's options; vectors in fp32 are of that precision, and not of TF32."""
     options = {"device_id": "0", "arena_extend_strategy": "kSameAsRequested"}
+    options |= {"use_tf32": "0"} if precision == "fp32" else {}
     total = machine.device_bytes()
     return options | ({"gpu_mem_limit": str(int(ARENA_SHARE * total))} if total else {})
 

@@ -20,9 +20,8 @@ _DRIVER_MISMATCH = (803, 804)
 
 def look(backend: Backend) -> Machine:
     """Return what a backend finds here; imports its runtime."""
-    no_cuda = _onnx_without_cuda() if backend == "onnx" else _torch_without_cuda()
     return Machine(
-        no_cuda=no_cuda or driver_problem(),
+        no_cuda=_onnx_without_cuda() if backend == "onnx" else _torch_without_cuda(),
         has_openvino=backend == "onnx" and "OpenVINOExecutionProvider" in _onnx_providers(),
         cpu_flags=cpu_flags(),
     )
@@ -101,10 +100,14 @@ def wheels_problem() -> str:
     )
 
 
-def driver_problem() -> str:
+def driver_problem(cuda: str = "") -> str:
     """Return why the NVIDIA driver gives no GPU, and what to do; or an empty string.
 
     Asks the driver itself (`cuInit`), which makes no context and takes no GPU memory.
+
+    Args:
+        cuda: the version of CUDA that a runtime needs, like `13.0`, of which the driver must know as much as
+            the first number; empty where the runtime looks after that.
     """
     try:
         driver: Any = ctypes.CDLL(DRIVER)
@@ -123,6 +126,13 @@ def driver_problem() -> str:
     count = ctypes.c_int(0)
     if status == _NO_DEVICE or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return f"the NVIDIA driver shows no GPU{hint}: see `nvidia-smi`"
+    known = ctypes.c_int(0)  # 12080 is 12.8
+    if cuda and not driver.cuDriverGetVersion(ctypes.byref(known)) and known.value // 1000 < _major(cuda):
+        version = f"{known.value // 1000}.{known.value % 1000 // 10}"
+        return (
+            f"the NVIDIA driver knows CUDA {version}, and this runtime is made for {cuda}: update the driver "
+            "(CUDA 13 needs 580 or newer)"
+        )
     return ""
 
 
@@ -145,9 +155,13 @@ def _onnx_providers() -> list[str]:
     return list(importlib.import_module("onnxruntime").get_available_providers())
 
 
+def _major(version: str) -> int:
+    return int(version.partition(".")[0])
+
+
 def _onnx_without_cuda() -> str:
     if "CUDAExecutionProvider" in _onnx_providers():
-        return ""
+        return driver_problem(str(importlib.import_module("onnxruntime").cuda_version or ""))
     return wheels_problem() or (
         "this onnxruntime has no CUDA provider: install the extra `embeddings-gpu` (onnxruntime-gpu) in "
         f"place of {', '.join(runtime_wheels()) or 'onnxruntime'}, never beside it"
