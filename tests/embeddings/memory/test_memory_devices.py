@@ -1,131 +1,17 @@
-"""The devices against recorded answers at their seams: there is no GPU here."""
+"""Main memory and torch against recorded answers at their seams: there is no GPU here."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
 from embedfleet.embeddings.memory import MemoryBudget, MemoryModel
 from embedfleet.embeddings.memory.cpu import CpuDevice
-from embedfleet.embeddings.memory.nvml import NvmlDevice
 from embedfleet.embeddings.memory.torch import TorchDevice
-
-UUIDS = ["GPU-1c3a9a6e-0001-0000-0000-000000000000", "GPU-77d0f2b1-0002-0000-0000-000000000000"]
-
-
-class NVMLError(Exception):
-    """As nvidia-ml-py 13 raises on a machine without a driver: `NVML Shared Library Not Found`."""
-
-
-class Driver(SimpleNamespace):
-    """The calls of nvidia-ml-py 13 that are used, answering as a machine with two GPUs does."""
-
-    NVMLError = NVMLError
-
-    def __init__(self, names: tuple[str, str] = ("NVIDIA L4", "NVIDIA L4")) -> None:
-        super().__init__(names=names, processes=[], missing=False)
-
-    def nvmlInit(self) -> None:
-        if self.missing:
-            raise NVMLError("NVML Shared Library Not Found")
-
-    def nvmlDeviceGetCount(self) -> int:
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:
-        raise NVMLError("Not Found")
-
-    def nvmlDeviceGetUUID(self, handle: int) -> str:
-        return UUIDS[handle]
-
-    def nvmlDeviceGetName(self, handle: int) -> str:
-        return str(self.names[handle])
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
-        return SimpleNamespace(total=24_152_899_584, free=[20_000_000_000, 9_000_000_000][handle])
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
-        return list(self.processes)
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
-    driver = Driver()
-    monkeypatch.setitem(sys.modules, "pynvml", driver)  # type: ignore[arg-type]
-    return driver
-
-
-@pytest.mark.parametrize(
-    ("visible", "free"),
-    [(None, 20e9), ("0", 20e9), ("1,0", 9e9), (UUIDS[1], 9e9), ("GPU-77d0", 9e9), (" GPU-1c3a ,1", 20e9)],
-)
-def test_nvml_reads_the_gpu_that_cuda_sees_first(driver: Driver, visible: str | None, free: float) -> None:
-    device = NvmlDevice(visible)
-    assert (device.free(), device.total()) == (free, 24_152_899_584)
-
-
-@pytest.mark.parametrize("visible", ["", "-1", "2", "GPU-", "GPU-9", "MIG-5c1a"])
-def test_nvml_refuses_a_gpu_that_is_not_there(driver: Driver, visible: str) -> None:
-    with pytest.raises(ConfigurationError, match="CUDA_VISIBLE_DEVICES") as error:
-        NvmlDevice(visible)
-    assert error.value.code == "no_gpu"
-
-
-def test_nvml_refuses_an_index_where_kinds_are_mixed_unless_the_order_is_set(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver.names = ("NVIDIA L4", "NVIDIA A100")
-    with pytest.raises(ConfigurationError, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
-        NvmlDevice("1")
-    assert NvmlDevice(UUIDS[1]).free() == 9e9
-    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    assert NvmlDevice("1").free() == 9e9
-
-
-def test_nvml_adds_back_what_this_process_took_since_the_model_was_loaded(driver: Driver) -> None:
-    others = SimpleNamespace(pid=os.getpid() + 1, usedGpuMemory=8_000_000_000)
-    ours = SimpleNamespace(pid=os.getpid(), usedGpuMemory=1_000_000_000)
-    driver.processes = [others, ours]
-    device = NvmlDevice("0", arena=lambda: 42)
-    assert device.reserved() == 0
-    ours.usedGpuMemory = 3_000_000_000
-    assert device.reserved() == 2_000_000_000
-
-
-@pytest.mark.parametrize("listed", [[], [SimpleNamespace(pid=os.getpid(), usedGpuMemory=None)]])
-def test_in_a_container_the_allocator_itself_is_asked(driver: Driver, listed: list[Any]) -> None:
-    driver.processes = listed
-    assert NvmlDevice("0", arena=lambda: 42).reserved() == 42
-    assert NvmlDevice("0").reserved() == 0
-
-
-def test_a_gpu_that_is_lost_is_an_error_of_ours(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = NvmlDevice("0")
-
-    def lost(handle: int) -> None:
-        raise NVMLError("GPU is lost")
-
-    monkeypatch.setattr(driver, "nvmlDeviceGetMemoryInfo", lost, raising=False)
-    with pytest.raises(EmbeddingError, match="no longer answers: GPU is lost"):
-        device.free()
-
-
-def test_nvml_without_driver_or_wheel_says_which(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver.missing = True
-    with pytest.raises(ConfigurationError, match=r"driver.*Shared Library Not Found"):
-        NvmlDevice(None)
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(ConfigurationError, match="nvidia-ml-py is not installed"):
-        NvmlDevice(None)
 
 
 def test_torch_counts_the_cache_but_not_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,37 +1,38 @@
 """A GPU's memory as the driver tells it, for runtimes that don't: ONNX Runtime.
 
-NVML answers in microseconds and starts no CUDA context of its own.
+NVML answers in microseconds and starts no CUDA context of its own. Which device is ours CUDA's driver says,
+which the runtime has loaded already; asking it makes no context either.
 """
 
+import ctypes
 import importlib
 import os
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.encoders.backends.machine import DRIVER, driver_problem
 
 
 class NvmlDevice:
-    """The first GPU of CUDA_VISIBLE_DEVICES. Made after the model is loaded: what is held then is never idle.
+    """CUDA's first device, a GPU or a MIG instance.
+
+    Made after the model is loaded: what is held then is never idle.
 
     Args:
-        visible: value of CUDA_VISIBLE_DEVICES; None: all are visible.
+        visible: value of CUDA_VISIBLE_DEVICES, for what an error says; CUDA reads it itself.
         arena: bytes that the runtime's allocator holds, asked where the driver doesn't list this process
             (a container has other process ids): `MemoryBudget.kept` is a fair answer.
 
     Raises:
-        ConfigurationError: no driver, no wheel, or no such GPU; the code is `no_gpu`.
+        ConfigurationError: no driver, no wheel, or a device that NVML doesn't know; the code is `no_gpu`.
     """
 
     def __init__(self, visible: str | None, arena: Callable[[], int] | None = None) -> None:
         self._nvml = _started()
         self._arena = arena or (lambda: 0)
-        try:
-            self._handle = _handle(self._nvml, visible)
-        except self._nvml.NVMLError as error:
-            raise _refusal(
-                f"the driver has no GPU that CUDA_VISIBLE_DEVICES={visible} names ({error})"
-            ) from error
+        self._handle = _handle(self._nvml, visible)
         self._at_rest = self._own() or 0
 
     @property
@@ -78,31 +79,33 @@ def _started() -> Any:
 
 
 def _handle(nvml: Any, visible: str | None) -> Any:
-    """Return the handle of the first GPU that CUDA sees.
+    """Return the handle of CUDA's first device.
 
-    CUDA takes indices in its own order unless CUDA_DEVICE_ORDER=PCI_BUS_ID, and beginnings of UUIDs; NVML
-    knows the order of the bus and whole UUIDs.
+    By its UUID, since NVML numbers all GPUs in the order of the bus: CUDA has an order of its own, and in a
+    container with a MIG instance NVML's first GPU is the whole card, which may not be asked, or answers for
+    all instances. A MIG instance has a UUID of its own, and only the kind before it says that it is one.
     """
-    first = "0" if visible is None else visible.split(",")[0].strip()
-    if first.startswith("MIG-"):
-        return nvml.nvmlDeviceGetHandleByUUID(first)
-    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-    if not first.isdecimal():
-        named = [one for one in handles if first and nvml.nvmlDeviceGetUUID(one).startswith(first)]
-        if len(named) == 1:
-            return named[0]
-    elif int(first) < len(handles):
-        if len({nvml.nvmlDeviceGetName(one) for one in handles}) > 1 and not _by_bus():
-            raise _refusal(
-                "GPUs of several kinds are here, which CUDA and the driver number differently; set "
-                "CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the GPU by its UUID in CUDA_VISIBLE_DEVICES"
-            )
-        return handles[int(first)]
-    raise _refusal(f"CUDA_VISIBLE_DEVICES={visible} names none of the {len(handles)} GPUs")
+    ours, unknown = _first_uuid(), []
+    for kind in ("GPU", "MIG"):
+        try:
+            return nvml.nvmlDeviceGetHandleByUUID(f"{kind}-{ours}")
+        except nvml.NVMLError as error:
+            unknown.append(f"{kind}-{ours}: {error}")
+    raise _refusal(
+        f"NVML doesn't know CUDA's first device ({'; '.join(unknown)}; CUDA_VISIBLE_DEVICES is {visible!r})"
+    )
 
 
-def _by_bus() -> bool:
-    return os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+def _first_uuid() -> uuid.UUID:
+    """Return the UUID of CUDA's first device: under MIG that of the instance (`cuDeviceGetUuid_v2`)."""
+    if problem := driver_problem():
+        raise _refusal(problem)
+    cuda: Any = ctypes.CDLL(DRIVER)
+    device, octets = ctypes.c_int(0), ctypes.create_string_buffer(16)
+    failed = cuda.cuDeviceGet(ctypes.byref(device), 0) or cuda.cuDeviceGetUuid_v2(octets, device)
+    if failed:
+        raise _refusal(f"CUDA's driver does not name its first device (CUDA error {failed})")
+    return uuid.UUID(bytes=octets.raw)
 
 
 def _refusal(reason: str) -> ConfigurationError:

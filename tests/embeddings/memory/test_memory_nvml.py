@@ -1,0 +1,113 @@
+"""A GPU's memory as NVML tells it: of which device, and how much of it is ours."""
+
+import os
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.embeddings.memory.drivers import INSTANCE, ONE, TWO, Card, Cuda, Nvml, NVMLError, install
+
+from embedfleet.contracts.errors import ConfigurationError, EmbeddingError
+from embedfleet.embeddings.memory.nvml import NvmlDevice
+
+FREE = 20_000_000_000
+
+
+@pytest.fixture
+def card() -> Card:
+    return Card(free=FREE)
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch, card: Card) -> Nvml:
+    nvml = Nvml(**{ONE: card})
+    install(monkeypatch, Cuda(ONE), nvml)
+    return nvml
+
+
+@pytest.mark.parametrize(("order", "free"), [((ONE, TWO), FREE), ((TWO, ONE), 9), ((TWO,), 9)])
+def test_the_gpu_is_cuda_s_first_in_whatever_order_nvml_has_them(
+    monkeypatch: pytest.MonkeyPatch, card: Card, order: tuple[str, ...], free: int
+) -> None:
+    install(monkeypatch, Cuda(*order), Nvml(**{ONE: card, TWO: Card(free=9)}))
+    device = NvmlDevice(None)
+    assert (device.free(), device.total()) == (free, 24_152_899_584)
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["container", "root"])
+def test_under_mig_the_instance_is_read_and_not_the_whole_card(
+    monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    whole = Card(free=80_000_000_000, total=85_000_000_000, refuses=refuses)
+    instance = Card(free=9_000_000_000, total=10_000_000_000)
+    install(monkeypatch, Cuda(INSTANCE), Nvml(**{ONE: whole, INSTANCE: instance}))
+    device = NvmlDevice(None)
+    assert (device.free(), device.total(), device.reserved()) == (9_000_000_000, 10_000_000_000, 0)
+
+
+def test_a_device_that_nvml_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch, card: Card) -> None:
+    install(monkeypatch, Cuda(TWO), Nvml(**{ONE: card}))
+    with pytest.raises(
+        ConfigurationError, match=f"{TWO}: Not Found; MIG-.*CUDA_VISIBLE_DEVICES is '1'"
+    ) as error:
+        NvmlDevice("1")
+    assert error.value.code == "no_gpu"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "words"),
+    [
+        (Cuda(), "shows no GPU"),
+        (Cuda(ONE, init=100), "shows no GPU"),
+        (Cuda(ONE, failure=999), "CUDA error 999"),
+    ],
+)
+def test_a_driver_without_a_device_is_refused(
+    monkeypatch: pytest.MonkeyPatch, card: Card, cuda: Cuda, words: str
+) -> None:
+    install(monkeypatch, cuda, Nvml(**{ONE: card}))
+    with pytest.raises(ConfigurationError, match=words) as error:
+        NvmlDevice(None)
+    assert error.value.code == "no_gpu"
+
+
+def test_what_this_process_took_since_the_model_was_loaded_is_added_back(nvml: Nvml, card: Card) -> None:
+    others = SimpleNamespace(pid=os.getpid() + 1, usedGpuMemory=8_000_000_000)
+    ours = SimpleNamespace(pid=os.getpid(), usedGpuMemory=1_000_000_000)
+    card.processes = [others, ours]
+    device = NvmlDevice(None, arena=lambda: 42)
+    assert device.reserved() == 0
+    ours.usedGpuMemory = 3_000_000_000
+    assert device.reserved() == 2_000_000_000
+
+
+@pytest.mark.parametrize("listed", [[], [SimpleNamespace(pid=os.getpid(), usedGpuMemory=None)]])
+def test_where_the_driver_does_not_tell_what_is_ours_the_allocator_is_asked(
+    nvml: Nvml, card: Card, listed: list[Any]
+) -> None:
+    card.processes = listed
+    assert NvmlDevice(None, arena=lambda: 42).reserved() == 42
+    assert NvmlDevice(None).reserved() == 0
+
+
+def test_a_gpu_that_is_lost_is_an_error_of_ours(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = NvmlDevice(None)
+
+    def lost(handle: str) -> None:
+        raise NVMLError("GPU is lost")
+
+    monkeypatch.setattr(nvml, "nvmlDeviceGetMemoryInfo", lost)
+    with pytest.raises(EmbeddingError, match="no longer answers: GPU is lost"):
+        device.free()
+
+
+def test_without_nvml_or_its_wheel_the_refusal_says_which(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.missing = True
+    with pytest.raises(ConfigurationError, match=r"driver.*Shared Library Not Found"):
+        NvmlDevice(None)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(ConfigurationError, match="nvidia-ml-py is not installed"):
+        NvmlDevice(None)
