@@ -47,6 +47,7 @@ class Card:
     free: int
     total: int = 24_152_899_584
     refuses: bool = False
+    hides: bool = False  # its processes
     processes: list[SimpleNamespace] = field(default_factory=list)
 
 
@@ -73,7 +74,7 @@ class Nvml:
         return self.cards[handle]
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
-        if self.cards[handle].refuses:
+        if self.cards[handle].refuses or self.cards[handle].hides:
             raise NVMLError("Insufficient Permissions")
         return self.cards[handle].processes
 

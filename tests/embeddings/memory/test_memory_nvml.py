@@ -3,7 +3,6 @@
 import os
 import sys
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from tests.embeddings.memory.drivers import INSTANCE, ONE, TWO, Card, Cuda, Nvml, NVMLError, install
@@ -24,6 +23,10 @@ def nvml(monkeypatch: pytest.MonkeyPatch, card: Card) -> Nvml:
     nvml = Nvml(**{ONE: card})
     install(monkeypatch, Cuda(ONE), nvml)
     return nvml
+
+
+def ours(held: int | None) -> SimpleNamespace:
+    return SimpleNamespace(pid=os.getpid(), usedGpuMemory=held)
 
 
 @pytest.mark.parametrize(("order", "free"), [((ONE, TWO), FREE), ((TWO, ONE), 9), ((TWO,), 9)])
@@ -73,22 +76,41 @@ def test_a_driver_without_a_device_is_refused(
 
 
 def test_what_this_process_took_since_the_model_was_loaded_is_added_back(nvml: Nvml, card: Card) -> None:
-    others = SimpleNamespace(pid=os.getpid() + 1, usedGpuMemory=8_000_000_000)
-    ours = SimpleNamespace(pid=os.getpid(), usedGpuMemory=1_000_000_000)
-    card.processes = [others, ours]
+    others, process = SimpleNamespace(pid=os.getpid() + 1, usedGpuMemory=8_000_000_000), ours(1_000_000_000)
+    card.processes = [others, process]
     device = NvmlDevice(None, arena=lambda: 42)
-    assert device.reserved() == 0
-    ours.usedGpuMemory = 3_000_000_000
+    assert (device.tells, device.reserved()) == (True, 0)
+    process.usedGpuMemory = 3_000_000_000
     assert device.reserved() == 2_000_000_000
 
 
-@pytest.mark.parametrize("listed", [[], [SimpleNamespace(pid=os.getpid(), usedGpuMemory=None)]])
+@pytest.mark.parametrize("listed", [[], [ours(None)], [ours(0)]], ids=["host's ids", "no number", "0 bytes"])
 def test_where_the_driver_does_not_tell_what_is_ours_the_allocator_is_asked(
-    nvml: Nvml, card: Card, listed: list[Any]
+    nvml: Nvml, card: Card, listed: list[SimpleNamespace]
 ) -> None:
     card.processes = listed
-    assert NvmlDevice(None, arena=lambda: 42).reserved() == 42
+    device = NvmlDevice(None, arena=lambda: 42)
+    assert (device.tells, device.reserved()) == (False, 42)
     assert NvmlDevice(None).reserved() == 0
+
+
+def test_a_driver_that_may_not_be_asked_has_nothing_to_tell(nvml: Nvml, card: Card) -> None:
+    card.processes, card.hides = [ours(1_000_000_000)], True
+    device = NvmlDevice(None, arena=lambda: 42)
+    assert (device.tells, device.reserved(), device.free()) == (False, 42, FREE)
+
+
+def test_a_model_that_the_driver_tells_of_too_late_is_no_idle_memory(nvml: Nvml, card: Card) -> None:
+    device = NvmlDevice(None, arena=lambda: 42)
+    card.processes = [ours(1_000_000_000)]
+    assert (device.tells, device.reserved()) == (False, 42)
+
+
+def test_a_driver_that_tells_no_more_leaves_it_to_the_allocator(nvml: Nvml, card: Card) -> None:
+    card.processes = [ours(1_000_000_000)]
+    device = NvmlDevice(None, arena=lambda: 42)
+    card.hides = True
+    assert (device.tells, device.reserved()) == (True, 42)
 
 
 def test_a_gpu_that_is_lost_is_an_error_of_ours(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:

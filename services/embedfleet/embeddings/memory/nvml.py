@@ -22,8 +22,8 @@ class NvmlDevice:
 
     Args:
         visible: value of CUDA_VISIBLE_DEVICES, for what an error says; CUDA reads it itself.
-        arena: bytes that the runtime's allocator holds, asked where the driver doesn't list this process
-            (a container has other process ids): `MemoryBudget.kept` is a fair answer.
+        arena: bytes that the runtime's allocator holds, asked where the driver doesn't tell what is ours:
+            `MemoryBudget.kept` is a fair answer.
 
     Raises:
         ConfigurationError: no driver, no wheel, or a device that NVML doesn't know; the code is `no_gpu`.
@@ -33,35 +33,44 @@ class NvmlDevice:
         self._nvml = _started()
         self._arena = arena or (lambda: 0)
         self._handle = _handle(self._nvml, visible)
-        self._at_rest = self._own() or 0
+        self._at_rest = self._own()
 
     @property
     def tells(self) -> bool:
-        """Say whether the driver tells what this process holds."""
-        return self._own() is not None
+        """Say whether the driver told what this process holds when this was made."""
+        return self._at_rest is not None
 
     def total(self) -> int:
         """Return the bytes of the GPU."""
-        return int(self._ask(self._nvml.nvmlDeviceGetMemoryInfo).total)
+        return int(self._memory().total)
 
     def free(self) -> int:
         """Return the bytes that no process holds."""
-        return int(self._ask(self._nvml.nvmlDeviceGetMemoryInfo).free)
+        return int(self._memory().free)
 
     def reserved(self) -> int:
-        """Return what this process holds beyond what it held when this was made."""
+        """Return what this process holds beyond what it held when this was made; never raises."""
         own = self._own()
-        return self._arena() if own is None else max(0, own - self._at_rest)
+        return self._arena() if own is None or self._at_rest is None else max(0, own - self._at_rest)
 
     def _own(self) -> int | None:
-        for process in self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses):
-            if process.pid == os.getpid() and process.usedGpuMemory is not None:
-                return int(process.usedGpuMemory)
-        return None
+        """Return the bytes that this process holds, or None where the driver doesn't tell.
 
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        In a container a driver lists processes by the container's ids (open-gpu-kernel-modules, gpu_rmapi.c,
+        `osFindNsPid`), an old one by the host's. Some list ours without a number, or with 0 bytes: older open
+        kernel modules in a container, which looked the size up by the host's id (their pull request 614;
+        565.57.01 does not). And some may not be asked: NVML's NO_PERMISSION, or NOT_SUPPORTED under vGPU.
+        """
         try:
-            return question(self._handle)
+            processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except self._nvml.NVMLError:
+            return None
+        ours = (process.usedGpuMemory for process in processes if process.pid == os.getpid())
+        return next((int(used) for used in ours if used), None)
+
+    def _memory(self) -> Any:
+        try:
+            return self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         except self._nvml.NVMLError as error:
             raise EmbeddingError(f"the GPU no longer answers: {error}") from error
 
