@@ -136,7 +136,7 @@ def side_by_side(
         then: is called after the last round, while all still run.
 
     Raises:
-        Unavailable: a required one can't start, or one ended on the way.
+        Unavailable: a required one can't start, one ended on the way, or no engine runs beside the reference.
     """
     file, reference = setup.texts("engine", texts), entries[0].name
     taking_part, peaks = Field(), list[dict[str, float]]()
@@ -144,6 +144,9 @@ def side_by_side(
         for entry in entries:
             taking_part.enter(entry, setup, stack)
         encoders = [name for name in taking_part.running if name != GEMM]
+        if encoders == [reference]:
+            reasons = "; ".join(f"{name}: {why}" for name, why in taking_part.absent.items())
+            raise Unavailable(f"no engine runs beside {reference} ({reasons})")
         vectors = {name: _vectors(taking_part.running[name], file, setup) for name in encoders}
 
         def running(name: str) -> Callable[[], dict[str, float]]:

@@ -1,4 +1,7 @@
-"""Check and measure the GPU paths; exit 1 when a check fails. Without a GPU it says so and exits 0."""
+"""Check and measure the GPU paths; exit 1 when a check fails. Without a GPU it says so and exits 0.
+
+The record is written as soon as the checks are done, and again with what was measured after them.
+"""
 
 import json
 import os
@@ -16,9 +19,9 @@ from benchmarks.bench.process import Contestant, Unavailable
 from benchmarks.bench.publish import RESULTS
 from benchmarks.bench.rounds import Plan
 from benchmarks.bench.setup import FULL, Setup
-from benchmarks.engine.compare import Outcome, side_by_side
+from benchmarks.engine.compare import side_by_side
 from benchmarks.engine.contestants import Entry
-from benchmarks.gpu.detect import NoGpu, gpus
+from benchmarks.gpu.detect import NO_GPU, NoGpu, Unusable, gpus, told
 
 CHECKS = ("provider", "gate", "memory_fit", "out_of_memory")
 BACKENDS = ("onnx", "torch")
@@ -31,29 +34,24 @@ def main() -> int:
     """Check, measure, print, keep the record; return the exit code."""
     try:
         names = gpus()
-    except NoGpu as why:
-        print(f"gpu-check: no GPU on this machine: {why}; nothing to check")
-        return 0
+    except (NoGpu, Unusable) as why:
+        code = told(why)
+        return 0 if code == NO_GPU else code
     size = float(os.environ.get("SIZE", FULL))
     with tempfile.TemporaryDirectory(prefix="embedfleet-gpu-") as folder:
         setup = Setup(Path(folder), size, lambda line: print(line, file=sys.stderr, flush=True))
-        checked = {backend: _checks(setup, backend) for backend in BACKENDS}
-        outcome = side_by_side(
-            setup, _entries(setup), cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64)), PLAN, PLAN
-        )
-        source = setup.corpus.source
-    record: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%d"),
-        "gpus": names,
-        "machine": machine.describe(),
-        "corpus": source,
-        "checks": checked,
-        "engine": _engine(outcome),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "gpu.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(table.columns(table.ENGINE_HEAD, list(table.engine_rows(record["engine"]))), end="\n\n")
-    print(f"for the README: {readme_line(record)}")
+        record: dict[str, Any] = {
+            "date": time.strftime("%Y-%m-%d"),
+            "gpus": names,
+            "machine": machine.describe(),
+            "checks": {backend: _checks(setup, backend) for backend in BACKENDS},
+        }
+        _keep(record)
+        record |= {"corpus": setup.corpus.source, "engine": _engine(setup)}
+    _keep(record)
+    if record["engine"]["rows"]:
+        print(table.columns(table.ENGINE_HEAD, list(table.engine_rows(record["engine"]))), end="\n\n")
+        print(f"for the README: {readme_line(record)}")
     found = failed(record)
     print(f"gpu-check FAILED: {'; '.join(found)}" if found else "gpu-check ok")
     return int(bool(found))
@@ -74,7 +72,8 @@ def failed(record: Mapping[str, Any]) -> list[str]:
         for name, rounds in engine["rounds"].items()
         for line in too_few(name, engine["wanted"][name], rounds)
     ]
-    return [*checks, *absent, *few]
+    alone = [f"side by side: {engine['failed']}"] if "failed" in engine else []
+    return [*checks, *absent, *few, *alone]
 
 
 def readme_line(record: Mapping[str, Any]) -> str:
@@ -93,13 +92,16 @@ def readme_line(record: Mapping[str, Any]) -> str:
 
 
 def _checks(setup: Setup, backend: str) -> dict[str, dict[str, Any]]:
-    entry = _ours(setup, backend)
+    """Return what each check saw; a process that ends on the way fails the one that it was at."""
+    entry, found, at = _ours(setup, backend), dict[str, dict[str, Any]](), "start"
     name = f"{backend} checks"
     try:
         with Contestant(name, entry.python, "benchmarks.gpu.child", entry.env, setup.log(name)) as child:
-            return {check: _said(setup, backend, check, child.ask(check=check)) for check in CHECKS}
+            for at in CHECKS:
+                found[at] = _said(setup, backend, at, child.ask(check=at))
     except Unavailable as why:
-        return {"start": _said(setup, backend, "start", {"failed": str(why)})}
+        found[at] = _said(setup, backend, at, {"failed": str(why)})
+    return found
 
 
 def _said(setup: Setup, backend: str, check: str, seen: dict[str, Any]) -> dict[str, Any]:
@@ -123,13 +125,24 @@ def _entries(setup: Setup) -> list[Entry]:
     return [reference, *(_ours(setup, backend) for backend in BACKENDS)]
 
 
-def _engine(outcome: Outcome) -> dict[str, Any]:
+def _engine(setup: Setup) -> dict[str, Any]:
+    """Return what was measured, or `failed` and why there is nothing."""
+    texts = cycled(setup.corpus.mixed, setup.scaled(CHUNKS, 64))
+    try:
+        outcome = side_by_side(setup, _entries(setup), texts, PLAN, PLAN)
+    except Unavailable as why:
+        return {"failed": str(why), "rows": {}, "absent": {}, "wanted": {}, "rounds": {}}
     return {
         "rows": outcome.rows(),
         "absent": outcome.taking_part.absent,
         "wanted": outcome.wanted,
         "rounds": outcome.described(),
     }
+
+
+def _keep(record: Mapping[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "gpu.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
-"""`make gpu-check` where there is no GPU, and its checks on encoders that have what a GPU lacks or does."""
+"""The checks of `make gpu-check`, on encoders that have what a GPU lacks or does."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,15 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import checks
-from benchmarks.gpu.detect import NoGpu, gpus
-from benchmarks.gpu.detect import main as detect
 
 from embedfleet.contracts.errors import EmbeddingError
 from embedfleet.encoders.base import OUT_OF_MEMORY
 from embedfleet.encoders.files import inspect
-from tests.benchmarks.records import engine
 from tests.encoders.runtimes import GPU_FP32, made
 
 TINY = Path(__file__).parents[1] / "encoders" / "tiny"
@@ -67,27 +61,6 @@ class FakeEncoder:
 
     def give_back(self) -> None:
         self.held = 0
-
-
-def test_without_a_driver_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    with pytest.raises(NoGpu, match="not installed"):
-        gpus("libno-such-driver.so.1")
-
-    def none() -> list[str]:
-        raise NoGpu("a test has none")
-
-    monkeypatch.setattr(gpu, "gpus", none)
-    assert gpu.main() == 0
-    monkeypatch.setattr("benchmarks.gpu.detect.gpus", none)
-    assert detect() == 3
-    said = capsys.readouterr().out.splitlines()
-    assert said == ["gpu-check: no GPU on this machine: a test has none; nothing to check"] * 2
-
-
-def test_the_question_needs_nothing_but_the_standard_library() -> None:
-    code = "import sys, benchmarks.gpu.detect; print({'numpy', 'torch', 'embedfleet'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 def test_a_typed_failure_that_leaves_the_encoder_whole_passes() -> None:
@@ -173,16 +146,3 @@ def test_weights_that_are_not_all_on_the_gpu_fail() -> None:
 def test_the_real_runtime_is_asked() -> None:
     with pytest.raises(checks.CheckFailed, match="runs on CPUExecutionProvider, not on the GPU"):
         checks.provider(made(inspect(TINY, "test/tiny"), GPU_FP32))
-
-
-def test_the_record_says_what_failed_and_gives_a_line() -> None:
-    passed = {"onnx": {"gate": {"cos_min": 0.9995}}, "torch": {"gate": {"failed": "cosine 0.4"}}}
-    record = {"gpus": ["Test L4"], "date": "2026-11-26", "checks": passed, "engine": engine()}
-    assert gpu.failed(record) == ["torch gate: cosine 0.4", "ours, torch bf16: it computes in\nfp32"]
-    record["engine"]["wanted"] = {"engine": 5}  # type: ignore[index]
-    assert gpu.failed(record)[2].startswith("engine: 1 of 2 rounds count and 5 are wanted")
-    line = gpu.readme_line(record)
-    assert line.startswith(
-        "| Test L4 | sentence-transformers fp32 40 chunks/s (1x), engine 180 chunks/s (4.5x) |"
-    )
-    assert line.endswith("| onnx 0.99950 | 2026-11-26 |")
