@@ -1,6 +1,7 @@
 """What must hold of an encoder on a GPU before it may serve: each check returns what it saw, or raises."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,6 @@ from embedfleet.encoders.golden import Golden, cosines
 from embedfleet.encoders.tokenizer import TextTokenizer
 
 LEAST_COSINE = 0.999
-MOST_ROWS = 1 << 20
 # A token id that every vocabulary has.
 ANY_ID = 5
 
@@ -91,21 +91,54 @@ def memory_fit(
     }
 
 
-def out_of_memory(encoder: Encoder) -> dict[str, Any]:
-    """Double a batch until memory is full: the error must be typed, and the encoder must go on after it."""
-    before, rows = _batch(encoder, 2, encoder.max_tokens), 64
-    while rows <= MOST_ROWS:
+def out_of_memory(
+    encoder: Encoder, rows: int, ballast: Callable[[], AbstractContextManager[int]]
+) -> dict[str, Any]:
+    """Run a large batch while a neighbour holds the memory: the error must be typed, and the encoder go on.
+
+    No batch is larger than a worker's: one with 2^31 numbers in an array, for which a card of 48 GB has room,
+    overflows the kernels' offsets (https://github.com/microsoft/onnxruntime/pull/29264), and that is no lack
+    of memory.
+
+    Args:
+        encoder: with the GPU to itself.
+        rows: of full length, in the largest batch of a worker; half of them, and so on, where they don't fit.
+        ballast: holds the memory while it is entered, and gives the bytes that are left.
+    """
+    length = encoder.max_tokens
+    rows, before = _largest(encoder, rows)
+    encoder.give_back()
+    with ballast() as left:
         try:
-            _batch(encoder, rows, encoder.max_tokens)
+            _batch(encoder, rows, length)
         except EmbeddingError as error:
             if error.code != OUT_OF_MEMORY:
                 raise CheckFailed(f"{rows} rows failed, but not as out of memory: {error.detail}") from error
-            after = _batch(encoder, 2, encoder.max_tokens)
-            if not np.allclose(before, after, atol=1e-3):
-                raise CheckFailed("after running out of memory the same batch gives other vectors") from error
-            return {"rows": rows, "length": encoder.max_tokens, "error": error.detail[:300]}
-        rows *= 2
-    raise CheckFailed(f"{MOST_ROWS} rows of {encoder.max_tokens} tokens did not fill the memory")
+            said = error.detail
+        else:
+            raise CheckFailed(
+                f"{rows} rows of {length} tokens passed with {left / 1e6:,.0f} MB free: the runtime had kept "
+                "memory that it was told to give back"
+            )
+    try:
+        after = _batch(encoder, rows, length)
+    except EmbeddingError as error:
+        raise CheckFailed(f"with the memory free again the same batch fails: {error.detail}") from error
+    if not np.allclose(before, after, atol=1e-3):
+        raise CheckFailed("after running out of memory the same batch gives other vectors")
+    return {"rows": rows, "length": length, "left_bytes": left, "error": said[:300]}
+
+
+def _largest(encoder: Encoder, rows: int) -> tuple[int, Vectors]:
+    """Return how many rows fit of so many, halved until they do, and their vectors."""
+    while True:
+        try:
+            return rows, _batch(encoder, rows, encoder.max_tokens)
+        except EmbeddingError as error:
+            if error.code != OUT_OF_MEMORY or rows == 1:
+                raise
+        encoder.give_back()
+        rows //= 2
 
 
 def _batch(encoder: Encoder, rows: int, length: int) -> Vectors:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping  # noqa: E402
 from typing import Any  # noqa: E402
 
 from benchmarks.gpu import checks  # noqa: E402
+from benchmarks.gpu.ballast import ballast  # noqa: E402
 from embedfleet.contracts.errors import FleetError  # noqa: E402
 from embedfleet.embeddings.memory import Device  # noqa: E402
 from embedfleet.embeddings.memory.nvml import NvmlDevice  # noqa: E402
 from embedfleet.embeddings.memory.torch import TorchDevice  # noqa: E402
+from embedfleet.embeddings.sizing import MOST_TOKENS  # noqa: E402
 from embedfleet.encoders import base, models  # noqa: E402
 from embedfleet.encoders.golden import read_golden  # noqa: E402
 from embedfleet.encoders.tokenizer import TextTokenizer  # noqa: E402
@@ -29,10 +31,11 @@ def main() -> None:
     device: Device = TorchDevice() if engine.backend == "torch" else NvmlDevice(_visible())
     give_back: Callable[[], object] = getattr(encoder, "give_back", lambda: None)
     golden = read_golden(files.model_id)
+    largest = max(1, (engine.max_batch_tokens or MOST_TOKENS["cuda"]) // encoder.max_tokens)
     known: Mapping[str, Callable[[], dict[str, Any]]] = {
         "provider": lambda: checks.provider(encoder),
         "memory_fit": lambda: checks.memory_fit(encoder, device, CAP_TOKENS, give_back),
-        "out_of_memory": lambda: checks.out_of_memory(encoder),
+        "out_of_memory": lambda: checks.out_of_memory(encoder, largest, ballast),
     }
     if golden is not None:
         known = {"gate": lambda: checks.gate(encoder, TextTokenizer(files), golden), **known}

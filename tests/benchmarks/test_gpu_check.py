@@ -1,6 +1,7 @@
 """The checks of `make gpu-check`, on encoders that have what a GPU lacks or does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,13 +36,14 @@ class FakeEncoder:
         then: Callable[[], object] = lambda: None,
     ) -> None:
         self.room, self.code, self.drift, self.beyond, self.then = room, code, drift, beyond, then
-        self.held = 0
+        self.held = self.largest = 0
         self.failures = 0
 
     def encode(self, ids: Any, lengths: Any) -> Any:
         if ids.size > self.room:
             self.failures += 1
             raise EmbeddingError("memory is full", code=self.code)
+        self.largest = max(self.largest, ids.size)
         # Beyond what the probes see, tokens cost another time as much.
         factor = self.beyond if ids.size > MOST_PROBED else 1.0
         self.held = max(self.held, round(factor * (self.a_batch + self.a_token * ids.size)))
@@ -63,24 +65,52 @@ class FakeEncoder:
         self.held = 0
 
 
+@contextmanager
+def neighbour(encoder: FakeEncoder, takes: bool = True, leaves: bool = True) -> Iterator[int]:
+    """Hold an encoder's room for a while."""
+    room = encoder.room
+    encoder.room = 0 if takes else room
+    yield 1000
+    encoder.room = room if leaves else 0
+
+
 def test_a_typed_failure_that_leaves_the_encoder_whole_passes() -> None:
-    encoder = FakeEncoder()
-    assert checks.out_of_memory(encoder)["rows"] == 512
+    encoder = FakeEncoder(room=10**9)
+    found = checks.out_of_memory(encoder, 512, lambda: neighbour(encoder))
+    assert found == {"rows": 512, "length": 32, "left_bytes": 1000, "error": "memory is full"}
     assert encoder.failures == 1
+    assert encoder.largest == 512 * 32
+
+
+def test_where_the_largest_batch_does_not_fit_one_that_does_is_taken() -> None:
+    encoder = FakeEncoder(room=130 * 32)
+    assert checks.out_of_memory(encoder, 512, lambda: neighbour(encoder))["rows"] == 128
 
 
 @pytest.mark.parametrize(
-    ("encoder", "why"),
+    ("encoder", "held", "why"),
     [
-        (FakeEncoder(code=None), "not as out of memory"),
-        (FakeEncoder(drift=0.1), "other vectors"),
-        (FakeEncoder(room=10**12), "did not fill"),
+        (FakeEncoder(code=None), {}, "not as out of memory"),
+        (FakeEncoder(drift=0.1), {}, "other vectors"),
+        (FakeEncoder(), {"takes": False}, "passed with 0 MB free"),
+        (FakeEncoder(), {"leaves": False}, "with the memory free again the same batch fails"),
     ],
 )
-def test_other_failures_do_not(encoder: FakeEncoder, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "MOST_ROWS", 4096)
+def test_other_failures_do_not(encoder: FakeEncoder, held: dict[str, bool], why: str) -> None:
     with pytest.raises(checks.CheckFailed, match=why):
-        checks.out_of_memory(encoder)
+        checks.out_of_memory(encoder, 64, lambda: neighbour(encoder, **held))
+
+
+def test_the_memory_is_given_back_before_the_neighbour_takes_it() -> None:
+    encoder = FakeEncoder()
+
+    @contextmanager
+    def looking() -> Iterator[int]:
+        assert encoder.held == 0
+        with neighbour(encoder) as left:
+            yield left
+
+    assert checks.out_of_memory(encoder, 64, looking)["rows"] == 64
 
 
 def test_the_fit_is_held_against_a_shape_that_was_not_probed() -> None:
