@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from lanes import Gated, Room
 from prometheus_client import REGISTRY
+from pydantic import ValidationError
 from tests.encoders.conftest import TINY
 from tests.encoders.runtimes import BF16, PLAIN, made
 
@@ -271,10 +272,14 @@ def test_there_must_be_room_for_a_row_on_each_stream(monkeypatch: pytest.MonkeyP
     assert least[1] - least[0] == pytest.approx(256 * 0.17, abs=1)
 
 
-def test_the_setting_says_what_is_tried_without_it() -> None:
+def test_the_setting_says_what_is_tried_without_it_and_the_most_that_it_may_be() -> None:
     said = EngineSettings.model_fields["max_batch_tokens"].description or ""
-    figures = [TRIED_TOKENS_PER_THREAD, MOST_TOKENS["cpu"], MOST_TOKENS["cuda"]]
-    assert re.findall(r"\d{2,}", said) == list(map(str, figures))
+    *tried, most = map(int, re.findall(r"\d{3,}", said))
+    assert tried == [TRIED_TOKENS_PER_THREAD, MOST_TOKENS["cpu"], MOST_TOKENS["cuda"]]
+    assert EngineSettings(max_batch_tokens=most).max_batch_tokens == most
+    with pytest.raises(ValidationError, match="max_batch_tokens"):
+        EngineSettings(max_batch_tokens=most + 1)
+    assert most * 1536 < 1 << 31  # numbers in the widest layer of all-MiniLM-L6-v2
 
 
 def test_a_tuner_sets_the_cap_before_the_first_batch() -> None:

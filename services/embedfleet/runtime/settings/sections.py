@@ -199,13 +199,16 @@ class EngineSettings(Settings):
     backend: Literal["onnx", "torch"] = Field(
         "onnx", alias="FLEET_BACKEND", description="Runtime of the encoder; `torch` needs the extra `torch`."
     )
+    # A GPU's kernels count the numbers of a batch in 32 bits: tokens x the model's widest layer, 1536 for
+    # all-MiniLM-L6-v2, stays below 2^31 (https://github.com/microsoft/onnxruntime/pull/29264).
     max_batch_tokens: int = Field(
         0,
         ge=0,
+        le=1_048_576,
         alias="FLEET_MAX_BATCH_TOKENS",
         description="Most tokens, padding included, of all batches that compute at once: two with OpenVINO,"
         " else one; 0: on a CPU 1024 a thread of the encoder, at most 4096; on a GPU 131072. What is fastest"
-        " and what fits into memory is found below it.",
+        " and what fits into memory is found below it. Not above 1048576: a GPU's kernels count in 32 bits.",
     )
     memory_limit: int = Field(
         0,
