@@ -1,13 +1,13 @@
 """What must hold of an encoder on a GPU before it may serve: each check returns what it saw, or raises."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from embedfleet.contracts.errors import EmbeddingError
+from embedfleet.contracts.errors import EmbeddingError, FleetError
 from embedfleet.embeddings.memory import MARGIN, Device
 from embedfleet.embeddings.memory.probing import measure, shapes
 from embedfleet.embeddings.sizing import holds
@@ -21,18 +21,55 @@ ANY_ID = 5
 
 
 class CheckFailed(Exception):
-    """What was seen is not what must be."""
+    """What was seen is not what must be.
+
+    Args:
+        reason: in words.
+        seen: more of it, for the record.
+    """
+
+    def __init__(self, reason: str, **seen: Any) -> None:
+        super().__init__(reason)
+        self.seen = seen
 
 
-def provider(encoder: Any) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the nodes of a graph are.
+
+    Attributes:
+        nodes: provider → operator → how many.
+        elsewhere: heavy nodes that the GPU's provider doesn't have, a few words each.
+    """
+
+    nodes: Mapping[str, Mapping[str, int]]
+    elsewhere: tuple[str, ...]
+
+
+def carry_out(known: Mapping[str, Callable[[], dict[str, Any]]], name: str) -> dict[str, Any]:
+    """Return what a check saw, or `failed` and why, whatever it raised: the others are still to come."""
+    if name not in known:
+        return {"failed": "the model has no golden vectors"}
+    try:
+        return known[name]()
+    except CheckFailed as error:
+        return {"failed": str(error), **error.seen}
+    except FleetError as error:
+        return {"failed": str(error)}
+    except Exception as error:  # the runtimes' exceptions share no other base
+        return {"failed": f"{type(error).__name__}: {error}"}
+
+
+def provider(encoder: Any, placed: Callable[[], Placement | None]) -> dict[str, Any]:
     """See where the model really is: `device` and `provider` of an encoder are only what it was asked for.
 
     ONNX Runtime tells the providers that its session has now, the preferred one first; a session that can't
-    start a provider, or leaves it after a failure, goes on with the rest of them. Torch tells the devices of
-    the weights.
+    start a provider, or leaves it after a failure, goes on with the rest of them. Which nodes each of them
+    has, another session of the same graph tells. Torch tells the devices of the weights.
 
     Args:
         encoder: one of `encoders.encoder`; it encodes a batch first.
+        placed: tells where the nodes of its graph are; asked for ONNX Runtime alone, None: the wheel can't.
     """
     _batch(encoder, 2, encoder.max_tokens)
     runtime = encoder._runtime
@@ -44,7 +81,21 @@ def provider(encoder: Any) -> dict[str, Any]:
         is_there = places == ["cuda"]
     if not is_there:
         raise CheckFailed(f"the model runs on {', '.join(places) or 'nothing'}, not on the GPU")
-    return {"places": places, "precision": encoder.precision}
+    seen = {"places": places, "precision": encoder.precision}
+    return {**seen, "nodes": _nodes(placed())} if hasattr(runtime, "_session") else seen
+
+
+def _nodes(placement: Placement | None) -> Any:
+    if placement is None:
+        return "not told: ONNX Runtime before 1.24 doesn't know"
+    if placement.elsewhere:
+        found = placement.elsewhere
+        raise CheckFailed(
+            f"heavy nodes are not on the GPU: {'; '.join(found[:3])}{'; …' * (len(found) > 3)}",
+            nodes=placement.nodes,
+            elsewhere=found,
+        )
+    return placement.nodes
 
 
 def gate(encoder: Encoder, tokenizer: TextTokenizer, golden: Golden) -> dict[str, Any]:

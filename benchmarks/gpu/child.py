@@ -10,12 +10,12 @@ from typing import Any  # noqa: E402
 
 from benchmarks.gpu import checks  # noqa: E402
 from benchmarks.gpu.ballast import ballast  # noqa: E402
-from embedfleet.contracts.errors import FleetError  # noqa: E402
 from embedfleet.embeddings.memory import Device  # noqa: E402
 from embedfleet.embeddings.memory.nvml import NvmlDevice  # noqa: E402
 from embedfleet.embeddings.memory.torch import TorchDevice  # noqa: E402
 from embedfleet.embeddings.sizing import MOST_TOKENS  # noqa: E402
 from embedfleet.encoders import base, models  # noqa: E402
+from embedfleet.encoders.files import ModelFiles  # noqa: E402
 from embedfleet.encoders.golden import read_golden  # noqa: E402
 from embedfleet.encoders.tokenizer import TextTokenizer  # noqa: E402
 from embedfleet.runtime.settings import EngineSettings, ModelSettings  # noqa: E402
@@ -33,22 +33,20 @@ def main() -> None:
     golden = read_golden(files.model_id)
     largest = max(1, (engine.max_batch_tokens or MOST_TOKENS["cuda"]) // encoder.max_tokens)
     known: Mapping[str, Callable[[], dict[str, Any]]] = {
-        "provider": lambda: checks.provider(encoder),
+        "provider": lambda: checks.provider(encoder, lambda: _placed(files, encoder.precision)),
         "memory_fit": lambda: checks.memory_fit(encoder, device, CAP_TOKENS, give_back),
         "out_of_memory": lambda: checks.out_of_memory(encoder, largest, ballast),
     }
     if golden is not None:
         known = {"gate": lambda: checks.gate(encoder, TextTokenizer(files), golden), **known}
-    serve(ANSWERS, {"precision": encoder.precision}, lambda order: _run(known, order["check"]))
+    serve(ANSWERS, {"precision": encoder.precision}, lambda order: checks.carry_out(known, order["check"]))
 
 
-def _run(known: Mapping[str, Callable[[], dict[str, Any]]], name: str) -> dict[str, Any]:
-    if name not in known:
-        return {"failed": "the model has no golden vectors"}
-    try:
-        return known[name]()
-    except (checks.CheckFailed, FleetError) as error:
-        return {"failed": str(error)}
+def _placed(files: ModelFiles, precision: Any) -> checks.Placement | None:
+    # Imported here: the process of torch loads no other runtime.
+    from benchmarks.gpu import placement
+
+    return placement.of(files, precision)
 
 
 def _visible() -> str | None:

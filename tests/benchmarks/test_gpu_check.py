@@ -146,14 +146,20 @@ class FakeSession:
         return self.providers
 
 
+def unasked() -> None:
+    pytest.fail("where nodes are is asked only of a session that is on the GPU")
+
+
 def test_a_session_that_is_not_on_the_gpu_fails_whatever_its_encoder_says() -> None:
     encoder, cuda, cpu = FakeEncoder(), "CUDAExecutionProvider", "CPUExecutionProvider"
     encoder._runtime = SimpleNamespace(_session=FakeSession(cuda, cpu))
-    assert checks.provider(encoder) == {"places": [cuda, cpu], "precision": "fp16"}
+    nodes = {cuda: {"MatMul": 19}}
+    found = checks.provider(encoder, lambda: checks.Placement(nodes, ()))
+    assert found == {"places": [cuda, cpu], "precision": "fp16", "nodes": nodes}
     for providers in ([cpu], [cpu, cuda], []):
         encoder._runtime._session.providers = providers
         with pytest.raises(checks.CheckFailed, match="not on the GPU"):
-            checks.provider(encoder)
+            checks.provider(encoder, unasked)
 
 
 def test_a_session_that_leaves_the_gpu_at_its_first_batch_fails() -> None:
@@ -161,18 +167,48 @@ def test_a_session_that_leaves_the_gpu_at_its_first_batch_fails() -> None:
     encoder = FakeEncoder(then=lambda: session.providers.remove("CUDAExecutionProvider"))
     encoder._runtime = SimpleNamespace(_session=session)
     with pytest.raises(checks.CheckFailed, match="runs on CPUExecutionProvider, not on the GPU"):
-        checks.provider(encoder)
+        checks.provider(encoder, unasked)
 
 
 def test_weights_that_are_not_all_on_the_gpu_fail() -> None:
     encoder, weights = FakeEncoder(), [SimpleNamespace(device=SimpleNamespace(type="cuda")) for _ in range(3)]
     encoder._runtime = SimpleNamespace(_transformer=SimpleNamespace(parameters=lambda: weights))
-    assert checks.provider(encoder)["places"] == ["cuda"]
+    assert checks.provider(encoder, unasked)["places"] == ["cuda"]
     weights[1].device.type = "cpu"
     with pytest.raises(checks.CheckFailed, match="runs on cpu, cuda, not on the GPU"):
-        checks.provider(encoder)
+        checks.provider(encoder, unasked)
 
 
 def test_the_real_runtime_is_asked() -> None:
     with pytest.raises(checks.CheckFailed, match="runs on CPUExecutionProvider, not on the GPU"):
-        checks.provider(made(inspect(TINY, "test/tiny"), GPU_FP32))
+        checks.provider(made(inspect(TINY, "test/tiny"), GPU_FP32), unasked)
+
+
+def on_cuda() -> FakeEncoder:
+    encoder = FakeEncoder()
+    encoder._runtime = SimpleNamespace(_session=FakeSession("CUDAExecutionProvider", "CPUExecutionProvider"))
+    return encoder
+
+
+def test_heavy_nodes_that_are_elsewhere_fail_and_are_in_the_record() -> None:
+    nodes = {"CUDAExecutionProvider": {"MatMul": 12}, "CPUExecutionProvider": {"BiasGelu": 6}}
+    elsewhere = tuple(f"BiasGelu Gelu_{number} on CPUExecutionProvider" for number in range(6))
+    known = {"provider": lambda: checks.provider(on_cuda(), lambda: checks.Placement(nodes, elsewhere))}
+    found = checks.carry_out(known, "provider")
+    assert found["failed"].startswith("heavy nodes are not on the GPU: BiasGelu Gelu_0 on CPUExecution")
+    assert found["failed"].endswith("Gelu_2 on CPUExecutionProvider; …")
+    assert (found["nodes"], found["elsewhere"]) == (nodes, elsewhere)
+
+
+def test_a_wheel_that_does_not_tell_is_in_the_record() -> None:
+    assert checks.provider(on_cuda(), lambda: None)["nodes"].startswith("not told")
+
+
+def test_whatever_a_check_raises_is_its_failure_alone() -> None:
+    def raising() -> dict[str, Any]:
+        raise RuntimeError("CUDA error 700")
+
+    known = {"gate": raising, "memory_fit": lambda: {"ratio": 1.0}}
+    assert checks.carry_out(known, "gate") == {"failed": "RuntimeError: CUDA error 700"}
+    assert checks.carry_out(known, "memory_fit") == {"ratio": 1.0}
+    assert checks.carry_out({}, "gate") == {"failed": "the model has no golden vectors"}
