@@ -31,7 +31,7 @@ RECORDING = "session.record_ep_graph_assignment_info"
 def of(files: ModelFiles, precision: Precision) -> Placement | None:
     """Return where the nodes of the graph are that a model gets for the GPU; as `placed`."""
     graph = derive(graph_of(files), precision, files.pooling, files.dim)
-    return placed(graph, cuda.CUDA, cuda.gpu_options())
+    return placed(graph, cuda.CUDA, cuda.gpu_options(precision))
 
 
 def placed(graph: bytes, provider: str, options: Mapping[str, str]) -> Placement | None:

@@ -22,7 +22,7 @@ tells = pytest.mark.skipif(
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement.cuda, "CUDA", CPU)
-    monkeypatch.setattr(placement.cuda, "gpu_options", dict)
+    monkeypatch.setattr(placement.cuda, "gpu_options", lambda precision: {})
 
 
 @tells
