@@ -48,7 +48,7 @@ def test_a_start_costs_four_small_batches_on_a_cpu() -> None:
 def test_a_setting_beyond_what_a_cpu_is_ever_given_makes_no_probe_larger(streams: int) -> None:
     encoder = Counting()
     encoder.streams = streams
-    measured(encoder, EngineSettings(max_batch_tokens=262_144))
+    measured(encoder, EngineSettings(max_batch_tokens=200_000))
     assert sum(rows * length for rows, length in encoder.shapes) == 2546
 
 

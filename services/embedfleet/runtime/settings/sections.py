@@ -199,16 +199,17 @@ class EngineSettings(Settings):
     backend: Literal["onnx", "torch"] = Field(
         "onnx", alias="FLEET_BACKEND", description="Runtime of the encoder; `torch` needs the extra `torch`."
     )
-    # A GPU's kernels count the numbers of a batch in 32 bits: tokens x the model's widest layer, 1536 for
-    # all-MiniLM-L6-v2, stays below 2^31 (https://github.com/microsoft/onnxruntime/pull/29264).
+    # A GPU's kernels count the numbers of a batch in 32 bits (microsoft/onnxruntime, pull request 29264).
+    # The most a token has in the encoders here: 16 heads of 512 scores where attention isn't fused, so that
+    # 262144 tokens have 2^31; feed-forward layers have 4096.
     max_batch_tokens: int = Field(
         0,
         ge=0,
-        le=1_048_576,
+        le=250_000,
         alias="FLEET_MAX_BATCH_TOKENS",
         description="Most tokens, padding included, of all batches that compute at once: two with OpenVINO,"
         " else one; 0: on a CPU 1024 a thread of the encoder, at most 4096; on a GPU 131072. What is fastest"
-        " and what fits into memory is found below it. Not above 1048576: a GPU's kernels count in 32 bits.",
+        " and what fits into memory is found below it. Not above 250000: a GPU's kernels count in 32 bits.",
     )
     memory_limit: int = Field(
         0,
