@@ -118,7 +118,7 @@ def test_its_command_port_and_folders_are_the_charts(image: str, stage: Stage) -
     assert {name: here[name] for name in shared} == {name: there[name] for name in shared}
     if kind == "embeddings":
         assert here["FLEET_DEVICE"] == there["FLEET_DEVICE"]
-    driver = {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"}
+    driver = {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "LD_LIBRARY_PATH"}
     assert here.keys() - {"PATH"} <= SETTINGS | OTHERS | (driver if gpu else set())
     assert here["FLEET_BLOB_URL"] in "".join(read(kind)[1]["base"].all("RUN"))
 

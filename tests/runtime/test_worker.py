@@ -278,7 +278,7 @@ def test_a_task_over_its_time_limit_fails_so_though_redis_refuses_that_for_a_whi
 
 def test_a_stage_without_progress_is_one_of_its_tasks_tries(worker: Worker) -> None:
     def work(run: Run) -> None:
-        run.enter("encode", patience=-1)
+        run.enter("parse", patience=-1)
         worker.leases._beat()
         run.enter("store", patience=60)  # too late
         run.check()
@@ -286,7 +286,7 @@ def test_a_stage_without_progress_is_one_of_its_tasks_tries(worker: Worker) -> N
     task = run(worker, work)
     assert task.error
     assert (task.state, task.attempt, task.error["code"]) == ("RETRY", 1, "stalled")
-    assert "the stage encode made no progress" in task.error["detail"]
+    assert "the stage parse made no progress" in task.error["detail"]
 
 
 @pytest.mark.parametrize(
