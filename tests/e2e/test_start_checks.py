@@ -8,6 +8,7 @@ import pytest
 
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger.redis_client import connect
+from embedfleet.runtime.settings import EXIT_REFUSED
 from tests.e2e.workers import environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("batches")]
@@ -28,14 +29,14 @@ def start_worker(redis: RedisServer, folder: Path, *options: str) -> "subprocess
 
 def test_a_pool_of_processes_is_refused(empty_redis: RedisServer, tmp_path: Path) -> None:
     done = start_worker(empty_redis, tmp_path, "--pool=solo")
-    assert done.returncode == 1
+    assert done.returncode == EXIT_REFUSED
     assert "--pool=threads" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_second_queue_is_refused(empty_redis: RedisServer, tmp_path: Path) -> None:
     done = start_worker(empty_redis, tmp_path, "--queues=documents,documents-large")
-    assert done.returncode == 1
+    assert done.returncode == EXIT_REFUSED
     assert "start the worker with --queues=documents, or with one of FLEET_DOCUMENT_QUEUES" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -46,6 +47,6 @@ def test_a_redis_that_evicts_is_refused(tmp_path: Path) -> None:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.close()
         done = start_worker(redis, tmp_path / "blobs")
-    assert done.returncode == 1
+    assert done.returncode == EXIT_REFUSED
     assert "CONFIG SET maxmemory-policy noeviction" in done.stderr
     assert "Traceback" not in done.stderr

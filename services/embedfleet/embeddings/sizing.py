@@ -229,11 +229,13 @@ def _refuse_too_little(budget: MemoryBudget, device: Device, encoder: Encoder) -
     if not left or left < needed:
         held = max(total - left, device.resident() if isinstance(device, CpuDevice) else 0)
         least = -(-(held + needed) // MEGABYTE)
+        or_fp32 = ", set FLEET_PRECISION=fp32" if encoder.precision == "bf16" else ""
         raise ConfigurationError(
             f"with the model loaded {left / 1e6:,.0f} MB of {total / 1e6:,.0f} MB are left, and the tasks "
             f"and one chunk of {longest} tokens for each of {encoder.streams} streams need "
-            f"{needed / 1e6:,.0f} MB: {least:,} MB is the least that works; raise FLEET_MEMORY_LIMIT or the "
-            "container's limit, end what else uses the device, or choose a smaller model (FLEET_MODEL_ID)",
+            f"{needed / 1e6:,.0f} MB: about {least:,} MB is the least that works; raise FLEET_MEMORY_LIMIT "
+            f"or the container's limit, end what else uses the device{or_fp32}, or choose a smaller model "
+            "(FLEET_MODEL_ID)",
             code=OUT_OF_MEMORY,
         )
 

@@ -12,7 +12,7 @@ from celery import bootsteps, signals
 from celery.concurrency.thread import TaskPool
 from celery.worker import state
 
-from embedfleet.contracts.errors import ConfigurationError, DependencyDown
+from embedfleet.contracts.errors import ConfigurationError, DependencyDown, FleetError
 from embedfleet.contracts.jobs import Queue
 from embedfleet.runtime import telemetry, tracing
 from embedfleet.runtime.blobs import Blobs
@@ -21,7 +21,7 @@ from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.results import CeleryResults
 from embedfleet.runtime.revocations import Revocations
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, ProcessSettings, load
+from embedfleet.runtime.settings import EXIT_REFUSED, BrokerSettings, LedgerSettings, ProcessSettings, load
 from embedfleet.runtime.worker import probes
 from embedfleet.runtime.worker.consumer import Consumer
 from embedfleet.runtime.worker.slots import IdleWatch, SlotWatch, start_afresh
@@ -31,6 +31,8 @@ TICK_SECONDS = 5.0
 # A pool is gone 5 s after SIGTERM; what is left of them is for the notes.
 DRAIN_SECONDS = 4.0
 LEAVE_SECONDS = 0.8
+# What a worker can't start for now, and another try may find gone.
+MAY_PASS = frozenset({"out_of_memory", "port_taken"})
 
 _log = logging.getLogger(__name__)
 
@@ -110,8 +112,10 @@ class Lifecycle:
             self._on_start(self._worker, instance.concurrency)
             self._serve_probes(load(ProcessSettings))
         except Exception as error:  # what a receiver raises is only logged, unless it ends the process
-            _log.error("the worker can't start: %s", error)
-            raise SystemExit(1) from error
+            code = error.code if isinstance(error, FleetError) else ""
+            _log.error("the worker can't start: %s", error, extra={"code": code})
+            is_refused = isinstance(error, ConfigurationError) and code not in MAY_PASS
+            raise SystemExit(EXIT_REFUSED if is_refused else 1) from error
         self._worker.leases.start(self._watch(instance.concurrency))
         threading.Thread(target=self._leave_in_time, name="drain", daemon=True).start()
         signals.worker_shutdown.connect(lambda **_: self._worker.leases.stop(), weak=False)
@@ -197,7 +201,8 @@ class Lifecycle:
         except OSError as error:
             raise ConfigurationError(
                 f"FLEET_PROBE_PORT {settings.probe_port} on {settings.probe_host}: {error.strerror}; "
-                "give each worker of a machine its own, or 0 for none"
+                "give each worker of a machine its own, or 0 for none",
+                code="port_taken",
             ) from error
 
     def _refuse_what_loses_work(self, instance: Any) -> None:
