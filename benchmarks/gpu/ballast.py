@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.gpu.checks import CheckFailed
+from embedfleet.encoders.backends.machine import DRIVER
 
 # So little that no large batch fits, and enough for a kernel that is loaded when it is first used.
 LEFT = 32 << 20
@@ -29,7 +30,7 @@ def ballast(left: int = LEFT) -> Iterator[int]:
     Raises:
         CheckFailed: the driver fails.
     """
-    cuda: Any = ctypes.CDLL("libcuda.so.1")
+    cuda: Any = ctypes.CDLL(DRIVER)
     device, context = ctypes.c_int(), ctypes.c_void_p()
     _call(cuda, "cuInit", 0)
     _call(cuda, "cuDeviceGet", ctypes.byref(device), 0)

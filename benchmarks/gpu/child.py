@@ -4,8 +4,7 @@ from benchmarks.engine.serving import own_stdout, serve
 
 ANSWERS = own_stdout()
 
-import os  # noqa: E402 — libraries may print while they are imported
-from collections.abc import Callable, Mapping  # noqa: E402
+from collections.abc import Callable, Mapping  # noqa: E402 — libraries may print while they are imported
 from typing import Any  # noqa: E402
 
 from benchmarks.gpu import checks  # noqa: E402
@@ -28,7 +27,7 @@ def main() -> None:
     model, engine = ModelSettings(), EngineSettings()
     encoder = base.load(model, engine)
     files = models.locate(model, engine.backend)
-    device: Device = TorchDevice() if engine.backend == "torch" else NvmlDevice(_visible())
+    device: Device = TorchDevice() if engine.backend == "torch" else NvmlDevice()
     give_back: Callable[[], object] = getattr(encoder, "give_back", lambda: None)
     golden = read_golden(files.model_id)
     largest = max(1, (engine.max_batch_tokens or MOST_TOKENS["cuda"]) // encoder.max_tokens)
@@ -47,10 +46,6 @@ def _placed(files: ModelFiles, precision: Any) -> checks.Placement | None:
     from benchmarks.gpu import placement
 
     return placement.of(files, precision)
-
-
-def _visible() -> str | None:
-    return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 if __name__ == "__main__":

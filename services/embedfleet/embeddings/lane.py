@@ -233,7 +233,8 @@ class Lane:
                 row.submission.deliver(row.position, vector)
             elif row.is_wanted:
                 error = EmbeddingError("the model returned a vector with NaN or infinity in it")
-                self._fail(row, error) if serves else self._blame(row, error)
+                end = self._fail if serves else self._blame
+                end(row, error)
 
     def _recover(self, part: list[Row], error: Exception) -> list[list[Row]]:
         longest = max(len(row.tokens) for row in part)
@@ -268,8 +269,9 @@ class Lane:
     def _blame(self, row: Row, error: Exception) -> None:
         """Fail a row that failed alone; but not where the device serves no other row either."""
         if self.outages.has_failed():
-            _log.error("%s", self.outages.fails())
-            self._end(row, self.outages.fails())
+            failure = self.outages.fails()
+            _log.error("%s", failure)
+            self._end(row, failure)
         else:
             self._fail(row, error)
 

@@ -4,7 +4,6 @@ The one place that knows how an encoder is measured and asked to give memory bac
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -210,7 +209,7 @@ def _device(encoder: Encoder, settings: EngineSettings, kept: Callable[[], int])
         return CpuDevice(settings.memory_limit or None)
     if settings.backend == "torch":
         return TorchDevice()
-    return NvmlDevice(os.environ.get("CUDA_VISIBLE_DEVICES"), kept)
+    return NvmlDevice(kept)
 
 
 def holds(device: Device) -> Callable[[], int] | None:

@@ -21,7 +21,6 @@ class NvmlDevice:
     Made after the model is loaded: what is held then is never idle.
 
     Args:
-        visible: value of CUDA_VISIBLE_DEVICES, for what an error says; CUDA reads it itself.
         arena: bytes that the runtime's allocator holds, asked where the driver doesn't tell what is ours:
             `MemoryBudget.kept` is a fair answer.
 
@@ -29,10 +28,10 @@ class NvmlDevice:
         ConfigurationError: no driver, no wheel, or a device that NVML doesn't know; the code is `no_gpu`.
     """
 
-    def __init__(self, visible: str | None, arena: Callable[[], int] | None = None) -> None:
+    def __init__(self, arena: Callable[[], int] | None = None) -> None:
         self._nvml = _started()
         self._arena = arena or (lambda: 0)
-        self._handle = _handle(self._nvml, visible)
+        self._handle = _handle(self._nvml)
         self._at_rest = self._own()
 
     @property
@@ -87,7 +86,7 @@ def _started() -> Any:
     return nvml
 
 
-def _handle(nvml: Any, visible: str | None) -> Any:
+def _handle(nvml: Any) -> Any:
     """Return the handle of CUDA's first device.
 
     By its UUID, since NVML numbers all GPUs in the order of the bus: CUDA has an order of its own, and in a
@@ -100,6 +99,7 @@ def _handle(nvml: Any, visible: str | None) -> Any:
             return nvml.nvmlDeviceGetHandleByUUID(f"{kind}-{ours}")
         except nvml.NVMLError as error:
             unknown.append(f"{kind}-{ours}: {error}")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     raise _refusal(
         f"NVML doesn't know CUDA's first device ({'; '.join(unknown)}; CUDA_VISIBLE_DEVICES is {visible!r})"
     )
