@@ -77,6 +77,40 @@ def test_the_fleet_that_runs_here_is_examined(
     assert not found["qdrant"]["ok"]  # the stub is no Qdrant
 
 
+def test_a_fleet_in_another_folder_is_examined_by_its_name(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "FLEET_BLOB_URL"):
+        monkeypatch.delenv(name, raising=False)
+    data = DataDir(tmp_path / "elsewhere")
+    lock = data.claim()
+    data.publish(FleetState(os.getpid(), stub.url, "redis://127.0.0.1:1/0", stub.url))
+    found = {line["check"]: line for line in events(command("doctor", "--data-dir", str(data.path)).stdout)}
+    os.close(lock)
+    assert found["api"]["detail"] == f"ready at {stub.url}"
+    assert found["broker"]["detail"].startswith("no answer from 127.0.0.1:1/0")
+    assert found["blobs"]["detail"] == f"{data.blobs} can be written"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FLEET_DEVICE", "cpu", "computes by "),
+        ("FLEET_DEVICE", "cuda", "FLEET_DEVICE=cuda, but "),
+        ("FLEET_PRECISION", "fp16", "has no fp16 on cpu"),
+        ("FLEET_DEVICE", "gpu", "FLEET_DEVICE"),
+    ],
+)
+def test_what_a_worker_would_refuse_is_said_before_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("FLEET_DEVICE", "cpu")
+    monkeypatch.setenv(name, value)
+    found = {one.name: one for one in examine(place(tmp_path))}["encoder"]
+    assert said in found.detail
+    assert found.ok == (value == "cpu")
+
+
 def test_a_redis_that_would_lose_tasks_is_a_problem(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "redis") as server:
         client = connect(server.url)
@@ -210,4 +244,4 @@ def test_two_wheels_of_onnxruntime_are_a_problem(tmp_path: Path, monkeypatch: py
     (found,) = checks.runtime(place(tmp_path))
     assert found.ok
     wheels.pop()
-    assert list(checks.runtime(place(tmp_path))) == []
+    assert [*checks.runtime(place(tmp_path)), *checks.encoder(place(tmp_path))] == []

@@ -52,6 +52,19 @@ def test_a_setting_beyond_what_a_cpu_is_ever_given_makes_no_probe_larger(streams
     assert sum(rows * length for rows, length in encoder.shapes) == 2546
 
 
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_setting_that_a_cpu_goes_beyond_in_nothing_is_said(
+    caplog: pytest.LogCaptureFixture, streams: int
+) -> None:
+    encoder, most = Counting(), MOST_TOKENS["cpu"] * streams
+    encoder.streams = streams
+    measured(encoder, EngineSettings(max_batch_tokens=most))
+    assert caplog.messages == []
+    measured(encoder, EngineSettings(max_batch_tokens=most + 1))
+    (said,) = caplog.messages
+    assert said == f"FLEET_MAX_BATCH_TOKENS={most + 1} is more than a CPU's batches ever have: {most} in all"
+
+
 def test_a_probe_that_main_memory_has_no_room_for_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Freeing(monkeypatch, rest=200_000_000)
     encoder.token = 170_000
@@ -82,6 +95,13 @@ def test_what_runs_and_what_memory_there_is_is_shown() -> None:
 def test_a_memory_limit_below_what_the_worker_holds_refuses_to_start_and_says_the_setting() -> None:
     with pytest.raises(ConfigurationError, match="raise FLEET_MEMORY_LIMIT") as caught:
         measured(Counting(), EngineSettings(memory_limit=1_000_000))
+    assert caught.value.code == "too_little_memory"
+
+
+def test_memory_that_others_hold_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CpuDevice, "free", lambda _: 1_000_000)
+    with pytest.raises(ConfigurationError, match="end what else uses the device") as caught:
+        measured(Counting(), EngineSettings())
     assert caught.value.code == "out_of_memory"
 
 

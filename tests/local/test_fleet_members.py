@@ -149,3 +149,13 @@ def test_a_fetch_that_fails_says_why_and_has_exit_code_1(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert model.main() == 1
     assert "HF_HUB_OFFLINE" in capsys.readouterr().err
+
+
+def test_what_no_worker_can_compute_with_is_said_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLEET_MODEL_CACHE", str(tmp_path))
+    monkeypatch.setenv("FLEET_DEVICE", "cuda")
+    assert model.main() == 1
+    assert capsys.readouterr().err.startswith("FLEET_DEVICE=cuda, but ")
+    assert list(tmp_path.iterdir()) == []

@@ -15,21 +15,24 @@ from pydantic import ValidationError
 
 from embedfleet.cli.client import may_use_proxy
 from embedfleet.contracts.errors import FleetError
-from embedfleet.encoders.backends.machine import runtime_wheels, wheels_problem
+from embedfleet.encoders.backends.choice import weigh
+from embedfleet.encoders.backends.machine import look, runtime_wheels, wheels_problem
 from embedfleet.encoders.models import locate, verify
 from embedfleet.local.datadir import DataDir, FleetState
+from embedfleet.local.model import backends
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.settings import (
     AdmissionSettings,
     BlobSettings,
     BrokerSettings,
+    EngineSettings,
     ModelSettings,
     VectorSettings,
     settings_sentence,
 )
 
 LEAST_FREE_BYTES = 2_000_000_000
-START = "start the fleet with `embedfleet up`"
+START = "start the fleet with `embedfleet up`, name its folder (--data-dir)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def examine(place: Place) -> Iterator[Finding]:
         qdrant,
         model,
         runtime,
+        encoder,
         disk,
         blobs,
     )
@@ -177,15 +181,17 @@ def _server_name(about: dict[str, Any]) -> str:
 
 
 def model(place: Place) -> Iterator[Finding]:
-    """The model's files: there, and unchanged."""
-    try:
-        files = locate(ModelSettings(), "onnx")
-        count = verify(files)
-    except FleetError as error:
-        yield Finding("model", error.detail, "embedfleet models fetch")
-        return
-    checked = f"{count} files verified" if count else "a folder of your own, nothing to compare with"
-    yield Finding("model", f"{files.model_id}: {checked}")
+    """The model's files, those of the worker's backend, too: there, and unchanged."""
+    for backend in backends():
+        try:
+            files = locate(ModelSettings(), backend)
+            count = verify(files)
+        except FleetError as error:
+            fetch = "embedfleet models fetch" + (" --backend torch" if backend == "torch" else "")
+            yield Finding("model", error.detail, fetch)
+        else:
+            checked = f"{count} files verified" if count else "a folder of your own, nothing to compare with"
+            yield Finding("model", f"{files.model_id} for {backend}: {checked}")
 
 
 def runtime(place: Place) -> Iterator[Finding]:
@@ -194,6 +200,16 @@ def runtime(place: Place) -> Iterator[Finding]:
     if wheels:
         found = ", ".join(f"{name} {metadata.version(name)}" for name in wheels)
         yield Finding("runtime", found, wheels_problem())
+
+
+def encoder(place: Place) -> Iterator[Finding]:
+    """What an embedding worker would compute with here; nothing where no runtime is installed."""
+    engine = EngineSettings()
+    if engine.backend == "onnx" and not runtime_wheels():
+        return
+    obstacles = weigh(engine, look(engine.backend))
+    best = next(choice for choice, obstacle in obstacles.items() if not obstacle)
+    yield Finding("encoder", f"an embedding worker here computes by {best}: {best.why}")
 
 
 def disk(place: Place) -> Iterator[Finding]:

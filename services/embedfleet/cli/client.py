@@ -33,8 +33,12 @@ _ERRORS: dict[int, type[FleetError]] = {401: Unauthorized, 404: NotFound, 410: G
 Send = Callable[[httpx.Client], httpx.Response]
 
 
-def find_url(option: str) -> str:
+def find_url(option: str, data: DataDir | None = None) -> str:
     """Return the API's address: the option, FLEET_URL, the fleet that runs here, or the default.
+
+    Args:
+        option: as the user gave it; empty: none.
+        data: where a fleet may run; None: in FLEET_DATA_DIR.
 
     Raises:
         ConfigurationError: it is not an http address.
@@ -42,7 +46,7 @@ def find_url(option: str) -> str:
     settings = ClientSettings()
     url = option or settings.url
     if not url:
-        running = DataDir(settings.data_dir).running()
+        running = (data or DataDir(settings.data_dir)).running()
         url = running.url if running else DEFAULT_URL
     if not _is_address(url):
         raise ConfigurationError("--url or FLEET_URL must look like http://HOST:PORT")

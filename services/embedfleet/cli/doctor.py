@@ -1,5 +1,6 @@
 """`embedfleet doctor`: what is wrong on this machine, and the fix."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,14 +13,19 @@ from embedfleet.local.datadir import DataDir
 from embedfleet.runtime.settings import ClientSettings
 
 
-def doctor(url: Annotated[str, typer.Option(help="The API's address.")] = "") -> None:
-    """Check Python, the API, Redis, Qdrant, the model and the disk; exit code 1 if something is wrong.
+def doctor(
+    url: Annotated[str, typer.Option(help="The API's address.")] = "",
+    data_dir: Annotated[
+        Path | None, typer.Option(file_okay=False, help="The fleet's folder: FLEET_DATA_DIR unless given.")
+    ] = None,
+) -> None:
+    """Check Python, API, Redis, Qdrant, model, encoder and disk; exit code 1 if something is wrong.
 
     Looks where CELERY_BROKER_URL, QDRANT_URL and FLEET_BLOB_URL point, else at the fleet that runs here.
     """
-    data = DataDir(ClientSettings().data_dir)
+    data = DataDir(data_dir or ClientSettings().data_dir)
     findings = []
-    for finding in examine(Place(data, data.running(), find_url(url))):
+    for finding in examine(Place(data, data.running(), find_url(url, data))):
         findings.append(finding)
         _show(finding)
     if not all(finding.ok for finding in findings):

@@ -176,6 +176,12 @@ def measured(encoder: Encoder, settings: EngineSettings) -> Sizing:
 
     longest = encoder.max_tokens
     if encoder.device == "cpu":
+        if settings.max_batch_tokens > MOST_TOKENS["cpu"] * encoder.streams:
+            _log.warning(
+                "FLEET_MAX_BATCH_TOKENS=%d is more than a CPU's batches ever have: %d in all",
+                settings.max_batch_tokens,
+                MOST_TOKENS["cpu"] * encoder.streams,
+            )
         cap = min(cap, MOST_TOKENS["cpu"])  # the tuner chooses no more, whatever the setting allows
         longest = max(1, longest - encoder.multiple)  # OpenVINO may compute full rows in another, cheaper way
     model = measure(run, begin, device, shapes(longest, cap), holds(device))
@@ -226,7 +232,9 @@ def _refuse_too_little(budget: MemoryBudget, device: Device, encoder: Encoder) -
     needed = encoder.streams * budget.model.bytes(1, longest) + tasks
     left, total = encoder.streams * budget.available, device.total()
     if not left or left < needed:
-        held = max(total - left, device.resident() if isinstance(device, CpuDevice) else 0)
+        own = device.resident() if isinstance(device, CpuDevice) else 0
+        held = max(total - left, own)
+        may_pass = own + needed <= total  # then others hold it, who may end
         least = -(-(held + needed) // MEGABYTE)
         or_fp32 = ", set FLEET_PRECISION=fp32" if encoder.precision == "bf16" else ""
         raise ConfigurationError(
@@ -235,7 +243,7 @@ def _refuse_too_little(budget: MemoryBudget, device: Device, encoder: Encoder) -
             f"{needed / 1e6:,.0f} MB: about {least:,} MB is the least that works; raise FLEET_MEMORY_LIMIT "
             f"or the container's limit, end what else uses the device{or_fp32}, or choose a smaller model "
             "(FLEET_MODEL_ID)",
-            code=OUT_OF_MEMORY,
+            code=OUT_OF_MEMORY if may_pass else "too_little_memory",
         )
 
 

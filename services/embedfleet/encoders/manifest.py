@@ -55,7 +55,8 @@ def damaged(folder: Path, reason: str) -> ConfigurationError:
     return ConfigurationError(
         f"the model in {folder} can't be used: {reason}. "
         "`embedfleet models fetch --force` gets a fetched model anew; a folder of your own "
-        "(FLEET_MODEL_PATH) must hold a sentence-transformers model with onnx/model.onnx",
+        "(FLEET_MODEL_PATH) must hold a sentence-transformers model with onnx/model.onnx, which `embedfleet "
+        "models export` makes of a checkpoint, and for FLEET_BACKEND=torch with model.safetensors, too",
         code="model_damaged",
     )
 

@@ -3,6 +3,8 @@
 import sys
 
 from embedfleet.contracts.errors import ConfigurationError, FleetError
+from embedfleet.encoders.backends.choice import weigh
+from embedfleet.encoders.backends.machine import look
 from embedfleet.encoders.models import locate
 from embedfleet.encoders.registry import Backend
 from embedfleet.runtime.settings import EngineSettings, ModelSettings
@@ -36,7 +38,9 @@ def main() -> int:
     # Imported here: `is_here` runs in the supervisor, which needs none of it.
     from embedfleet.encoders.fetch import fetch
 
+    engine = EngineSettings()
     try:
+        weigh(engine, look(engine.backend))  # what no worker could compute with is said before it is fetched
         for backend in backends():
             fetch(ModelSettings(), lambda line: print(line, file=sys.stderr, flush=True), backend)
     except FleetError as error:
