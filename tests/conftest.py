@@ -1,8 +1,10 @@
 """Fixtures of more than one area: a private Redis, and a ledger on it; which folders stay on one worker."""
 
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for folder in TOGETHER:
             if item.path.is_relative_to(HERE / folder):
                 item.add_marker(pytest.mark.xdist_group(folder))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a lost worker ended (below 0: by that signal; 0: its connection was lost); xdist does not."""
+    if error:
+        code = None
+        with suppress(subprocess.TimeoutExpired):
+            code = node.gateway._io.popen.wait(10)
+        node.config.get_terminal_writer().line(f"\n{node.gateway.id} ended with exit code {code}")
 
 
 @pytest.fixture(scope="session")
