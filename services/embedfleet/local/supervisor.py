@@ -70,7 +70,7 @@ class Supervisor:
 
         Raises:
             StopRequested: a stop signal came first.
-            FleetError: a member crashed too often, or isn't ready in time.
+            FleetError: a member refused to start, crashed too often, or isn't ready in time.
         """
         deadline, reminder = time.monotonic() + seconds, time.monotonic() + STILL_WAITING_SECONDS
         for member in self._members():
@@ -89,7 +89,7 @@ class Supervisor:
             on_restart: called when process ids have changed.
 
         Raises:
-            FleetError: a member crashed too often.
+            FleetError: a member refused to start, or crashed too often.
         """
         while not self._signals.count:
             if self._restart_the_dead():

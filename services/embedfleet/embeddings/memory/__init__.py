@@ -1,7 +1,7 @@
 """How large a batch may be: what it costs, what is free, and what was learnt from those that failed.
 
-The lane owns one `MemoryBudget`, on its thread: it asks `max_rows` before a batch and says `passed` or
-`ran_out` after it. A device is one of `nvml`, `torch` and `cpu`, or the simulated one in
+`Sizing` owns one `MemoryBudget`, for one of the lane's threads at a time: it asks `max_rows` before a batch
+and says `passed` or `ran_out` after it. A device is one of `nvml`, `torch` and `cpu`, or the simulated one in
 benchmarks/simulation; the budget doesn't know which. `throughput` chooses the cap on tokens where memory is
 not what binds.
 """
