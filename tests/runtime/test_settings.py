@@ -135,3 +135,17 @@ def test_a_program_that_can_not_start_says_so(program: list[str], variable: str,
     assert done.stderr.startswith(f"embedfleet can't start: settings that are not allowed: {variable}: ")
     assert done.stderr.count("\n") == 1
     assert "hush" not in done.stdout + done.stderr
+
+
+def test_a_worker_that_would_hang_on_sigterm_refuses_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "embedfleet.documents.tasks", "worker"],
+        env={**os.environ, "REMAP_SIGTERM": "SIGQUIT"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "embedfleet can't start: unset REMAP_SIGTERM: with it a worker hangs on SIGTERM (celery#10490)\n",
+    )

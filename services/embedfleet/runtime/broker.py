@@ -11,10 +11,9 @@ import os
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.contracts.jobs import JOBS, MAX_MESSAGE_BYTES, Job
 from embedfleet.runtime import channel
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, load
+from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, load, refused
 
 VISIBILITY_TIMEOUT_SECONDS = 3600
 
@@ -25,10 +24,10 @@ def create_app(broker: BrokerSettings, ledger: LedgerSettings) -> Celery:
     """Return the Celery app of the api and of both pools.
 
     Raises:
-        ConfigurationError: REMAP_SIGTERM is set; with the threads pool it hangs until SIGKILL.
+        SystemExit: REMAP_SIGTERM is set; with the threads pool it hangs until SIGKILL.
     """
     if os.environ.get("REMAP_SIGTERM"):
-        raise ConfigurationError("unset REMAP_SIGTERM: with it a worker hangs on SIGTERM (celery#10490)")
+        raise refused("unset REMAP_SIGTERM: with it a worker hangs on SIGTERM (celery#10490)")
     channel.install()
     app = Celery("embedfleet", broker=broker.broker_url, backend=broker.result_backend or broker.broker_url)
     app.conf.update(

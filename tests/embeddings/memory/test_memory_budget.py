@@ -250,6 +250,7 @@ any_model = st.builds(
 
 
 @given(any_model, st.integers(0, 10 * GIGABYTE), st.integers(1, 512))
+@example(MemoryModel(0.0, 0.5, 0.6), 169_626, 1)
 def test_whatever_the_model_halving_comes_down_to_one_row(model: MemoryModel, left: int, length: int) -> None:
     budget = made(StillDevice(left), model)
     rows = budget.max_rows(length)

@@ -206,8 +206,9 @@ class MemoryBudget:
         self._read_at = self._clock()
 
     def _correct(self, rows: int, length: int) -> None:
-        """Replace a model by which a row needs nothing: with it, halving the bytes would end nothing."""
-        if self.model.bytes(rows, length) - self.model.bytes(0, length) <= rows:
+        """Replace a model by which a row needs almost nothing: halving the bytes would not halve the rows."""
+        # Up to two bytes a row, the one that `_shrink` adds and what is rounded may be one row more.
+        if self.model.bytes(rows, length) - self.model.bytes(0, length) <= 2 * rows:
             self.model = MemoryModel(0.0, max(1.0, self.available / (rows * length)), 0.0)
 
     def _shrink(self, most: int) -> None:

@@ -6,7 +6,6 @@ its content (a task, a generation), and who may write is decided by the ledger. 
 """
 
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from embedfleet.contracts.errors import ConfigurationError, NotFound
 from embedfleet.contracts.versions import is_newer
 from embedfleet.runtime.blobs.folder import Folder
-from embedfleet.runtime.settings import EXIT_REFUSED, BlobSettings, load
+from embedfleet.runtime.settings import BlobSettings, load, refused
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -205,8 +204,7 @@ def open_blobs() -> Blobs:
     try:
         return Blobs(load(BlobSettings).blob_url)
     except ConfigurationError as error:
-        print(f"embedfleet can't start: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_REFUSED) from error
+        raise refused(str(error)) from error
 
 
 def _checked(key: str) -> str:

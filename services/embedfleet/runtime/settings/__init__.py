@@ -5,7 +5,7 @@ ours start with ``FLEET_``. The table in ``docs/environment.md`` is generated fr
 """
 
 from embedfleet.runtime.settings.admission import AdmissionSettings
-from embedfleet.runtime.settings.base import EXIT_REFUSED, Section, Settings, load, settings_sentence
+from embedfleet.runtime.settings.base import EXIT_REFUSED, Section, Settings, load, refused, settings_sentence
 from embedfleet.runtime.settings.sections import (
     ApiSettings,
     BlobSettings,
@@ -53,5 +53,6 @@ __all__ = [
     "TracingSettings",
     "VectorSettings",
     "load",
+    "refused",
     "settings_sentence",
 ]

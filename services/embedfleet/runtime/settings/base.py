@@ -24,14 +24,21 @@ def load(section: type[Section]) -> Section:
     """Read one section from the environment, once a process.
 
     Raises:
-        SystemExit: a variable has a value that is not allowed; the sentence is on stderr. Sections are
-            read while modules are imported, and Celery shows any other exception as a traceback.
+        SystemExit: a variable has a value that is not allowed; the sentence is on stderr.
     """
     try:
         return section()
     except ValidationError as error:
-        print(f"embedfleet can't start: {settings_sentence(error)}", file=sys.stderr)
-        raise SystemExit(EXIT_REFUSED) from error
+        raise refused(settings_sentence(error)) from error
+
+
+def refused(sentence: str) -> SystemExit:
+    """Print why the process can't start, and return what ends it.
+
+    For what is found while modules are imported: of any other exception Celery shows a traceback.
+    """
+    print(f"embedfleet can't start: {sentence}", file=sys.stderr)
+    return SystemExit(EXIT_REFUSED)
 
 
 def settings_sentence(error: ValidationError) -> str:
