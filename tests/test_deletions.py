@@ -91,7 +91,7 @@ def test_a_deleted_document_leaves_nothing(place: Place) -> None:
     place.janitor.round()
     assert place.points(document) == 0
     assert place.points(other) == 2
-    assert sorted(place.left()) == sorted([other.blob, record_key(other)])
+    assert sorted(place.left()) == sorted([other.blob, record_key(other.tenant, other.id)])
 
 
 def test_deleting_again_is_the_same_until_it_is_done(place: Place) -> None:
@@ -127,7 +127,9 @@ def test_a_janitor_that_dies_after_any_step_is_followed_by_another(place: Place,
 def test_a_loss_of_redis_after_any_step_brings_nothing_back(place: Place, taken: int) -> None:
     document = place.take(upload(key="one.txt"))
     place.embed(document, points=3)  # its manifest is still there
-    place.blobs.put(record_key(document), place.ledger.unsettled(1)[0].model_dump_json().encode())
+    place.blobs.put(
+        record_key(document.tenant, document.id), place.ledger.unsettled(1)[0].model_dump_json().encode()
+    )
     place.delete(document)
     place.published.clear()
     for step in place.deletions.steps[:taken]:
@@ -178,7 +180,7 @@ def test_an_upload_while_the_deletion_goes_on_survives_it(place: Place, taken: i
     place.janitor.round()
     place.janitor.round()
     assert place.points(document) == place.store.count(COLLECTION, document.id, generation=2) == 2
-    assert sorted(place.left()) == sorted([again.blob, record_key(again)])
+    assert sorted(place.left()) == sorted([again.blob, record_key(again.tenant, again.id)])
     assert place.ledger.live_generations("default", [document.id]) == {document.id: 2}
 
 
@@ -197,7 +199,7 @@ def test_a_loss_of_redis_during_both_keeps_the_upload_and_not_the_deleted(place:
     place.embed(again, points=1)
     place.janitor.round()
     assert place.points(document) == 1
-    assert sorted(place.left()) == sorted([again.blob, record_key(again)])
+    assert sorted(place.left()) == sorted([again.blob, record_key(again.tenant, again.id)])
 
 
 def test_a_newer_upload_that_is_ready_is_put_back_beside_an_unfinished_deletion(place: Place) -> None:

@@ -76,6 +76,16 @@ class House:
             assert time.monotonic() < deadline, "it never came"
             self.janitor.round()
 
+    def age(self, key: str) -> None:
+        """Make a file older than what may be swept."""
+        past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
+        os.utime(Path(self.blobs.address) / key, (past, past))
+
+    def sweep(self) -> None:
+        """Run a round that looks at every file."""
+        self.janitor._swept_at = -inf
+        self.janitor.round()
+
     def points(self, document: Document) -> int:
         return self.store.count(COLLECTION, document.id)
 
@@ -98,7 +108,7 @@ def test_a_ready_document_is_settled(house: House) -> None:
     document = house.take(upload(key="one.txt"))
     house.embed(document, points=3)
     house.janitor.round()
-    durable = Document.model_validate_json(house.blobs.get(record_key(document)))
+    durable = Document.model_validate_json(house.blobs.get(record_key(document.tenant, document.id)))
     assert (durable.state, durable.live_generation) == ("READY", 1)
     assert list(house.blobs.keys("pending")) == []
     assert list(house.blobs.keys("chunks")) == []
@@ -146,9 +156,9 @@ def test_settling_twice_changes_nothing(house: House) -> None:
     house.embed(document, points=3)
     (ended,) = house.ledger.unsettled(10)
     house.janitor.settle(ended)
-    before = house.blobs.get(record_key(document))
+    before = house.blobs.get(record_key(document.tenant, document.id))
     house.janitor.settle(ended)
-    assert house.blobs.get(record_key(document)) == before
+    assert house.blobs.get(record_key(document.tenant, document.id)) == before
     assert house.points(document) == 3
 
 
@@ -251,10 +261,30 @@ def test_an_upload_that_nothing_names_is_swept_after_an_hour(house: House) -> No
     for key in ("uploads/default/nobody/young.txt", "uploads/default/nobody/old.txt"):
         house.blobs.put(key, b"x")
     for key in (kept.blob, "uploads/default/nobody/old.txt"):
-        past = time.time() - 2 * intake.ORPHAN_GRACE_SECONDS
-        os.utime(Path(house.blobs.address) / key, (past, past))
+        house.age(key)
     house.janitor.round()
     assert sorted(house.blobs.keys("uploads")) == sorted([kept.blob, "uploads/default/nobody/young.txt"])
+
+
+@pytest.mark.parametrize("record", ["whole", "damaged"])
+def test_the_file_of_the_live_generation_is_kept_until_another_is_ready(house: House, record: str) -> None:
+    live = house.take(upload("t1", key="one.txt"))
+    house.embed(live, points=1)
+    house.janitor.round()
+    if record == "damaged":
+        house.blobs.put(record_key(live.tenant, live.id), b"{")
+    failed = house.take(upload("t2", content="two", key="one.txt"))
+    house.ledger.fail(claim(house.ledger, house.published.pop()), EmbeddingError("no"), retryable=False)
+    house.age(live.blob)
+    house.sweep()
+    assert sorted(house.blobs.keys("uploads")) == sorted([live.blob, failed.blob])
+    newest = house.take(upload("t3", content="three", key="one.txt"))
+    house.embed(newest, points=1)
+    house.janitor.round()
+    house.age(live.blob)
+    house.age(failed.blob)
+    house.sweep()
+    assert list(house.blobs.keys("uploads")) == [newest.blob]
 
 
 def test_a_manifest_whose_document_has_ended_is_settled(
@@ -378,7 +408,7 @@ def test_a_file_whose_age_the_disk_refuses_to_tell_holds_up_no_other(
     house: House, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.janitor.round()
-    house.janitor._swept_at = -1e9
+    house.janitor._swept_at = -inf
     house.take(upload("good", key="one.txt"))
     house.ledger._redis.flushall()
     house.published.clear()

@@ -58,7 +58,7 @@ def test_an_older_end_never_takes_the_place_of_a_newer_record(house: House) -> N
     ready(house, upload("t2", key="one.txt", content="two"), points=2)
     come_back()
     house.janitor.settle(old)
-    durable = durable_record(house.blobs, record_key(old))
+    durable = durable_record(house.blobs, record_key(old.tenant, old.id))
     assert isinstance(durable, Document)
     assert (durable.generation, record(house, old).live_generation) == (2, 2)
     assert house.points(old) == 2
@@ -110,7 +110,7 @@ def test_a_row_that_cannot_be_compared_holds_up_no_other(house: House, what: str
 
 def test_a_record_without_a_number_ends_no_round(house: House) -> None:
     document = upload("t1", key="one.txt").model_copy(update={"generation": 0})
-    house.blobs.put(record_key(document), document.model_dump_json().encode())
+    house.blobs.put(record_key(document.tenant, document.id), document.model_dump_json().encode())
     other = ready(house, upload("t2", key="two.txt"))
     house.ledger._redis.flushall()
     house.janitor.round()
@@ -137,7 +137,7 @@ def test_a_record_of_a_newer_version_is_left_to_its_janitor_and_holds_up_no_othe
     house: House, what: str
 ) -> None:
     documents = [ready(house, upload(f"t{number}", key=f"{number}.txt"), points=1) for number in range(3)]
-    key = record_key(documents[1])
+    key = record_key(documents[1].tenant, documents[1].id)
     before = write_as_newer(house, key, NEWER[what])
     newer = house.blobs.get(key)
     house.ledger._redis.flushall()
@@ -162,7 +162,7 @@ def test_an_older_janitor_passes_the_role_on_so_that_a_newer_one_gets_its_turn(
     newer._name = "newer"
     document = ready(house, upload("t1", key="one.txt"), points=1)
     waiting = house.take(upload("waiting", key="waiting.txt"))
-    before = write_as_newer(house, record_key(document), NEWER["field"])
+    before = write_as_newer(house, record_key(document.tenant, document.id), NEWER["field"])
     house.ledger._redis.set("rebuilt", "another run")
     house.ledger._redis.delete(f"document:default:{document.id}")
     older._take_turn()
@@ -176,7 +176,7 @@ def test_an_older_janitor_passes_the_role_on_so_that_a_newer_one_gets_its_turn(
     assert [job.task_id for job in house.published] == [waiting.task_id], "tasks are woken all the same"
     assert older._rests_until - time.monotonic() > 3 * older._interval, "others come before it"
     house.ledger._redis.delete("role:janitor")  # it has expired
-    house.blobs.put(record_key(document), before)  # as the newer one reads it
+    house.blobs.put(record_key(document.tenant, document.id), before)  # as the newer one reads it
     for _ in range(2):
         newer._take_turn()
     assert house.ledger.is_rebuilt()
@@ -191,7 +191,7 @@ def test_a_record_of_a_newer_version_that_redis_knows_does_not_put_off_the_end(
     house: House, what: str
 ) -> None:
     document = ready(house, upload("t1", key="one.txt"), points=1)
-    write_as_newer(house, record_key(document), NEWER[what])
+    write_as_newer(house, record_key(document.tenant, document.id), NEWER[what])
     if "state" in NEWER[what]:
         house.ledger._redis.hset(f"document:default:{document.id}", mapping=NEWER[what])
     house.ledger._redis.set("rebuilt", "another run")
@@ -232,18 +232,18 @@ def test_a_manifest_of_a_newer_version_is_waited_for_after_a_loss(house: House) 
 
 def test_an_upload_does_not_overtake_a_record_that_only_a_newer_version_knows(house: House) -> None:
     document = ready(house, upload("t1", key="one.txt"))
-    before = write_as_newer(house, record_key(document), NEWER["field"])
-    newer = house.blobs.get(record_key(document))
+    before = write_as_newer(house, record_key(document.tenant, document.id), NEWER["field"])
+    newer = house.blobs.get(record_key(document.tenant, document.id))
     house.ledger._redis.flushall()
     with pytest.raises(NewerVersion):
         house.take(upload("t2", key="one.txt", content="two"))
     make_old(house.blobs, pending_key("t2"))
     other = house.take(upload("t3", key="two.txt"))
     house.janitor.round()
-    assert house.blobs.get(record_key(document)) == newer
+    assert house.blobs.get(record_key(document.tenant, document.id)) == newer
     assert house.points(document) == 3
     assert record(house, other).state == "QUEUED"
-    house.blobs.put(record_key(document), before)
+    house.blobs.put(record_key(document.tenant, document.id), before)
     house.janitor.round()
     assert (record(house, document).generation, record(house, document).live_generation) == (2, 1)
 
@@ -253,9 +253,9 @@ def test_a_ready_row_of_a_newer_version_is_not_written_down_without_what_it_hold
     house.embed(document, points=1)
     house.ledger._redis.hset(f"document:default:{document.id}", "language", "vi")
     house.janitor.take_up(document)
-    assert not house.blobs.exists(record_key(document))
+    assert not house.blobs.exists(record_key(document.tenant, document.id))
     house.take(upload("t2", key="one.txt", content="two"))
-    assert not house.blobs.exists(record_key(document))
+    assert not house.blobs.exists(record_key(document.tenant, document.id))
 
 
 @pytest.mark.parametrize(("through", "is_left"), [(1, True), (2, False)])
@@ -263,23 +263,27 @@ def test_a_record_of_a_newer_version_goes_only_with_its_generation(
     house: House, through: int, is_left: bool
 ) -> None:
     document = ready(house, upload("t1", key="one.txt"))
-    write_as_newer(house, record_key(document), {"generation": 2, "options": {"chunker_type": "semantic"}})
+    write_as_newer(
+        house,
+        record_key(document.tenant, document.id),
+        {"generation": 2, "options": {"chunker_type": "semantic"}},
+    )
     house.janitor._deletions.remove_record("default", document.id, through)
-    assert house.blobs.exists(record_key(document)) == is_left
+    assert house.blobs.exists(record_key(document.tenant, document.id)) == is_left
 
 
 def test_an_end_that_a_newer_record_knows_more_of_stays_unsettled(house: House) -> None:
     document = house.take(upload("t1", key="one.txt"))
     house.embed(document, points=3, finish=False)
     live = document.model_copy(update={"state": DocumentState.READY, "live_generation": 1})
-    house.blobs.put(record_key(live), live.model_dump_json().encode())
-    write_as_newer(house, record_key(live), NEWER["field"])
-    newer = house.blobs.get(record_key(live))
+    house.blobs.put(record_key(live.tenant, live.id), live.model_dump_json().encode())
+    write_as_newer(house, record_key(live.tenant, live.id), NEWER["field"])
+    newer = house.blobs.get(record_key(live.tenant, live.id))
     house.ledger.revoke("default", "t1")
     other = house.take(upload("t2", key="two.txt"))
     house.ledger.revoke("default", "t2")
     house.janitor.round()
-    assert house.blobs.get(record_key(live)) == newer
+    assert house.blobs.get(record_key(live.tenant, live.id)) == newer
     assert house.points(document) == 3
     assert [one.task_id for one in house.ledger.unsettled(9)] == ["t1"]
     assert not house.blobs.exists(pending_key(other.task_id))
@@ -303,10 +307,14 @@ def test_a_file_that_the_disk_refuses_holds_up_no_other_and_no_task(
     documents = [ready(house, upload(f"t{number}", key=f"{number}.txt"), points=1) for number in range(3)]
     waiting = house.take(upload("waiting", key="waiting.txt"))
     make_old(house.blobs, pending_key("waiting"))
-    bad = record_key(documents[0]) if folder == "documents" else f"{folder}/default/notes/a/1"
+    bad = (
+        record_key(documents[0].tenant, documents[0].id)
+        if folder == "documents"
+        else f"{folder}/default/notes/a/1"
+    )
     if folder not in ("documents", "deleted"):
         bad = f"{folder}/bad"
-    house.blobs.put(bad, house.blobs.get(record_key(documents[0])))
+    house.blobs.put(bad, house.blobs.get(record_key(documents[0].tenant, documents[0].id)))
     make_old(house.blobs, bad)
     house.ledger._redis.flushall()
     house.published.clear()

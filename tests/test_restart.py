@@ -159,7 +159,9 @@ def test_a_revocation_since_then_holds_and_its_record_goes(house: House) -> None
         house.janitor.round()
         assert record(house, document).state == "REVOKED"
         assert house.points(document) == 0
-        assert not house.blobs.exists(record_key(document)), "the next loss of Redis would bring it back"
+        assert not house.blobs.exists(record_key(document.tenant, document.id)), (
+            "the next loss of Redis would bring it back"
+        )
         house.ledger._redis.set("rebuilt", "yet another run")
 
 

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from embedfleet.contracts.documents import Document, qdrant_collection
 from embedfleet.contracts.errors import DependencyDown, NotFound
 from embedfleet.runtime import intake
-from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload, upload_folder
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key, task_of_upload, upload_folder
 from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.durable import Each, listed, record_of
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
@@ -94,7 +94,7 @@ class Deletions:
 
     def remove_record(self, tenant: str, document_id: str, through: int) -> None:
         """Remove a document's durable record, unless it is of a newer generation than this."""
-        key = f"documents/{tenant}/{document_id}.json"
+        key = record_key(tenant, document_id)
         try:
             record = record_of(self._blobs.get(key), key)
         except NotFound:

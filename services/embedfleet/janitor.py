@@ -22,6 +22,7 @@ is compared with the durable records before anything else is done.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -84,7 +85,7 @@ class Janitor:
         self._durable = Rebuild(ledger, blobs)
         self._interval = settings.scan_seconds
         self._name = process_name()
-        self._swept_at = 0.0
+        self._swept_at = -math.inf
         self._woke_at = 0.0
         self._lost_at: float | None = None
         self._has_left, self._rests_until = False, 0.0
@@ -128,11 +129,14 @@ class Janitor:
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
-        began, record = self._ledger.now(), durable_record(self._blobs, record_key(document))
+        began, record = (
+            self._ledger.now(),
+            durable_record(self._blobs, record_key(document.tenant, document.id)),
+        )
         if self._durable.is_overtaken(document, record):
             return
         if document.state is DocumentState.READY:
-            self._blobs.put(record_key(document), document.model_dump_json().encode())
+            self._blobs.put(record_key(document.tenant, document.id), document.model_dump_json().encode())
         else:
             self._blobs.delete(pending_key(document.task_id))
             if record and record.generation != document.live_generation:

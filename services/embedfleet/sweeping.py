@@ -2,9 +2,9 @@
 
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from embedfleet.runtime import intake
-from embedfleet.runtime.blobs import Blobs, pending_key, task_of_upload
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key, task_of_upload
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.durable import Each, listed
+from embedfleet.runtime.ledger.durable import Each, listed, may_be_live
 
 
 class Sweep:
@@ -21,13 +21,14 @@ class Sweep:
             each(step, [key for key, age in ages if age >= intake.ORPHAN_GRACE_SECONDS])
 
     def upload(self, key: str) -> None:
-        """Remove an uploaded file, unless a record or a manifest names it."""
+        """Remove an uploaded file, unless a row, a manifest or a durable record names it."""
         _, tenant, document_id, _ = key.split("/", 3)
-        record = self._ledger.document(tenant, document_id)
-        manifest = pending_key(task_of_upload(key))
-        if record is None and self._blobs.exists(f"documents/{tenant}/{document_id}.json"):
+        row = self._ledger.document(tenant, document_id)
+        if (row and row.blob == key) or self._blobs.exists(pending_key(task_of_upload(key))):
+            return
+        if row is None and self._blobs.exists(record_key(tenant, document_id)):
             return  # the ledger has lost its row: `fsck` puts it back
-        if not (record and record.blob == key) and not self._blobs.exists(manifest):
+        if not may_be_live(self._blobs, key):
             self._blobs.delete(key)
 
     def _chunks(self, key: str) -> None:

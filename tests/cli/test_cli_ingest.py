@@ -1,11 +1,15 @@
 """`embedfleet ingest` against an API over HTTP: keys, progress, failures, exit codes."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 from commands import command, events, on_terminal, program
 from stub_api import Stub
+
+from embedfleet.cli.ingest.sources import select
+from embedfleet.contracts.errors import InvalidRequest
 
 
 @pytest.fixture
@@ -191,3 +195,10 @@ def test_no_api_is_one_sentence_and_exit_1(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
     assert "http://127.0.0.1:1 can't be used" in result.stderr
     assert "embedfleet up" in result.stderr
+
+
+def test_two_spellings_of_one_name_would_be_one_document(tmp_path: Path) -> None:
+    for spelling in ("NFC", "NFD"):
+        (tmp_path / unicodedata.normalize(spelling, "Báo cáo.txt")).write_text(spelling)
+    with pytest.raises(InvalidRequest, match="would both be the document 'Báo cáo.txt'"):
+        select([tmp_path])

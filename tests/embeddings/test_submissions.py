@@ -3,7 +3,7 @@
 import threading
 from array import array
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from lanes import WAIT_SECONDS, Gated, busy, lane_of
 
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.embeddings import submissions
-from embedfleet.embeddings.submissions import RowQueue, Submission
+from embedfleet.embeddings.submissions import RowQueue, Submission, result_of
 
 ROW_BYTES = 4 * (10 + 3)
 
@@ -219,3 +219,21 @@ def test_a_document_of_6000_chunks_delays_one_of_a_single_chunk_by_a_batch(
     lane.close()
     for each in parts:
         assert isinstance(each.exception(WAIT_SECONDS), InterruptedError | DependencyDown | None)
+
+
+def test_an_answer_that_comes_at_the_end_of_a_look_is_taken() -> None:
+    class Late(Future[str]):
+        def result(self, timeout: float | None = None) -> str:
+            if timeout is not None:
+                self.set_result("vectors")
+                raise TimeoutError
+            return super().result()
+
+    assert result_of(Late(), never) == "vectors"
+
+
+def test_a_timeout_that_is_the_answer_is_raised() -> None:
+    failed = Future[str]()
+    failed.set_exception(TimeoutError("of the device"))
+    with pytest.raises(TimeoutError, match="of the device"):
+        result_of(failed, never)

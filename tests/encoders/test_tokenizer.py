@@ -1,8 +1,12 @@
 """Token ids, their limit and their offsets."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders.files import ModelFiles, inspect
@@ -73,6 +77,14 @@ def test_prefixes_of_the_model_are_put_in_front(tiny_copy: Path, tokenizer: Text
     assert prefixed.encode(["the"]) == plain.encode(["was the"])
     assert prefixed.encode_query("the") == plain.encode(["for the"])[0]
     assert files.model_key.endswith(":was ")
+
+
+def test_a_query_s_letters_are_composed_as_a_chunk_s_are(tiny_copy: Path) -> None:
+    words = Tokenizer(WordLevel({"?": 0, "tiếng": 1, "việt": 2}, unk_token="?"))
+    words.pre_tokenizer = Whitespace()  # and no normaliser, as in a cased model
+    words.save(str(tiny_copy / "tokenizer.json"))
+    tokenizer = TextTokenizer(inspect(tiny_copy, "test/tiny"))
+    assert tokenizer.encode_query(unicodedata.normalize("NFD", "tiếng việt")) == [1, 2]
 
 
 def test_a_broken_file_is_a_configuration_error(tiny_copy: Path) -> None:

@@ -30,7 +30,7 @@ def row_missing(house: House) -> Document:
 
 def record_missing(house: House) -> Document:
     one = ready(house)
-    house.blobs.delete(record_key(one))
+    house.blobs.delete(record_key(one.tenant, one.id))
     return one
 
 
@@ -38,22 +38,22 @@ def record_outdated(house: House) -> Document:
     ready(house)
     old = house.blobs.get(record_key(house.row(document())))
     two = house.settled(document(content="two"))
-    house.blobs.put(record_key(two), old)
+    house.blobs.put(record_key(two.tenant, two.id), old)
     return two
 
 
 def record_unreadable(house: House) -> Document:
     one = ready(house)
-    house.blobs.put(record_key(one), b"{")
+    house.blobs.put(record_key(one.tenant, one.id), b"{")
     return one
 
 
 def orphan_record(house: House) -> Document:
     one = ready(house)
-    copy = house.blobs.get(record_key(one))
+    copy = house.blobs.get(record_key(one.tenant, one.id))
     house.deletion.document("default", one.id)
     house.janitor._deletions.round(house.janitor._each)
-    house.blobs.put(record_key(one), copy)
+    house.blobs.put(record_key(one.tenant, one.id), copy)
     return one
 
 

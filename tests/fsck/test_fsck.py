@@ -1,13 +1,16 @@
 """What the check promises as a whole: filters, repeated repairs, refusals, renewal beside users."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
-from embedfleet.contracts.errors import DependencyDown
+from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.fsck.findings import Kind, Patience, Scope
 from embedfleet.runtime.blobs import pending_key, record_key
 from tests.fsck.house import COLLECTION, House, document
+from tests.runtime.uploads import claim
 
 
 def break_points(house: House, name: str = "one") -> None:
@@ -37,6 +40,19 @@ def test_the_old_generation_is_live_until_the_renewed_one_is_ready(house: House)
     assert house.store.count(COLLECTION, one.id, generation=1) == 3
     assert house.blobs.get(row.blob) == b"the file" != row.blob
     assert house.blobs.exists(pending_key(row.task_id))
+
+
+def test_the_file_of_the_live_generation_is_no_orphan_when_a_newer_one_failed(house: House) -> None:
+    live = house.settled(document())
+    newer = {
+        "task_id": "newer",
+        "content_hash": "two",
+        "blob": live.blob.replace(live.task_id, "newer"),
+    }
+    house.take(document().model_copy(update=newer))
+    house.ledger.fail(claim(house.ledger, house.published.pop()), EmbeddingError("no"), retryable=False)
+    os.utime(Path(house.blobs.address) / live.blob, (1, 1))
+    assert Kind.ORPHAN_UPLOAD not in house.kinds()
 
 
 def test_repairing_again_while_a_document_is_in_work_changes_nothing(house: House) -> None:
@@ -149,7 +165,7 @@ def test_what_has_changed_within_a_lease_is_no_finding(house: House) -> None:
 
 def test_what_changes_between_the_looks_is_no_finding(house: House) -> None:
     one = house.settled(document())
-    house.blobs.delete(record_key(one))
+    house.blobs.delete(record_key(one.tenant, one.id))
     house.ledger._redis.zadd("leases:embeddings", {"gone": 1})
     waited: list[float] = []
 
@@ -189,18 +205,18 @@ def test_uploads_of_a_document_whose_row_is_lost_are_not_swept(house: House) -> 
 def test_a_repair_writes_no_record_without_what_a_newer_version_knows(house: House) -> None:
     one = house.settled(document())
     house.ledger._redis.hset(f"document:default:{one.id}", "language", "vi")
-    house.blobs.delete(record_key(one))
+    house.blobs.delete(record_key(one.tenant, one.id))
     (said,) = house.repair().values()
     assert "newer version" in said
-    assert not house.blobs.exists(record_key(one))
+    assert not house.blobs.exists(record_key(one.tenant, one.id))
 
 
 def test_a_repair_puts_no_row_back_without_what_a_newer_version_knows(house: House) -> None:
     one = house.settled(document())
     newer = json.dumps(one.model_dump(mode="json") | {"language": "vi"}).encode()
-    house.blobs.put(record_key(one), newer)
+    house.blobs.put(record_key(one.tenant, one.id), newer)
     house.ledger._redis.delete(f"document:default:{one.id}")
     assert any("newer version" in said for said in house.repair().values())
-    assert house.blobs.get(record_key(one)) == newer
+    assert house.blobs.get(record_key(one.tenant, one.id)) == newer
     assert house.ledger.document("default", one.id) is None
     assert house.store.count(COLLECTION, one.id) == 3

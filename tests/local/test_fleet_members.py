@@ -17,7 +17,7 @@ from embedfleet.local.datadir import DataDir
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataDir:
     """A data folder, and an environment that names no store and has no server on PATH."""
-    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "NO_PROXY"):
+    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return DataDir(tmp_path / "data")
@@ -84,8 +84,10 @@ def test_data_of_a_server_that_is_gone_is_not_hidden(data: DataDir) -> None:
 def test_calls_to_this_machine_pass_by_the_proxy(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
     store = members.qdrant_store(data, 0)
     assert members.children_env(data, store, store)["NO_PROXY"] == "127.0.0.1,localhost"
-    monkeypatch.setenv("NO_PROXY", "example.org")
-    assert members.children_env(data, store, store)["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, f"{name}.example")
+        env = members.children_env(data, store, store)
+        assert env["NO_PROXY"] == env["no_proxy"] == f"{name}.example,127.0.0.1,localhost"
 
 
 def test_each_worker_has_a_probe_of_its_own(data: DataDir) -> None:

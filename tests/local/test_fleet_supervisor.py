@@ -52,6 +52,16 @@ def test_groups_stop_in_reverse_order(tmp_path: Path) -> None:
     assert said == ["stopping the fleet (Ctrl-C again kills it at once)", "stopped"]
 
 
+def test_what_could_not_be_started_is_not_waited_for(tmp_path: Path) -> None:
+    said = list[str]()
+    with StopSignals() as signals:
+        fleet = Supervisor(signals, said.append)
+        with pytest.raises(FileNotFoundError):
+            fleet.start(member(tmp_path / "no folder", "api", SLEEP, stop_seconds=600))
+        fleet.stop()
+    assert said[1:] == ["stopped"]
+
+
 def test_a_member_that_never_gets_ready_is_named(tmp_path: Path) -> None:
     with StopSignals() as signals:
         fleet = Supervisor(signals, lambda line: None)

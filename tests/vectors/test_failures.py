@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -160,4 +161,15 @@ def test_the_api_key_goes_along_without_a_warning() -> None:
         store.ping()
     assert "k-secret" not in caught.value.detail
     assert store._http.headers["api-key"] == "k-secret"
+    store.close()
+
+
+def test_a_qdrant_on_this_machine_is_not_asked_through_the_user_s_proxy(
+    qdrant_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "intra.example")
+    store = VectorStore(VectorSettings(url=qdrant_url))
+    store.ensure_collection("proxied", 2)
+    store.upsert("proxied", [str(uuid.uuid4())], np.ones((1, 2), np.float32), [{}])
     store.close()

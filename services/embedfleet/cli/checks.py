@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from embedfleet.cli.client import may_use_proxy
 from embedfleet.contracts.errors import FleetError
 from embedfleet.encoders.backends.choice import weigh
 from embedfleet.encoders.backends.machine import look, runtime_wheels, wheels_problem
 from embedfleet.encoders.models import locate, verify
 from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.local.model import backends
+from embedfleet.runtime.addresses import may_use_proxy
 from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.settings import (
     AdmissionSettings,

@@ -21,12 +21,12 @@ from embedfleet.contracts.errors import (
     Unauthorized,
 )
 from embedfleet.local.datadir import DEFAULT_URL, DataDir
+from embedfleet.runtime.addresses import may_use_proxy
 from embedfleet.runtime.settings import ClientSettings
 
 PREFIX = "/api/v1"
 MAX_PAUSE_SECONDS = 60.0
 AWAY_SECONDS, AWAY_PAUSE_SECONDS = 120.0, 2.0
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _TIMEOUT = httpx.Timeout(60, connect=5)
 _ERRORS: dict[int, type[FleetError]] = {401: Unauthorized, 404: NotFound, 410: Gone}
 
@@ -159,11 +159,6 @@ class Client:
 def connect(option: str) -> Client:
     """Return a client for the address of an option and the key of FLEET_API_KEY."""
     return Client(find_url(option), ClientSettings().api_key.get_secret_value())
-
-
-def may_use_proxy(url: str) -> bool:
-    """Say whether a proxy of the user's can reach this address: not this machine's loopback."""
-    return urlsplit(url).hostname not in _LOOPBACK
 
 
 def error_of(answer: httpx.Response) -> FleetError:

@@ -289,6 +289,6 @@ def result_of(future: "Future[Answer]", check: Callable[[], None]) -> Answer:
         try:
             return future.result(timeout=CHECK_SECONDS)
         except FutureTimeout:
-            if future.done():
-                raise
+            if future.done():  # it holds that error itself, or it came just now
+                return future.result()
         check()

@@ -1,5 +1,6 @@
 """Text to token ids, cut where the model itself cuts."""
 
+import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -41,8 +42,8 @@ class TextTokenizer:
         return [each.ids for each in encodings], cut
 
     def encode_query(self, text: str) -> list[int]:
-        """Return a query's ids: like a chunk's, but with the model's prefix for queries."""
-        return self._ids([self._files.query_prefix + text])[0]
+        """Return a query's ids: composed (NFC) like a chunk's text, but with the model's prefix for queries."""
+        return self._ids([self._files.query_prefix + unicodedata.normalize("NFC", text)])[0]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Return (start, end) of every token in the text, in characters; uncut, no special tokens."""

@@ -15,7 +15,7 @@ from embedfleet.contracts.errors import NotFound
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from embedfleet.fsck.findings import Finding, Patience, Scope
 from embedfleet.fsck.judgement import Look, Points, judge, witness_of
-from embedfleet.runtime.blobs import Blobs, pending_key
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.ledger.audit import LedgerAudit, Name, Standing
 from embedfleet.runtime.ledger.records import Passes
 from embedfleet.runtime.ledger.tombstones import Tombstones
@@ -145,7 +145,7 @@ class Looker:
 
     def _record(self, tenant: str, document_id: str) -> tuple[Document | None, bool]:
         """Return a durable record, and whether it is damaged."""
-        key = f"documents/{tenant}/{document_id}.json"
+        key = record_key(tenant, document_id)
         try:
             return Document.model_validate_json(self._blobs.get(key)), False
         except NotFound:

@@ -23,7 +23,7 @@ from embedfleet.deletions import Deletions
 from embedfleet.fsck.findings import Finding, Kind
 from embedfleet.fsck.judgement import witness_of
 from embedfleet.janitor import Janitor
-from embedfleet.runtime.blobs import Blobs, pending_key
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.intake import Intake
 from embedfleet.runtime.ledger.audit import LedgerAudit
 from embedfleet.runtime.ledger.durable import read_whole
@@ -116,7 +116,7 @@ class Repair:
         raise NewerVersion(f"the row of document {row.id}")
 
     def _restore(self, finding: Finding) -> str:
-        key = f"documents/{finding.tenant}/{finding.document_id}.json"
+        key = record_key(finding.tenant, finding.document_id)
         return "put back" if self._ledger.restore(self._manifest(key)) else CHANGED
 
     def _settle(self, finding: Finding) -> str:

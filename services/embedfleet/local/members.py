@@ -146,14 +146,17 @@ def worker_member(
 
 def children_env(data: DataDir, redis: Store, qdrant: Store) -> dict[str, str]:
     """Return the variables of the api and the workers."""
+    # Calls to the loopback address must not go through a proxy that the user has set.
+    direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK, "localhost"]
+    no_proxy = ",".join(filter(None, direct))
     return {
         **os.environ,
         "CELERY_BROKER_URL": redis.url,
         "QDRANT_URL": qdrant.url,
         "FLEET_BLOB_URL": str(data.blobs),
         "PYTHONUNBUFFERED": "1",
-        # Calls to the loopback address must not go through a proxy that the user has set.
-        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK, "localhost"])),
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,  # where both are set, libraries take this one
     }
 
 

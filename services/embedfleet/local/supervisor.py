@@ -61,9 +61,11 @@ class Supervisor:
 
     def start(self, *members: Member) -> None:
         """Start a group."""
-        self._groups.append(list(members))
+        group: list[Member] = []
+        self._groups.append(group)
         for member in members:
             member.child.start()
+            group.append(member)  # one that can't be started needn't be stopped
 
     def await_ready(self, seconds: float) -> None:
         """Wait until every member serves.
@@ -121,7 +123,7 @@ class Supervisor:
         for group in reversed(self._groups):
             for member in group:
                 member.child.terminate()
-            deadline = time.monotonic() + max(member.child.stop_seconds for member in group)
+            deadline = time.monotonic() + max((member.child.stop_seconds for member in group), default=0)
             while any(member.child.poll() is None for member in group):
                 if self._signals.count >= hurry or time.monotonic() > deadline:
                     break

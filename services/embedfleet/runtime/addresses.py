@@ -9,11 +9,17 @@ from pydantic import AfterValidator
 from embedfleet.contracts.routes import Routes
 
 QDRANT_PORT = 6333
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DATABASE = re.compile(r"/?\d*")
 BUCKET_SCHEMES = ("s3", "gs", "az")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,221}")
 # What object stores take in keys as it is; no segment is only dots.
 _PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._=-]+)*")
+
+
+def may_use_proxy(url: str) -> bool:
+    """Say whether a proxy that the user has set can reach this address: not this machine's loopback."""
+    return urlsplit(url).hostname not in _LOOPBACK
 
 
 def _redis(url: str) -> str:

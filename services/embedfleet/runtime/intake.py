@@ -130,7 +130,7 @@ class Intake:
 
     def _agree(self, document: Document) -> None:
         """Make row and durable record of a document say the same before a new generation takes its place."""
-        record = durable_record(self._blobs, record_key(document))
+        record = durable_record(self._blobs, record_key(document.tenant, document.id))
         row = self._ledger.ended(document.tenant, document.id)
         if record and self._ledger.behind([record]):
             if isinstance(record, Stranger):
@@ -138,6 +138,6 @@ class Intake:
             self._ledger.restore(record)
         elif row and row.state is DocumentState.READY and (not record or record.generation < row.generation):
             # READY for some seconds only, and nobody settles it once another generation is in work.
-            self._blobs.put(record_key(row), row.model_dump_json().encode())
+            self._blobs.put(record_key(row.tenant, row.id), row.model_dump_json().encode())
             if self._ledger.deleted_through(row.tenant, row.id) >= row.generation:
-                self._blobs.delete(record_key(row))
+                self._blobs.delete(record_key(row.tenant, row.id))

@@ -13,6 +13,7 @@ import httpx
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from embedfleet.runtime.addresses import may_use_proxy
 from embedfleet.runtime.settings import VectorSettings
 from embedfleet.vectors import metrics
 from embedfleet.vectors.refusals import cause_of, refusal
@@ -20,7 +21,6 @@ from embedfleet.vectors.refusals import cause_of, refusal
 Answer = TypeVar("Answer")
 
 CONNECTIONS = 128
-QDRANT_PORT = 6333
 # A server may close an idle connection just as we write to it; every request here may be sent twice.
 STALE_CONNECTION = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
@@ -37,7 +37,7 @@ class Connection:
     """
 
     def __init__(self, settings: VectorSettings, client: QdrantClient | None = None) -> None:
-        parts = urlsplit(settings.url if "://" in settings.url else f"http://{settings.url}")
+        parts = urlsplit(settings.url)
         self.address = _origin(parts)
         key = settings.api_key.get_secret_value()
         # The key goes in as a header: qdrant-client warns on every start about its own parameter over http.
@@ -45,6 +45,7 @@ class Connection:
             "headers": {"api-key": key} if key else {},
             "limits": httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
             "timeout": settings.timeout,
+            "trust_env": may_use_proxy(self.address),
         }
         if parts.username is not None:
             options["auth"] = httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
@@ -91,4 +92,4 @@ class Connection:
 
 def _origin(parts: SplitResult) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}:{parts.port or QDRANT_PORT}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{host}:{parts.port}{parts.path}"

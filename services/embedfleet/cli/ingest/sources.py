@@ -2,6 +2,7 @@
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,8 @@ def select(paths: list[Path]) -> Selection:
             if reason:
                 selection.skipped.append((_utf8(str(path)), reason))
                 continue
-            key = _utf8(path.relative_to(given).as_posix() if path != given else given.name)
+            name = path.relative_to(given).as_posix() if path != given else given.name
+            key = unicodedata.normalize("NFC", _utf8(name))  # as the API keeps it
             real = path.resolve()
             if key not in taken:
                 taken[key] = real

@@ -11,9 +11,10 @@ import re
 import shutil
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
-from embedfleet.contracts.errors import ConfigurationError, InvalidRequest
+from embedfleet.contracts.errors import ConfigurationError, InvalidRequest, NotFound
 from embedfleet.local.qdrant.collection import Collection, absent, write_new
 from embedfleet.runtime.blobs import sync_folder
 
@@ -101,7 +102,8 @@ class Catalog:
     def flush(self) -> None:
         """Flush every collection that changed."""
         for collection in list(self._open.values()):
-            collection.flush()
+            with suppress(NotFound):  # it was deleted meanwhile
+                collection.flush()
 
     def close(self) -> None:
         """Close all collections and give the folder free."""

@@ -47,9 +47,9 @@ def task_of_upload(key: str) -> str:
     return key.rsplit("/", 1)[1].split(".", 1)[0]
 
 
-def record_key(document: Document) -> str:
+def record_key(tenant: str, document_id: str) -> str:
     """Return where the durable copy of a document's record is kept."""
-    return f"documents/{document.tenant}/{document.id}.json"
+    return f"documents/{tenant}/{document_id}.json"
 
 
 def chunk_folder(document: Document) -> str:

@@ -16,7 +16,7 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import NewerVersion, NotFound
 from embedfleet.contracts.states import DocumentState
 from embedfleet.contracts.versions import Stranger, is_newer
-from embedfleet.runtime.blobs import Blobs
+from embedfleet.runtime.blobs import Blobs, record_key
 from embedfleet.runtime.ledger.edges import Ledger
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 
@@ -67,6 +67,24 @@ def durable_record(blobs: Blobs, key: str) -> Document | Stranger | None:
         return record_of(blobs.get(key), key)
     except NotFound:
         return None
+
+
+def may_be_live(blobs: Blobs, upload: str) -> bool:
+    """Say whether a document's durable record names this file: the live generation was made of it.
+
+    The row names the upload of the newest generation, which may be in work yet, or have failed. A record that
+    can't be read may name any file.
+
+    Raises:
+        DependencyDown: the disk refuses.
+    """
+    _, tenant, document_id, _ = upload.split("/", 3)
+    key = record_key(tenant, document_id)
+    try:
+        record = record_of(blobs.get(key), key)
+    except NotFound:
+        return False
+    return not isinstance(record, Document) or record.blob == upload
 
 
 def record_of(text: bytes, key: str) -> Document | Stranger | None:
