@@ -240,7 +240,8 @@ def test_a_generation_that_is_overtaken_as_soon_as_it_is_ready_is_durable(house:
 def test_a_damaged_record_holds_up_no_other(house: House) -> None:
     ready(house, upload("t1", key="one.txt"))
     other = ready(house, upload("t2", key="two.txt"))
-    house.blobs.put(record_key(upload(key="one.txt")), b"{")
+    damaged = upload(key="one.txt")
+    house.blobs.put(record_key(damaged.tenant, damaged.id), b"{")
     house.ledger._redis.flushall()
     house.janitor.round()
     assert record(house, other).state == "READY"

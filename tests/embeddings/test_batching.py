@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet.embeddings.batching import next_batch, padded_tokens
+from embedfleet.embeddings.batching import next_batch
 
 waiting_lengths = st.lists(st.integers(1, 256), max_size=200)
 overheads = st.integers(0, 5000)
@@ -13,6 +13,11 @@ overheads = st.integers(0, 5000)
 
 def within(budget: int) -> Callable[[int], int]:
     return lambda length: budget // length
+
+
+def padded_tokens(lengths: Sequence[int]) -> int:
+    """Return what a batch of these rows costs: rows × longest."""
+    return len(lengths) * max(lengths, default=0)
 
 
 def padding(stream: Sequence[int], budget: int, window: int = 512) -> float:

@@ -209,7 +209,7 @@ def short_lane(monkeypatch: pytest.MonkeyPatch) -> tuple[Lane, Gated, Room, list
     def rest(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(lane._queue, "rest", rest)
+    monkeypatch.setattr(lane._queue, "pause", rest)
     busy(lane, encoder)
     room.size = 10
     now[0] = 1.0
@@ -277,7 +277,7 @@ def test_a_lane_that_waits_for_memory_is_not_down_before_its_minute_is_over(
         if len(asked) == 2:
             room.size = 100
 
-    monkeypatch.setattr(lane._queue, "rest", rest)
+    monkeypatch.setattr(lane._queue, "pause", rest)
     row = lane.submit("row", [[4] * 50])
     encoder.open()
     assert firsts(row) == [4]
@@ -334,7 +334,7 @@ def test_a_minute_that_nobody_waited_to_the_end_is_forgotten_after_another(
         waits.set()
 
     with monkeypatch.context() as patched:
-        patched.setattr(lane._queue, "rest", leave)
+        patched.setattr(lane._queue, "pause", leave)
         revoked = lane.submit("revoked", [[4] * 50])
         encoder.open()
         assert waits.wait(WAIT_SECONDS)

@@ -72,12 +72,12 @@ def test_a_row_that_breaks_the_encoder_fails_alone_while_the_device_serves_anoth
 def test_a_device_that_is_only_full_has_not_failed() -> None:
     encoder = Gated()
     outages = Outages(encoder, sizing_of(encoder), lambda: 0.0)
-    for error, has_failed in (
+    for error, serves_none in (
         (EmbeddingError("the device is full", code=OUT_OF_MEMORY), False),
         (EmbeddingError("an illegal memory access"), True),
     ):
         encoder.encode = raising(error)  # type: ignore[method-assign]
-        assert outages.has_failed() is has_failed
+        assert outages.serves_none() is serves_none
 
 
 def test_only_those_whose_rows_never_come_back_are_told_so() -> None:

@@ -36,7 +36,7 @@ def record_missing(house: House) -> Document:
 
 def record_outdated(house: House) -> Document:
     ready(house)
-    old = house.blobs.get(record_key(house.row(document())))
+    old = house.blobs.get(record_key("default", document().id))
     two = house.settled(document(content="two"))
     house.blobs.put(record_key(two.tenant, two.id), old)
     return two

@@ -94,7 +94,7 @@ def examine(place: Place) -> Iterator[Finding]:
         try:
             yield from check(place)
         except FleetError as error:
-            yield Finding(check.__name__, error.detail, "see above")
+            yield Finding(check.__name__, error.detail, "do as it says")
         except ValidationError as error:
             yield Finding(check.__name__, settings_sentence(error), "correct the variable")
         except Exception as error:  # a check that breaks is a finding, too

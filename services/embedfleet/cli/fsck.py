@@ -131,9 +131,7 @@ class Shown:
         if self.as_json:
             emit(finding.as_dict() | more)
             return
-        place = (
-            finding.subject or f"generation {finding.generation}" if finding.generation else finding.subject
-        )
+        place = finding.subject or (f"generation {finding.generation}" if finding.generation else "")
         parts = [finding.kind, finding.document_id or finding.task_id, place, finding.detail]
         done = f" → {more['repair']}" if more else ""
         stdout().print(plain("  ".join(part for part in parts if part) + done), soft_wrap=True)

@@ -69,8 +69,3 @@ def _start(sizes: list[int], sums: list[int], low: int, high: int, end: int, ove
         else:
             low = middle + 1
     return low
-
-
-def padded_tokens(lengths: Sequence[int]) -> int:
-    """Return what a batch of these rows costs: rows × longest."""
-    return len(lengths) * max(lengths, default=0)

@@ -81,8 +81,9 @@ class GenerationWriter:
         self._hold(self._run, lambda: self._store.ensure_collection(self.collection, self._encoder.dim))
         missing = self._missing(chunks)
         known = self._live_vectors(missing)
-        kept = [chunk for chunk in missing if known and text_hash(chunk.text) in known]
-        fresh = [chunk for chunk in missing if not known or text_hash(chunk.text) not in known]
+        kept, fresh = list[Chunk](), list[Chunk]()
+        for chunk in missing:
+            (kept if known and text_hash(chunk.text) in known else fresh).append(chunk)
         self._run.enter("encode", PATIENCE_SECONDS)
         self._advance(len(chunks) - len(missing), total=len(chunks))
         try:

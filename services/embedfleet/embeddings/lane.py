@@ -10,7 +10,7 @@ a batch                                then
 gives a vector with NaN or infinity    that row fails, the others are delivered
 runs out of memory                     its rows are tried again at once, in smaller batches
 fails otherwise                        its rows are tried again one by one, so that only the bad ones fail
-does either, as any other would        no row is to blame: tasks are handed back, the worker starts afresh
+does either, as the smallest does, too  no row is to blame: tasks are handed back, the worker starts afresh
 never comes back                       its tasks give up (`holds_any`), the worker starts afresh
 doesn't fit into memory with one row   the lane waits for the device's neighbours, a minute in all: then it
                                        hands back the task of each row that doesn't fit, until one as long
@@ -255,8 +255,8 @@ class Lane:
 
     def _wait_for_memory(self, part: list[Row], longest: int) -> list[list[Row]]:
         """Wait a little for the device's neighbours; in the end give up the row that needs most."""
-        if not self.outages.shortages.goes_on(longest):
-            self._queue.rest(MEMORY_CHECK_SECONDS)
+        if not self.outages.shortages.exhausts_patience(longest):
+            self._queue.pause(MEMORY_CHECK_SECONDS)
             return [part]
         largest = max(part, key=lambda row: len(row.tokens))
         if self._sizing.may_fit(longest):
@@ -268,7 +268,7 @@ class Lane:
 
     def _blame(self, row: Row, error: Exception) -> None:
         """Fail a row that failed alone; but not where the device serves no other row either."""
-        if self.outages.has_failed():
+        if self.outages.serves_none():
             failure = self.outages.fails()
             _log.error("%s", failure)
             self._end(row, failure)

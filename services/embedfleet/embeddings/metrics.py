@@ -26,7 +26,7 @@ BUSY = Gauge(
     "fleet_lane_busy_ratio", "Share of about the last minute that the lane's threads were in the encoder."
 )
 WAIT_SECONDS = Histogram(
-    "fleet_lane_wait_seconds", "Seconds that the row at a batch's start had waited longest.", buckets=_SECONDS
+    "fleet_lane_wait_seconds", "Seconds that a batch's oldest row had waited.", buckets=_SECONDS
 )
 QUEUE_ROWS = Gauge("fleet_submit_queue_rows", "Rows that wait for the lane.")
 TOKEN_BUDGET = Gauge("fleet_token_budget", "Tokens that a batch of the model's longest rows may have now.")

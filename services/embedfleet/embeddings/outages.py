@@ -45,8 +45,8 @@ class Outages:
             raise self.others_hold(short.length)
         self.shortages.end(short)
 
-    def has_failed(self) -> bool:
-        """Find out, after a row failed alone, whether the device serves no other row either; remember it."""
+    def serves_none(self) -> bool:
+        """Ask the device for the smallest row, after one failed alone; remember and say if that fails."""
         self.failure = self._why_none_passes()
         return bool(self.failure)
 

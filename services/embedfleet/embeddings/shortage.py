@@ -16,13 +16,13 @@ class Shortage:
         since: when the first row had no room, by the lane's clock.
         last: when the last one had none.
         length: tokens of the shortest row that had none.
-        is_over: whether the lane has waited for long enough, and hands back what doesn't fit.
+        is_refusing: whether the lane has waited for long enough, and hands back what doesn't fit.
     """
 
     since: float
     last: float
     length: int
-    is_over: bool
+    is_refusing: bool
 
 
 class Shortages:
@@ -42,13 +42,13 @@ class Shortages:
     def refusing(self) -> Shortage | None:
         """Return the shortage for which rows are handed back, if there is one."""
         short = self._short
-        return None if short is None or not short.is_over or short is self._ended else short
+        return None if short is None or not short.is_refusing or short is self._ended else short
 
     def end(self, short: Shortage) -> None:
         """Learn that there is room again for the rows that were handed back."""
         self._ended = short
 
-    def goes_on(self, length: int) -> bool:
+    def exhausts_patience(self, length: int) -> bool:
         """Learn that a row so long has no room; say whether the lane has waited for long enough."""
         with self._lock:
             now, short = self._clock(), self._short
@@ -56,9 +56,9 @@ class Shortages:
                 short = None
             # Once for all rows: a document of 1,000 parts waited 1,000 minutes, and all others behind it.
             since = short.since if short else now
-            is_over = now - since >= MEMORY_PATIENCE_SECONDS
-            self._short = Shortage(since, now, min(length, short.length) if short else length, is_over)
-            return is_over
+            is_refusing = now - since >= MEMORY_PATIENCE_SECONDS
+            self._short = Shortage(since, now, min(length, short.length) if short else length, is_refusing)
+            return is_refusing
 
     def passes(self, length: float = math.inf) -> None:
         """Learn that rows so long have room, or that none has to wait for any other."""

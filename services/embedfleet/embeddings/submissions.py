@@ -100,18 +100,11 @@ class RowQueue:
 
     Args:
         most_bytes: bound on what waits, see `Submission.bytes`.
-        window: how many rows are looked at for a batch.
         clock: seconds that never go back.
     """
 
-    def __init__(
-        self,
-        most_bytes: int,
-        window: int = WINDOW_ROWS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_bytes = most_bytes
-        self._window_rows = window
         self._clock = clock
         self._waiting: dict[str, dict[Row, None]] = {}  # owners in turn
         self._bytes: dict[str, int] = {}
@@ -197,7 +190,7 @@ class RowQueue:
                 self._remove(row)
             self._left.notify_all()
 
-    def rest(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Wait, but not for longer than until the queue is closed."""
         with self._lock:
             self._arrived.wait_for(lambda: self._closed, seconds)
@@ -268,7 +261,7 @@ class RowQueue:
     def _window(self) -> list[Row]:
         """Return the rows that may be chosen: the owners' next rows in turn, so that none starves."""
         turns = chain.from_iterable(zip_longest(*self._waiting.values()))
-        return list(islice((row for row in turns if row is not None), self._window_rows))
+        return list(islice((row for row in turns if row is not None), WINDOW_ROWS))
 
     def _remove(self, row: Row) -> None:
         owner, submission = row.submission.owner, row.submission

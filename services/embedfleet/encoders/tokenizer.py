@@ -42,7 +42,7 @@ class TextTokenizer:
         return [each.ids for each in encodings], cut
 
     def encode_query(self, text: str) -> list[int]:
-        """Return a query's ids: composed (NFC) like a chunk's text, but with the model's prefix for queries."""
+        """Return a query's ids: of composed letters (NFC) like a chunk's, with the prefix for queries."""
         return self._ids([self._files.query_prefix + unicodedata.normalize("NFC", text)])[0]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:

@@ -51,9 +51,7 @@ class ListCheck:
             if found and (self._scope.is_whole or (self._scope.holds(tenant, "") and tenant)):
                 kind, detail = found
                 witness = (str(entry.state), str(entry.fence))
-                yield Finding(
-                    kind, detail, tenant, subject=key, task_id=entry.task_id, witness=witness
-                )  # fmt: skip
+                yield Finding(kind, detail, tenant, subject=key, task_id=entry.task_id, witness=witness)
 
     def _documents(self, key: str, document_ids: Sequence[str]) -> Iterator[Finding]:
         _, _, tenant, *rest = key.split(":")

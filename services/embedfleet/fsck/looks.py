@@ -100,11 +100,10 @@ class Looker:
     def _unchanged(self, findings: list[Finding]) -> list[Finding]:
         """Return those whose document the ledger still has as it was before the look."""
         names: list[Name] = sorted({(one.tenant, one.document_id) for one in findings})
-        rows = {name: standing.row for name, standing in zip(names, self._standings(names), strict=True)}
+        rows = {
+            name: standing.row for name, standing in zip(names, self._ledger.standings(names), strict=True)
+        }
         return [one for one in findings if witness_of(rows[one.tenant, one.document_id]) == one.witness]
-
-    def _standings(self, names: Sequence[Name]) -> list[Standing]:
-        return self._ledger.standings(names) if names else []
 
     def _files_of(self, named: Named, standing: Standing) -> Look:
         (tenant, collection, document_id), row = named, standing.row

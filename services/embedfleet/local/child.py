@@ -84,7 +84,7 @@ class Child:
         self.started_at = time.monotonic()
 
     def poll(self) -> int | None:
-        """Return the exit code (negative: the signal that killed it); None while it runs, and before its start.
+        """Return the exit code (negative: the signal that killed it); None before its end, or start.
 
         What is left of its group dies with it.
         """

@@ -46,7 +46,7 @@ class FleetState:
 
 
 class DataDir:
-    """The folder, made when absent."""
+    """The folder; `claim` makes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
