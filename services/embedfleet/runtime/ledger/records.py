@@ -196,12 +196,12 @@ class Pool(NamedTuple):
 
     Attributes:
         workers: how many gave a sign of life within a lease.
-        parked: the dependency that they wait for, or nothing.
+        parked: how many of them wait for a dependency.
         is_held: whether they take nothing more until the embedding workers have caught up.
     """
 
     workers: int
-    parked: str
+    parked: int
     is_held: bool
 
 

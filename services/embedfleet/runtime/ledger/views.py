@@ -7,11 +7,13 @@ from math import inf
 from typing import Any, TypeVar
 
 import redis
+from pydantic import ValidationError
 
 from embedfleet.contracts.documents import Document
+from embedfleet.contracts.errors import NewerVersion
 from embedfleet.contracts.jobs import LEASES, Queue
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
-from embedfleet.contracts.versions import Stranger
+from embedfleet.contracts.versions import Stranger, is_newer
 from embedfleet.runtime.ledger.records import (
     Load,
     Passes,
@@ -99,10 +101,19 @@ class LedgerViews:
         return tasks, sum(answers[1::2])
 
     def document(self, tenant: str, document_id: str) -> Document | None:
-        """Return a document of this tenant, or None."""
+        """Return a document of this tenant, or None.
+
+        Raises:
+            NewerVersion: it is in a state that only a newer version knows.
+        """
         with self._reachable():
             row = self._redis.hgetall(f"document:{tenant}:{document_id}")
-        return document_of(row) if row else None
+        try:
+            return document_of(row) if row else None
+        except ValidationError as error:
+            if is_newer(error):
+                raise NewerVersion(f"the row of document {document_id}") from error
+            raise
 
     def documents_by_id(self, tenant: str, document_ids: Sequence[str]) -> dict[str, Document]:
         """Return those of these documents that are there; one round trip."""
@@ -157,12 +168,12 @@ class LedgerViews:
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             pipe.zrange(f"workers:{queue}", 0, -1, withscores=True)
             pipe.time()
-            pipe.get(f"parked:{queue}")
+            pipe.zrange(f"parked_workers:{queue}", 0, -1, withscores=True)
             pipe.hexists("load", "resume_at")
             workers, clock, parked, is_held = pipe.execute()
         since = _seconds(clock) - self._settings.lease_seconds
-        alive = sum(beat >= since for _, beat in workers)
-        return Pool(alive, parked or "", queue != Queue.EMBEDDINGS and bool(is_held))
+        alive, waiting = (sum(beat >= since for _, beat in listed) for listed in (workers, parked))
+        return Pool(alive, waiting, queue != Queue.EMBEDDINGS and bool(is_held))
 
     def queue_of(self, document: Document) -> str:
         """Return where a document of this size waits for a worker."""
