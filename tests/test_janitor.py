@@ -369,7 +369,7 @@ def test_a_long_round_goes_on_waking_tasks(house: House) -> None:
 
 @pytest.mark.parametrize("state", ["REVOKED", "FAILED"])
 def test_points_that_a_killed_writer_stored_after_the_settling_go_too(house: House, state: str) -> None:
-    house.ledger._late_after = 0.5
+    house.ledger._quiet_after = 0.5
     document = house.take(upload(key="one.txt"))
     house.embed(document, points=3, finish=False)
     held = claim(house.ledger, GenerateEmbeddings(task_id="t1-part"))
@@ -385,7 +385,7 @@ def test_points_that_a_killed_writer_stored_after_the_settling_go_too(house: Hou
 
 
 def test_points_of_an_overtaken_generation_go_though_its_writer_was_killed(house: House) -> None:
-    house.ledger._late_after = 0.5
+    house.ledger._quiet_after = 0.5
     document = house.take(upload("t1", key="one.txt"))
     house.embed(document, points=3, finish=False)
     house.take(upload("t2", key="one.txt", content="two"))

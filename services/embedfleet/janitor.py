@@ -132,7 +132,7 @@ class Janitor:
         """Make a document's end durable and remove what no longer serves it."""
         began, key = self._ledger.now(), record_key(document.tenant, document.id)
         record = durable_record(self._blobs, key)
-        if self._durable.is_overtaken(document, record):
+        if self._durable.puts_back(document, record):
             return
         if document.state is DocumentState.READY:
             self._blobs.put(key, document.model_dump_json().encode())

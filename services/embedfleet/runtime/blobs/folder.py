@@ -33,10 +33,9 @@ class Folder:
         return str(self._root)
 
     def path(self, key: str) -> Path:
-        """Return the file of a key, which was judged by its words; it need not exist.
+        """Return the path of a key, whose words `Blobs` has judged; it need not exist.
 
-        Following links through all folders took as long as a small read, and nobody who names a key can make
-        one.
+        Links aren't followed: that took as long as a small read, and nobody who names a key can make one.
         """
         return self._root / key
 

@@ -20,19 +20,9 @@ _EDGE_FIELDS = {"fingerprint", "parts", "result", "upload"}
 # All of a task's, those that only the edges read, too.
 _TASK_FIELDS = {
     *("name", "queue", "tenant", "document", "generation", "parent", "part", "chunk_file", "tokens"),
-    *(
-        "state",
-        "stage",
-        "fence",
-        "owner",
-        "lease_until",
-        "attempt",
-        "deaths",
-        "parks",
-        "sequence",
-        "published_at",
-    ),
-    *("done", "total", "result", "error", "created_at", "started_at", "completed_at", "next_at"),
+    *("state", "stage", "fence", "owner", "lease_until", "attempt", "deaths", "parks"),
+    *("sequence", "published_at", "created_at", "started_at", "completed_at", "next_at"),
+    *("done", "total", "result", "error"),
 }
 _UPLOAD_FIELDS = (*_IDENTITY_FIELDS, "document_key", "size_bytes", "blob", "uploaded_at")
 

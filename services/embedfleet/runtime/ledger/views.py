@@ -1,4 +1,4 @@
-"""What may be read of the ledger: tasks, documents, lists, pools. No view changes a state."""
+"""What may be read of the ledger: tasks, documents, lists, pools. Nothing here changes a state."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class LedgerViews:
-    """Reads, each with the tenant in its key; raises `DependencyDown` where Redis can't be reached."""
+    """Reads; a tenant's have it in their keys. Raises `DependencyDown` where Redis can't be reached."""
 
     def __init__(self, client: redis.Redis, settings: LedgerSettings, address: str) -> None:
         self._redis: Any = client
