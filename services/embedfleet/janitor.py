@@ -115,15 +115,14 @@ class Janitor:
         is_known &= self._each(self._revocations.repeat, marks) and are_all
         self._wake()
         is_known &= self._take_up_pending()
-        is_whole = is_rebuilt or is_known
         if is_known and not is_rebuilt:
             self._ledger.rebuilt(run_id)
         if self._ledger.run_id() != run_id:
             return  # what another Redis holds is compared first
         self._settle_all()
         self._deletions.round(self._each)
-        is_due = time.monotonic() - self._swept_at > SWEEP_SECONDS
-        if is_whole and is_due and self._ledger.run_id() == run_id:
+        is_due = (is_rebuilt or is_known) and time.monotonic() - self._swept_at > SWEEP_SECONDS
+        if is_due and self._ledger.run_id() == run_id:
             self._swept_at = time.monotonic()
             self.sweep.run(self._each)
         self._ledger.note_progress("round")
@@ -174,10 +173,8 @@ class Janitor:
             return min(self._interval, SHORTEST_PAUSE_SECONDS)
         try:
             return min(self._interval, max(self._ledger.next_expiry(), SHORTEST_PAUSE_SECONDS))
-        except DependencyDown:
-            return self._interval
-        except Exception:  # nobody would start the thread again
-            _log.exception("the janitor can't tell when the next lease ends")
+        except Exception:  # nobody would start the thread again; a round tells better what is wrong
+            _log.debug("it isn't known when the next lease ends", exc_info=True)
             return self._interval
 
     def _each(self, step: Callable[[Item], object], items: Iterable[Item]) -> bool:

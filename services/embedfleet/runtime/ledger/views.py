@@ -7,13 +7,11 @@ from math import inf
 from typing import Any, TypeVar
 
 import redis
-from pydantic import ValidationError
 
 from embedfleet.contracts.documents import Document
-from embedfleet.contracts.errors import NewerVersion
 from embedfleet.contracts.jobs import LEASES, Queue
 from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
-from embedfleet.contracts.versions import Stranger, is_newer
+from embedfleet.contracts.versions import Stranger
 from embedfleet.runtime.ledger.records import (
     Load,
     Passes,
@@ -108,12 +106,7 @@ class LedgerViews:
         """
         with self._reachable():
             row = self._redis.hgetall(f"document:{tenant}:{document_id}")
-        try:
-            return document_of(row) if row else None
-        except ValidationError as error:
-            if is_newer(error):
-                raise NewerVersion(f"the row of document {document_id}") from error
-            raise
+        return document_of(row) if row else None
 
     def documents_by_id(self, tenant: str, document_ids: Sequence[str]) -> dict[str, Document]:
         """Return those of these documents that are there; one round trip."""
