@@ -4,6 +4,7 @@ import codecs
 import re
 
 from embedfleet.contracts.errors import DocumentProcessingError
+from embedfleet.documents.parsers.latin import is_latin, latin_encoding
 
 SAMPLE_BYTES = 32_768
 
@@ -93,7 +94,8 @@ def _guess(data: bytes) -> str:
     from charset_normalizer import from_bytes
 
     best = from_bytes(sample, threshold=0.5).best()
-    return best.encoding if best else "cp1252"
+    guess = best.encoding if best else "cp1252"
+    return latin_encoding(sample, guess) if is_latin(sample.decode(guess, "replace")) else guess
 
 
 def _first_non_ascii(data: bytes) -> int:
