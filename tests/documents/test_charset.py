@@ -79,3 +79,17 @@ def test_a_sentence_among_english(name, end):
 def test_a_sentence_of_central_europe_among_english(name):
     text = f"{ENGLISH} {CENTRAL[name]} {ENGLISH}"
     assert decode(text.encode("cp1250")) == text
+
+
+@pytest.mark.parametrize("end", ["", "\r"], ids=["no-line", "old-mac"])
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1252", "un café crème déjà goûté "),
+        ("gbk", "在尊严和权利上一律平等 "),
+        ("cp1258", "đươ\u0300ng vê\u0300 ca\u0309 rô\u0301t "),
+    ],
+)
+def test_letters_far_behind_the_start_of_a_line(encoding, words, end):
+    text = ("word " + end) * 8_000 + (words + end) * 1_000
+    assert decode(text.encode(encoding)) == text
