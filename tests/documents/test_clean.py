@@ -26,6 +26,8 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)
         ("می\u200cخواهم 👨\u200d👩", "می\u200cخواهم 👨\u200d👩"),
         ("日本語　の文章。", "日本語 の文章。"),
         ("Tiáº¿ng Viá»‡t", "Tiếng Việt"),
+        ("Ông Nguyễn Văn A ở Hà Nội".encode().decode("latin-1"), "Ông Nguyễn Văn A ở Hà Nội"),
+        ("next\x85line", "next\nline"),
         ("It was là” and vô… “café”", "It was là” and vô… “café”"),
         (" \n\t ", ""),
     ],

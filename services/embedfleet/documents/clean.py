@@ -19,7 +19,9 @@ _MAX_MARKS = 30
 _GRAPHEME_JOINER = "\u034f"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\u2028\u2029]")
+# Not among those: read as Latin-1, many Vietnamese letters of UTF-8 have this character inside.
+_NEXT_LINE = "\x85"
 _SOFT_HYPHENS = re.compile("\u00ad(?: ?\n ?)?")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff\ufff9-\ufffb]")
 _SPACES = re.compile("[ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
@@ -113,7 +115,7 @@ def clean_text(text: str, *, wrapped: bool = False) -> str:
     if _SURROGATES.search(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     text = _LINE_ENDS.sub("\n", text)
-    text = _without_mojibake(text)
+    text = _without_mojibake(text).replace(_NEXT_LINE, "\n")
     text = _CONTROLS.sub("", text)
     text = _SPACES.sub(" ", text)
     text = _SOFT_HYPHENS.sub("", text)
