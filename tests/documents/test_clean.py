@@ -42,6 +42,21 @@ def test_words_are_joined_only_where_lines_are_wrapped():
     assert clean_text("Saint-\nDenis 3-\n4", wrapped=True) == "Saint-\nDenis 3-\n4"
 
 
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("phát triển kinh tế-\nxã hội", "phát triển kinh tế-xã hội"),
+        ("Quan hệ Việt\u2010\nnga được mở rộng", "Quan hệ Việt\u2010nga được mở rộng"),
+        ("Hãy đọc tệp python-\ntypes.md trước khi bắt đầu", "Hãy đọc tệp python-types.md trước khi bắt đầu"),
+        ("đường sắt Bắc-\nNam", "đường sắt Bắc-\nNam"),
+        ("Nguyễn Văn Hường wrote of the infor-\nmation " + "in libraries " * 9, "information"),
+        (VIETNAMESE * 9 + "\n" + "all of it in English " * 9 + "exam-\nple" + " and on" * 20, "example"),
+    ],
+)
+def test_hyphens_of_vietnamese_are_kept(raw, expected):
+    assert expected in clean_text(raw, wrapped=True)
+
+
 @given(ANY_TEXT)
 def test_clean_text_is_clean_and_stays_so(raw):
     cleaned = clean_text(raw)
