@@ -3,6 +3,7 @@
 import pytest
 
 from embedfleet.documents.clean import clean
+from embedfleet.documents.parsers import Limits
 
 
 @pytest.fixture
@@ -32,3 +33,34 @@ def read(parse):
 )
 def test_html_is_read_as_its_words(read, source, expected):
     assert read(source) == expected
+
+
+PICTURE = "data:image/png;base64," + "iVBORw0KGgo+/A9z" * 5_000
+
+
+@pytest.mark.parametrize("address", [PICTURE, PICTURE[:60], PICTURE.replace("png", "svg+xml")])
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("![Biểu đồ]({})", "Biểu đồ"),
+        ("Doanh thu ![Biểu đồ]({}) tăng", "Doanh thu Biểu đồ tăng"),
+        ("![Biểu đồ][1]\n\nHết\n\n[1]: {}", "Biểu đồ\n\nHết"),
+        ('<p>Doanh thu <img src="{}" alt="Biểu đồ"></p>', "Doanh thu (Biểu đồ)"),
+        ("Xem <img src='{}'> này", "Xem này"),
+    ],
+)
+def test_embedded_images_are_not_text(read, source, address, expected):
+    assert read(source.format(address)) == expected
+
+
+def test_an_embedded_drawing_that_is_no_base64_is_not_text(read):
+    assert len(read("![vẽ](data:image/svg+xml;utf8,%3Csvg" + "%20d=%22M0" * 9_000 + ") và `code`")) < 20
+
+
+def test_embedded_images_do_not_count_as_characters(parse):
+    blocks = parse(f"![ảnh]({PICTURE})".encode(), ".md", Limits(characters=100)).blocks
+    assert [block.text for block in blocks] == ["ảnh"]
+
+
+def test_a_short_address_in_code_is_kept(read):
+    assert read(f"`{PICTURE[:60]}`") == PICTURE[:60]

@@ -1,7 +1,8 @@
 """Markdown to blocks: readable text without the marks, headings with their level.
 
-Links and images keep their address in brackets, code is kept as it is, HTML tags go but their text
-stays. Parsed in bounded pieces, so that memory and nesting are bounded for any input.
+Links and images keep their address in brackets (unless it is itself the file: `data:`), code is kept as
+it is, HTML tags go but their text stays. Parsed in bounded pieces, so that memory and nesting are bounded
+for any input.
 """
 
 import re
@@ -22,6 +23,13 @@ MAX_NESTING = 60
 
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _ATTRIBUTE = re.compile(r"""\b(?:title|alt|href|src)=(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
+# A file inside an address, in base64 or as a URL; its letters say nothing, and make a line look overlong.
+_EMBEDDED = re.compile(
+    r"data:[\w.+-]{1,100}/[\w.+-]{1,100}(?:;[\w.+=-]{1,100}){0,5},[\w+/=%.~!*:;?@&$,-]{200,}",
+    re.ASCII | re.IGNORECASE,
+)
+# What stands in for it is a link's address still, for markdown-it knows this kind as harmless.
+_NOTHING_EMBEDDED = "data:image/png;"
 _HIDDEN = re.compile(r"<!--|<(?:script|style)\b", re.IGNORECASE)
 _COMMENT_END = re.compile(r"-->")
 _SILENT_END = re.compile(r"</(?:script|style)[^<>]*>", re.IGNORECASE)
@@ -37,6 +45,7 @@ def parse(file: BinaryIO, limits: Limits, progress: Progress) -> Parsed:
     """Read a Markdown file; see `Parser`."""
     progress(0, 1)
     text = decode(file.read()).replace("\r\n", "\n").replace("\r", "\n")
+    text = _EMBEDDED.sub(_NOTHING_EMBEDDED, text)
     CharacterBudget(limits.characters).spend(len(text))
     front, body = split_front_matter(text)
     blocks = [Block(front)] if front else []
@@ -102,7 +111,11 @@ def _inline(children: "list[Token]") -> str:
 
 
 def _address(address: str) -> str:
-    return f" ({address})" if address else ""
+    return f" ({address})" if address and not _is_embedded(address) else ""
+
+
+def _is_embedded(address: str) -> bool:
+    return address[:5].lower() == "data:"
 
 
 def _without_tags(html: str) -> str:
@@ -110,7 +123,8 @@ def _without_tags(html: str) -> str:
 
 
 def _said_by_tag(tag: re.Match[str]) -> str:
-    said = [value for pair in _ATTRIBUTE.findall(tag.group()) for value in pair if value]
+    said = [value for pair in _ATTRIBUTE.findall(tag.group()) for value in pair]
+    said = [value for value in said if value and not _is_embedded(value)]
     if said:
         return f" ({', '.join(said)}) "
     return "" if _JOINING.match(tag.group()) else " "
