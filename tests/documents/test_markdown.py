@@ -4,6 +4,7 @@ import pytest
 
 from embedfleet.documents.clean import clean
 from embedfleet.documents.parsers import Limits
+from embedfleet.documents.parsers.markdown_pieces import MAX_LINE, PIECE_CHARACTERS, pieces
 
 
 @pytest.fixture
@@ -64,3 +65,21 @@ def test_embedded_images_do_not_count_as_characters(parse):
 
 def test_a_short_address_in_code_is_kept(read):
     assert read(f"`{PICTURE[:60]}`") == PICTURE[:60]
+
+
+LONG_CODE = "# not a heading\n\n" * (5 * PIECE_CHARACTERS // 16)
+
+
+@pytest.mark.parametrize("code", [LONG_CODE, "x = 1\n" + "#" * (MAX_LINE + 1) + "\n# not a heading\n"])
+@pytest.mark.parametrize("fence", ["```", "~~~~"])
+def test_what_follows_a_fence_that_was_cut_is_no_code(parse, code, fence):
+    source = f"# Đầu\n\n{fence}python\n```sh\n{code}{fence}\n\n# Cuối\n\nXem **đậm**.\n"
+    blocks = parse(source.encode(), ".md").blocks
+    assert [block.text for block in blocks if block.heading_level] == ["Đầu", "Cuối"]
+    assert blocks[-1].text == "Xem đậm."
+    assert list(pieces(source))[-1].end == len(source)
+
+
+def test_code_in_a_sentence_opens_no_fence(read):
+    source = "```một``` là mã\n\n" + ("chữ " * 9 + "\n\n") * 30_000
+    assert max(len(piece.text) for piece in pieces(source)) < 1.1 * PIECE_CHARACTERS
