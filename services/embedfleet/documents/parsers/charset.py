@@ -4,8 +4,11 @@ import codecs
 import re
 
 from embedfleet.contracts.errors import DocumentProcessingError
+from embedfleet.documents.parsers.latin import is_latin, latin_encoding
 
 SAMPLE_BYTES = 32_768
+# Of a line that long the sample has this many bytes before the first one beyond ASCII.
+_BEFORE_FIRST = 1_024
 
 # Longest first: the BOM of UTF-32-LE starts with that of UTF-16-LE.
 _BOMS = (
@@ -84,7 +87,7 @@ def _binary() -> DocumentProcessingError:
 
 
 def _guess(data: bytes) -> str:
-    start = _first_non_ascii(data)
+    start = _start_of_sample(data)
     sample = data[start : start + SAMPLE_BYTES]
     if _mostly_utf8(sample):
         return "utf-8"
@@ -93,13 +96,18 @@ def _guess(data: bytes) -> str:
     from charset_normalizer import from_bytes
 
     best = from_bytes(sample, threshold=0.5).best()
-    return best.encoding if best else "cp1252"
+    guess = best.encoding if best else "cp1252"
+    return latin_encoding(sample, guess) if is_latin(sample.decode(guess, "replace")) else guess
 
 
-def _first_non_ascii(data: bytes) -> int:
+def _start_of_sample(data: bytes) -> int:
+    """Return the start of the first line that is not all ASCII, or a place in that line, if it is long."""
     found = re.search(rb"[\x80-\xff]", data)
-    # Start at a line, so that a sample of a double-byte encoding begins at a whole character.
-    return data.rfind(b"\n", 0, found.start()) + 1 if found else 0
+    if not found:
+        return 0
+    # All before the first byte above 0x7f are whole characters, in encodings of two bytes, too.
+    first = found.start()
+    return max(data.rfind(b"\n", 0, first) + 1, first - _BEFORE_FIRST)
 
 
 def _mostly_utf8(sample: bytes) -> bool:
