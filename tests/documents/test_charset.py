@@ -29,7 +29,6 @@ CENTRAL = {
     "hr": "Sva ljudska bića rađaju se slobodna i jednaka u dostojanstvu i pravima. Čovjek želi više.",
     "sl": "Vsi ljudje se rodijo svobodni in imajo enako dostojanstvo in enake pravice. Človek želi še več.",
     "ro": "Toate fiinţele umane se nasc libere şi egale în demnitate şi în drepturi. Ele sunt înzestrate.",
-    "sq": "Të gjithë njerëzit lindin të lirë dhe të barabartë në dinjitet dhe në të drejta.",
 }
 OTHERS = [
     (
