@@ -18,7 +18,8 @@ def up(
 ) -> None:
     """Start Redis, Qdrant, the API and both workers; Ctrl-C stops them all.
 
-    CELERY_BROKER_URL and QDRANT_URL are used instead of own servers when they are set.
+    CELERY_BROKER_URL and QDRANT_URL are used instead of own servers when they are set, and FLEET_BLOB_URL
+    instead of a folder in the data.
     """
     try:
         from embedfleet.local.fleet import Options, run
