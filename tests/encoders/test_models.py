@@ -18,19 +18,9 @@ from embedfleet.encoders.models import cached, chunk_tokens, locate, verify
 from embedfleet.encoders.registry import PROMPTS_FILE
 from embedfleet.encoders.tokenizer import TextTokenizer
 from embedfleet.runtime.settings import ModelSettings
-from tests.encoders.conftest import TINY
+from tests.encoders.conftest import TINY, put
 
 LIGHT = "import embedfleet.encoders.models, embedfleet.encoders.tokenizer, sys; print(*sys.modules)"
-
-
-def put(cache: Path, revision: str) -> Path:
-    folder = cache / "acme--tiny" / revision
-    folder.mkdir(parents=True)
-    for path in TINY.rglob("*.*"):
-        (folder / path.relative_to(TINY)).parent.mkdir(exist_ok=True)
-        (folder / path.relative_to(TINY)).write_bytes(path.read_bytes())
-    write_manifest(folder, "acme/tiny", revision[:40], "hub")
-    return folder
 
 
 def test_finding_imports_neither_numpy_nor_a_runtime() -> None:
