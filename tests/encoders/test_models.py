@@ -50,6 +50,25 @@ def test_a_folder_that_is_given_the_default_s_name_is_warned_of(
     assert not caplog.messages
 
 
+def test_a_name_that_the_folder_s_manifest_overrides_is_warned_of(
+    tiny_copy: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(tiny_copy, "my/model", "a" * 40, "export")
+    monkeypatch.setenv("FLEET_MODEL_PATH", str(tiny_copy))
+    for name in ("", "my/model"):
+        monkeypatch.setenv("FLEET_MODEL_ID", name)
+        assert locate(ModelSettings()).model_id == "my/model"
+    assert not caplog.messages
+    for name in ("your/model", ModelSettings.model_fields["model_id"].default):
+        monkeypatch.setenv("FLEET_MODEL_ID", name)
+        assert locate(ModelSettings()).model_id == "my/model"
+        (warning,) = caplog.messages
+        assert f"FLEET_MODEL_ID {name} is not used" in warning
+        assert "my/model" in warning
+        assert str(tiny_copy) in warning
+        caplog.clear()
+
+
 def test_a_folder_without_what_the_backend_needs_is_refused(tiny_copy: Path) -> None:
     (tiny_copy / "model.safetensors").unlink()
     settings = ModelSettings(model_path=tiny_copy)
