@@ -220,3 +220,24 @@ def test_a_repair_puts_no_row_back_without_what_a_newer_version_knows(house: Hou
     assert house.blobs.get(record_key(one.tenant, one.id)) == newer
     assert house.ledger.document("default", one.id) is None
     assert house.store.count(COLLECTION, one.id) == 3
+
+
+def test_the_same_documents_in_other_generations_are_another_fleets(house: House) -> None:
+    """Ids are made of tenant, collection and key: two fleets with the same files have the same ids."""
+    for name in "ab":
+        one = house.settled(document(name))
+        house.store.delete_generations(COLLECTION, one.id)
+        house.put_points(one.model_copy(update={"generation": 4}), range(3))
+    assert "holds 2 documents" in house.fsck().obstacle(Scope())
+
+
+def test_leftovers_of_documents_whose_live_generation_is_there_are_no_obstacle(house: House) -> None:
+    for name in "ab":
+        one = house.settled(document(name))
+        house.put_points(one.model_copy(update={"generation": 4}), range(3))
+    in_work = house.take(document("c"))
+    house.put_points(in_work, range(1))
+    house.put_points(document("unknown"), range(1))
+    assert house.fsck().obstacle(Scope()) == ""
+    house.repair()
+    assert house.kinds() == []
