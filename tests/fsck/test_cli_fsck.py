@@ -14,6 +14,7 @@ from embedfleet.contracts.jobs import ProcessDocument
 from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.local.ports import LOOPBACK, free_ports
 from embedfleet.local.redis import RedisServer
+from embedfleet.runtime.ledger.audit import Summary
 from tests.fsck.house import COLLECTION, House, document
 
 
@@ -227,3 +228,19 @@ def test_a_fleet_with_some_leftovers_is_repaired(house: House, fsck: Command) ->
     done = fsck("--repair")
     assert (done.returncode, lines(done)[-1]["repaired"]) == (0, {"orphan_points": 1})
     assert house.store.count(COLLECTION) == 3
+
+
+def test_after_a_change_of_model_all_is_of_the_wrong_one(house: House, fsck: Command) -> None:
+    """The fleet's own check, which knew another model, may be an hour old."""
+    house.settled(document())
+    house.ledger._redis.hset(f"document:default:{document().id}", "updated_at", 1)
+    house.ledger.note_served("model", 2, starts=True)
+    house.ledger.note_summary(Summary(house.ledger.now(), {}))
+    done = fsck()
+    assert (done.returncode, lines(done)[-1]["model"]) == (0, "model")
+    house.ledger.note_served("newer", 2, starts=True)
+    done = fsck()
+    found, summary = lines(done)
+    assert (done.returncode, found["kind"], summary["model"]) == (1, "wrong_model", "newer")
+    assert fsck("--repair").returncode == 0
+    assert house.row(document()).model_key == "newer"

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from embedfleet.cli.doctor.embedded import other_models
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.fsck.findings import Kind, Patience, Scope
+from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import pending_key, record_key
 from tests.fsck.house import COLLECTION, House, document
 from tests.runtime.uploads import claim
@@ -241,3 +243,19 @@ def test_leftovers_of_documents_whose_live_generation_is_there_are_no_obstacle(h
     assert house.fsck().obstacle(Scope()) == ""
     house.repair()
     assert house.kinds() == []
+
+
+def test_the_doctor_says_that_search_leaves_out_what_another_model_embedded(
+    house: House, empty_redis: RedisServer, qdrant_url: str
+) -> None:
+    house.settled(document())
+    house.put_points(document("foreign"), range(1), document_id=None, model_key=None)
+    assert other_models(empty_redis.url, qdrant_url) is None
+    house.ledger.note_served("model", 2, starts=True)
+    assert other_models(empty_redis.url, qdrant_url) == ("all were embedded by model", "")
+    house.ledger.note_served("newer", 2, starts=True)
+    said = other_models(empty_redis.url, qdrant_url)
+    assert said
+    assert said[0] == f"3 points of {COLLECTION} were embedded by another model than newer"
+    assert "fsck --repair" in said[1]
+    assert other_models(empty_redis.url, "http://127.0.0.1:1") is None

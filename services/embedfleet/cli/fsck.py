@@ -91,14 +91,15 @@ class Shown:
         self.examples = examples
         self.repaired: Counter[str] = Counter()
         self.renewed = 0
-        self.not_repaired = ""
+        self.model_key = self.not_repaired = ""
         self._reasons: dict[Finding, str] = {}
 
     def header(self) -> None:
         """Print for people where is looked, before anything is done; machines read it in the summary."""
         if not self.as_json:
             line = "ledger {ledger}, blobs {blobs}, Qdrant {qdrant}".format_map(self.places)
-            stdout().print(plain(line), soft_wrap=True)
+            model = f"\nmodel {self.model_key}" if self.model_key else ""
+            stdout().print(plain(line + model), soft_wrap=True)
 
     def told(self, finding: "Finding", done: str, is_repaired: bool) -> None:
         """Take note of a repair, and print it if it is one of the first of its kind."""
@@ -129,6 +130,7 @@ class Shown:
                     "in_work_again": self.renewed,
                     "seconds": round(seconds, 1),
                     **self.places,
+                    "model": self.model_key,
                     **({"not_repaired": self.not_repaired} if self.not_repaired else {}),
                 }
             )
@@ -167,6 +169,7 @@ def _run(checked: "Fsck", scope: "Scope", shown: Shown, *, repair: bool, orphans
     from embedfleet.fsck.findings import Tally
 
     started = time.monotonic()
+    shown.model_key = checked.ledger.served().model_key
     shown.header()
     if repair and not orphans:
         shown.not_repaired = checked.obstacle(scope)
@@ -175,7 +178,7 @@ def _run(checked: "Fsck", scope: "Scope", shown: Shown, *, repair: bool, orphans
 
         checked.repair(scope, time.sleep, broker.publish, shown.told)
     left = Tally(shown.examples)
-    inspection = checked.inspection(scope, checked.ledger.summary().model_key, time.sleep)
+    inspection = checked.inspection(scope, shown.model_key, time.sleep)
     for finding in inspection.findings():
         if left.add(finding):
             shown.found(finding)

@@ -94,7 +94,7 @@ class Fsck:
         Raises:
             DependencyDown: Redis, Qdrant or the blobs can't be reached; what was repaired stays so.
         """
-        fleet = self.ledger.summary()
+        fleet = self.ledger.served()
         repair = Repair(
             self.ledger,
             self.blobs,

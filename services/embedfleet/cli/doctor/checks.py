@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from embedfleet.cli.doctor.embedded import other_models
 from embedfleet.cli.places import ALL, BLOBS, QDRANT, REDIS, known_places, missing
 from embedfleet.contracts.errors import FleetError
 from embedfleet.encoders.backends.choice import weigh
@@ -93,6 +94,7 @@ def examine(place: Place) -> Iterator[Finding]:
         stores,
         broker,
         qdrant,
+        vectors,
         model,
         runtime,
         encoder,
@@ -189,6 +191,12 @@ def qdrant(place: Place) -> Iterator[Finding]:
         yield Finding("qdrant", f"{shown} answers {listed.status_code}", "look at Qdrant's log")
     else:
         yield Finding("qdrant", f"{name}, at {shown}")
+
+
+def vectors(place: Place) -> Iterator[Finding]:
+    """Whether search can find what Qdrant holds; nothing where that can't be told."""
+    if place.broker_url and place.qdrant_url and (said := other_models(place.broker_url, place.qdrant_url)):
+        yield Finding("vectors", *said)
 
 
 def _server_name(about: dict[str, Any]) -> str:
