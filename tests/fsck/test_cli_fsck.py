@@ -162,7 +162,8 @@ def test_the_fleet_in_the_folder_is_checked_when_nothing_is_set(
     redis, qdrant = fsck.env["CELERY_BROKER_URL"], fsck.env["QDRANT_URL"]
     with fleet_in(folder, redis, qdrant):
         done = fsck(**none, FLEET_DATA_DIR=str(folder))
-        same = fsck(**none | {"CELERY_BROKER_URL": redis}, FLEET_DATA_DIR=str(folder))
+        given = {"CELERY_BROKER_URL": redis, "FLEET_BLOB_URL": f"file://{house.blobs.address}/"}
+        same = fsck(**none | given, FLEET_DATA_DIR=str(folder))
     for each in (done, same):  # the shell that started a fleet may hold the address of its Redis
         assert (each.returncode, each.stderr) == (0, "")
         assert lines(each)[-1]["documents"] == 1

@@ -49,5 +49,6 @@ def _of_fleet(data: DataDir, running: FleetState) -> dict[str, str]:
 def _plain(name: str, value: str) -> str:
     """Return a place without scheme, credentials and options."""
     if name == BLOBS:
-        return value if "://" in value else str(Path(value).expanduser().resolve())
+        place = value.removeprefix("file://").rstrip("/")
+        return place if "://" in place else str(Path(place).expanduser().resolve())
     return value.split("?", 1)[0].rsplit("@", 1)[-1].rsplit("://", 1)[-1].rstrip("/")
