@@ -68,7 +68,7 @@ class Api:
         """Return everything that an upload could leave behind: blobs and Redis keys."""
         # A thread mirrors states to Celery's result keys when it gets to it: what it writes now may be of an
         # earlier request, and no refused one has a task that could be mirrored.
-        fleeting = ("role:", "probe", "scanned", "grace", "fsck", "celery-task-meta-")
+        fleeting = ("role:", "probe", "scanned", "grace", "fsck", "model", "celery-task-meta-")
         ours = [key for key in self.redis.scan_iter() if not key.startswith(fleeting)]
         return sorted(self.blobs.keys("")), sorted(ours)
 

@@ -14,8 +14,8 @@ from commands import command, events, program
 from stub_api import Stub
 from tests.loopback_server import LoopbackServer, QuietHandler
 
-from embedfleet.cli import checks
-from embedfleet.cli.checks import Place, examine
+from embedfleet.cli.doctor import checks
+from embedfleet.cli.doctor.checks import Place, examine
 from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.ledger.redis_client import connect
@@ -259,3 +259,26 @@ def test_two_wheels_of_onnxruntime_are_a_problem(tmp_path: Path, monkeypatch: py
     assert found.ok
     wheels.pop()
     assert [*checks.runtime(place(tmp_path)), *checks.encoder(place(tmp_path))] == []
+
+
+def test_what_is_set_is_not_filled_up_from_the_fleet_that_runs_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QDRANT_URL", "http://127.0.0.2:1")
+    here = place(tmp_path)
+    assert (here.broker_url, here.qdrant_url) == ("", "http://127.0.0.2:1")
+    (found,) = checks.stores(here)
+    assert "CELERY_BROKER_URL and FLEET_BLOB_URL aren't set, but QDRANT_URL is" in found.detail
+    assert "set CELERY_BROKER_URL, QDRANT_URL and FLEET_BLOB_URL" in found.fix
+    assert [*checks.broker(here)] == []
+
+
+def test_a_fleet_that_does_not_run_is_not_sought_at_the_default_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "FLEET_BLOB_URL"):
+        monkeypatch.delenv(name, raising=False)
+    nowhere = Place(DataDir(tmp_path), None, "http://127.0.0.1:1")
+    (found,) = checks.stores(nowhere)
+    assert f"the fleet of {tmp_path} doesn't run" in found.detail
+    assert [*checks.broker(nowhere), *checks.qdrant(nowhere)] == []

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from embedfleet.cli.doctor.embedded import other_models
 from embedfleet.contracts.errors import DependencyDown, EmbeddingError
 from embedfleet.fsck.findings import Kind, Patience, Scope
+from embedfleet.local.redis import RedisServer
 from embedfleet.runtime.blobs import pending_key, record_key
 from tests.fsck.house import COLLECTION, House, document
 from tests.runtime.uploads import claim
@@ -220,3 +222,40 @@ def test_a_repair_puts_no_row_back_without_what_a_newer_version_knows(house: Hou
     assert house.blobs.get(record_key(one.tenant, one.id)) == newer
     assert house.ledger.document("default", one.id) is None
     assert house.store.count(COLLECTION, one.id) == 3
+
+
+def test_the_same_documents_in_other_generations_are_another_fleets(house: House) -> None:
+    """Ids are made of tenant, collection and key: two fleets with the same files have the same ids."""
+    for name in "ab":
+        one = house.settled(document(name))
+        house.store.delete_generations(COLLECTION, one.id)
+        house.put_points(one.model_copy(update={"generation": 4}), range(3))
+    assert "holds 2 documents" in house.fsck().obstacle(Scope())
+
+
+def test_leftovers_of_documents_whose_live_generation_is_there_are_no_obstacle(house: House) -> None:
+    for name in "ab":
+        one = house.settled(document(name))
+        house.put_points(one.model_copy(update={"generation": 4}), range(3))
+    in_work = house.take(document("c"))
+    house.put_points(in_work, range(1))
+    house.put_points(document("unknown"), range(1))
+    assert house.fsck().obstacle(Scope()) == ""
+    house.repair()
+    assert house.kinds() == []
+
+
+def test_the_doctor_says_that_search_leaves_out_what_another_model_embedded(
+    house: House, empty_redis: RedisServer, qdrant_url: str
+) -> None:
+    house.settled(document())
+    house.put_points(document("foreign"), range(1), document_id=None, model_key=None)
+    assert other_models(empty_redis.url, qdrant_url) is None
+    house.ledger.note_served("model", 2, starts=True)
+    assert other_models(empty_redis.url, qdrant_url) == ("all were embedded by model", "")
+    house.ledger.note_served("newer", 2, starts=True)
+    said = other_models(empty_redis.url, qdrant_url)
+    assert said
+    assert said[0] == f"3 points of {COLLECTION} were embedded by another model than newer"
+    assert "fsck --repair" in said[1]
+    assert other_models(empty_redis.url, "http://127.0.0.1:1") is None

@@ -52,12 +52,38 @@ class Fsck:
         ledger = LedgerAudit.open(load(BrokerSettings), settings)
         return cls(ledger, open_blobs(), PointAudit(load(VectorSettings)), settings)
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the three are that are compared, without credentials."""
+        return {
+            "ledger": self.ledger.address,
+            "blobs": self.blobs.address,
+            "qdrant": self.store.address,
+        }
+
     def inspection(self, scope: Scope, model_key: str, wait: Wait) -> Inspection:
         """Return one look at everything in a scope."""
         return Inspection(self.ledger, self.blobs, self.store, scope, self._patience, model_key, wait)
 
+    def obstacle(self, scope: Scope) -> str:
+        """Return why a repair of this scope might harm another fleet, and what to do; empty: it doesn't.
+
+        Raises:
+            DependencyDown: Redis, Qdrant or the blobs can't be reached.
+        """
+        held = self.inspection(scope, "", lambda seconds: None).holdings()
+        if not held.are_others:
+            return ""
+        return (
+            f"Qdrant holds {held.strange} documents that this ledger doesn't know, or knows otherwise, and "
+            f"{held.recognised} that it does: are these the ledger and the Qdrant of one fleet? If they are, "
+            "--repair --orphans removes the former"
+        )
+
     def repair(self, scope: Scope, wait: Wait, publish: Callable[[list[Job]], None], told: Told) -> None:
         """Repair what is found, and look again while that may have brought more to light.
+
+        Whatever is unknown to the ledger is removed: `obstacle` says when that is too much.
 
         Args:
             scope: what is looked at.
@@ -68,7 +94,7 @@ class Fsck:
         Raises:
             DependencyDown: Redis, Qdrant or the blobs can't be reached; what was repaired stays so.
         """
-        fleet = self.ledger.summary()
+        fleet = self.ledger.served()
         repair = Repair(
             self.ledger,
             self.blobs,

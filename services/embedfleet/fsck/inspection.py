@@ -4,12 +4,13 @@ Beside live writers only what stays the same is a finding. Nothing is locked and
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from embedfleet.contracts.errors import DependencyDown
 from embedfleet.fsck.documents import DocumentCheck
 from embedfleet.fsck.files import FileCheck
-from embedfleet.fsck.findings import Finding, Patience, Scope
+from embedfleet.fsck.findings import Finding, Kind, Patience, Scope
 from embedfleet.fsck.lists import ListCheck
 from embedfleet.fsck.looks import Looker
 from embedfleet.runtime.blobs import Blobs
@@ -17,6 +18,25 @@ from embedfleet.runtime.ledger.audit import LedgerAudit
 from embedfleet.vectors.audit import PointAudit
 
 SUSPECTS = 1000
+STRANGE = frozenset({Kind.ORPHAN_POINTS, Kind.DEAD_GENERATION})
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """The documents of which Qdrant holds points.
+
+    Attributes:
+        recognised: the ledger wants these points.
+        strange: it wants none of these; some of the recognised may have such points besides.
+    """
+
+    recognised: int
+    strange: int
+
+    @property
+    def are_others(self) -> bool:
+        """Whether this looks like the Qdrant of another fleet."""
+        return self.strange > self.recognised
 
 
 class Check(Protocol):
@@ -54,8 +74,9 @@ class Inspection:
     ) -> None:
         self._ledger, self._patience, self._wait = ledger, patience, wait
         self._looker = Looker(ledger, blobs, store, scope, patience, model_key)
+        self._documents = DocumentCheck(ledger, blobs, store, scope, self._looker)
         self._checks: tuple[Check, ...] = (
-            DocumentCheck(ledger, blobs, store, scope, self._looker),
+            self._documents,
             FileCheck(ledger, blobs, scope, patience),
             ListCheck(ledger, scope),
         )
@@ -79,6 +100,17 @@ class Inspection:
                 still = check.again(suspects)
                 self._require_rebuilt()
                 yield from (one for one in suspects if one in still)
+
+    def holdings(self) -> Holdings:
+        """Count the documents of which Qdrant holds points; an inspection that has done this is used up.
+
+        Raises:
+            DependencyDown: as `findings` does.
+        """
+        self._require_rebuilt()
+        strange = {(one.tenant, one.document_id) for one in self._documents.suspects() if one.kind in STRANGE}
+        self._require_rebuilt()
+        return Holdings(self._looker.recognised, len(strange))
 
     def _require_rebuilt(self) -> None:
         if not self._ledger.is_rebuilt():

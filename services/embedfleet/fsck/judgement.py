@@ -83,6 +83,14 @@ def witness_of(row: Document | None) -> tuple[str, ...]:
     return (row.task_id, str(row.generation), str(row.state), str(row.updated_at)) if row else ()
 
 
+def is_recognised(look: Look) -> bool:
+    """Say whether the ledger wants points that are there: of the live generation, or of what is in work."""
+    row = look.row
+    if row is None or not look.points:
+        return False
+    return row.state not in TERMINAL_DOCUMENT_STATES or row.live_generation in look.points
+
+
 def is_stuck(since: float, now: float, patience: Patience, passed: float, progress: float) -> bool:
     """Say whether the janitor leaves something undone; a long list takes its time, and is no finding.
 

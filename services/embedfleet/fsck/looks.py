@@ -14,7 +14,7 @@ from embedfleet.contracts.documents import Document, point_id, qdrant_collection
 from embedfleet.contracts.errors import NotFound
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from embedfleet.fsck.findings import Finding, Patience, Scope
-from embedfleet.fsck.judgement import Look, Points, judge, witness_of
+from embedfleet.fsck.judgement import Look, Points, is_recognised, judge, witness_of
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key
 from embedfleet.runtime.ledger.audit import LedgerAudit, Name, Standing
 from embedfleet.runtime.ledger.records import Passes
@@ -43,6 +43,7 @@ class Looker:
 
     Attributes:
         documents: how many rows it has seen, for the report.
+        recognised: how often it has met a document of which Qdrant holds points that the ledger wants.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Looker:
         self._scope, self._patience, self._model_key = scope, patience, model_key
         self._tombstones = Tombstones(blobs)
         self.documents = 0
+        self.recognised = 0
 
     def look(
         self, named: Sequence[Named], seen: Counter[str] | None = None, *, again: bool = False
@@ -95,6 +97,7 @@ class Looker:
         looks = [self._files_of(named, standing) for named, standing in portion]
         tallies = self._tallies(looks, seen)
         looks = [replace(look, points=tallies.get(look.document_id, {})) for look in looks]
+        self.recognised += sum(map(is_recognised, looks))
         return [one for look in looks for one in judge(look, now, self._patience, self._model_key, passes)]
 
     def _unchanged(self, findings: list[Finding]) -> list[Finding]:

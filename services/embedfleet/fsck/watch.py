@@ -1,7 +1,8 @@
 """The same check as metrics: an api of the fleet checks at an interval, all of them show what it found.
 
-What was found is kept in Redis, so each api tells the same and a new one knows when the last check was. The
-thread is not the janitor's: a check may take minutes, and leases expire meanwhile.
+What was found is kept in Redis, so each api tells the same and a new one knows when the last check was. So is
+the model that the apis serve with: whoever checks by hand need not have it. The thread is not the janitor's:
+a check may take minutes, and leases expire meanwhile.
 """
 
 import logging
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """A thread that checks the fleet while it holds the role, and shows what was found.
+    """A thread that notes the model, checks the fleet while it holds the role, and shows what was found.
 
     Args:
         fsck: the check.
@@ -45,8 +46,7 @@ class Watch:
 
     def start(self) -> None:
         """Start to watch."""
-        if self._interval:
-            self._thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop; a check that is under way ends unfinished."""
@@ -74,7 +74,7 @@ class Watch:
             if self._stopping.is_set():
                 return None
             counts[finding.kind] += 1
-        found = Summary(self._fsck.ledger.now(), dict(counts), self._model_key, self._dim)
+        found = Summary(self._fsck.ledger.now(), dict(counts))
         if self._stopping.is_set():
             return None
         self._fsck.ledger.note_summary(found)
@@ -90,14 +90,18 @@ class Watch:
 
     def _turn(self) -> None:
         step: Callable[[], object] = self._recall  # at once; a check waits until the others are up, too
+        starts, pause = True, min(TICK_SECONDS, self._interval or TICK_SECONDS)
         while not self._stopping.is_set():
             try:
-                step()
+                self._fsck.ledger.note_served(self._model_key, self._dim, starts=starts)
+                starts = False
+                if self._interval:
+                    step()
             except DependencyDown as error:
                 _log.warning("the check waits: %s", error)
             except Exception:
                 _log.exception("the check failed")
-            self._stopping.wait(min(TICK_SECONDS, self._interval))
+            self._stopping.wait(pause)
             step = self.round
 
 

@@ -8,8 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
+from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from embedfleet.vectors.points import equals
 from embedfleet.vectors.refusals import CollectionAbsent
 from embedfleet.vectors.store import VectorStore
 
@@ -41,6 +43,19 @@ class PointAudit(VectorStore):
         """Return the length of a collection's vectors; 0 when it is absent."""
         try:
             return self._dimension(name)
+        except CollectionAbsent:
+            return 0
+
+    def count_of_others(self, name: str, model_key: str) -> int:
+        """Count the points that another model has made; those that Embedfleet didn't write are left out."""
+        ours = models.Filter(
+            must_not=[
+                equals("model_key", model_key),
+                models.IsEmptyCondition(is_empty=models.PayloadField(key="model_key")),
+            ]
+        )
+        try:
+            return self._ask(partial(self._client.count, name, count_filter=ours, exact=True)).count
         except CollectionAbsent:
             return 0
 

@@ -16,7 +16,9 @@ from embedfleet.runtime.ledger.records import document_of
 from embedfleet.runtime.ledger.views import SETTLE_AGAIN, TO_SETTLE
 
 PAGE = 500
-SUMMARY = "fsck"
+SUMMARY, MODEL = "fsck", "model"
+# An api that serves says so every 15 s; one of another model takes over when that stops.
+MODEL_SECONDS = 60.0
 UNFINISHED = tuple(state for state in TaskState if state not in TERMINAL_TASK_STATES)
 
 Name = tuple[str, str]
@@ -68,14 +70,25 @@ class Summary:
     Attributes:
         at: when it ended, seconds since the epoch by Redis' clock; 0: never.
         counts: findings by kind.
-        model_key: the model of the api that checked.
-        dim: length of that model's vectors.
     """
 
     at: float = 0.0
     counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The model that the fleet's apis search with, and give to new uploads.
+
+    Attributes:
+        model_key: empty when no api has said so yet.
+        dim: length of that model's vectors; 0: not known.
+        at: when one of them last said so, seconds since the epoch by Redis' clock.
+    """
+
     model_key: str = ""
     dim: int = 0
+    at: float = 0.0
 
 
 class LedgerAudit(Ledger):
@@ -193,13 +206,32 @@ class LedgerAudit(Ledger):
         """Return what the fleet's own last check found."""
         with self._reachable():
             text = self._redis.get(SUMMARY)
-        return Summary(**json.loads(text)) if text else Summary()
+        return Summary(**_known(Summary.__slots__, text))
 
     def note_summary(self, summary: Summary) -> None:
         """Keep what the fleet's own check found, for every api to show."""
         values: dict[str, Any] = {name: getattr(summary, name) for name in Summary.__slots__}
         with self._reachable():
             self._redis.set(SUMMARY, json.dumps(values))
+
+    def served(self) -> Served:
+        """Return the model that the fleet's apis serve with, or served with when one was last up."""
+        with self._reachable():
+            text = self._redis.get(MODEL)
+        return Served(**_known(Served.__slots__, text))
+
+    def note_served(self, model_key: str, dim: int, *, starts: bool) -> None:
+        """Keep the model of an api that serves; while apis of two do, that of the one which started last.
+
+        Args:
+            model_key: its model.
+            dim: length of that model's vectors.
+            starts: it has just started. Later it repeats itself, and takes over from those that have gone.
+        """
+        known, now = self.served(), self.now()
+        if starts or known.model_key == model_key or now - known.at > MODEL_SECONDS:
+            with self._reachable():
+                self._redis.set(MODEL, json.dumps({"model_key": model_key, "dim": dim, "at": now}))
 
     @property
     def _waiting(self) -> tuple[str, ...]:
@@ -213,3 +245,9 @@ class LedgerAudit(Ledger):
             yield keys
             if cursor == 0:
                 return
+
+
+def _known(names: tuple[str, ...], text: str | None) -> dict[str, Any]:
+    """Return these of the fields that were written: another version may write more."""
+    fields = json.loads(text) if text else {}
+    return {name: fields[name] for name in names if name in fields}

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from embedfleet.cli.doctor.embedded import other_models
+from embedfleet.cli.places import ALL, BLOBS, QDRANT, REDIS, known_places, missing
 from embedfleet.contracts.errors import FleetError
 from embedfleet.encoders.backends.choice import weigh
 from embedfleet.encoders.backends.machine import look, runtime_wheels, wheels_problem
@@ -59,22 +61,29 @@ class Place:
 
     @property
     def broker_url(self) -> str:
-        """Address of Redis."""
-        if self.running and not os.environ.get("CELERY_BROKER_URL"):
-            return self.running.redis
-        return BrokerSettings().broker_url
+        """Address of Redis; empty when it isn't known."""
+        url = self._known.get(REDIS)
+        return BrokerSettings(broker_url=url).broker_url if url else ""
 
     @property
     def qdrant_url(self) -> str:
-        """Address of Qdrant."""
-        if self.running and not os.environ.get("QDRANT_URL"):
-            return self.running.qdrant
-        return VectorSettings().url
+        """Address of Qdrant; empty when it isn't known."""
+        url = self._known.get(QDRANT)
+        return VectorSettings(url=url).url if url else ""
 
     @property
     def blobs(self) -> str:
         """Where the blobs are: a folder or a bucket."""
-        return BlobSettings().blob_url if os.environ.get("FLEET_BLOB_URL") else str(self.data.blobs)
+        return BlobSettings().blob_url if os.environ.get(BLOBS) else str(self.data.blobs)
+
+    @property
+    def problem(self) -> str:
+        """Why it isn't known where all of the fleet is; empty when it is."""
+        return missing(self._known, self.data)
+
+    @property
+    def _known(self) -> dict[str, str]:
+        return known_places(self.data, self.running)
 
 
 def examine(place: Place) -> Iterator[Finding]:
@@ -82,8 +91,10 @@ def examine(place: Place) -> Iterator[Finding]:
     checks: tuple[Callable[[Place], Iterator[Finding]], ...] = (
         python,
         api,
+        stores,
         broker,
         qdrant,
+        vectors,
         model,
         runtime,
         encoder,
@@ -123,8 +134,16 @@ def api(place: Place) -> Iterator[Finding]:
         yield Finding("api", f"{place.url}/readyz answers {answer.status_code}", "see the other lines")
 
 
+def stores(place: Place) -> Iterator[Finding]:
+    """Whether Redis, Qdrant and blobs are known, and of one fleet; those that aren't are not examined."""
+    if place.problem:
+        yield Finding("stores", place.problem, f"{START}, or set {ALL}")
+
+
 def broker(place: Place) -> Iterator[Finding]:
     """Redis: answers, version, no eviction, durable, writable."""
+    if not place.broker_url:
+        return
     try:
         import redis
 
@@ -151,6 +170,8 @@ def broker(place: Place) -> Iterator[Finding]:
 
 def qdrant(place: Place) -> Iterator[Finding]:
     """Qdrant: answers, version, accepts the key."""
+    if not place.qdrant_url:
+        return
     shown = place.qdrant_url.rsplit("@", 1)[-1]
     key = VectorSettings().api_key.get_secret_value()
     headers = {"api-key": key} if key else {}
@@ -170,6 +191,12 @@ def qdrant(place: Place) -> Iterator[Finding]:
         yield Finding("qdrant", f"{shown} answers {listed.status_code}", "look at Qdrant's log")
     else:
         yield Finding("qdrant", f"{name}, at {shown}")
+
+
+def vectors(place: Place) -> Iterator[Finding]:
+    """Whether search can find what Qdrant holds; nothing where that can't be told."""
+    if place.broker_url and place.qdrant_url and (said := other_models(place.broker_url, place.qdrant_url)):
+        yield Finding("vectors", *said)
 
 
 def _server_name(about: dict[str, Any]) -> str:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from embedfleet.cli.checks import Finding, Place, examine
 from embedfleet.cli.client import find_url
+from embedfleet.cli.doctor.checks import Finding, Place, examine
 from embedfleet.cli.output import emit, on_terminal, plain, stdout
 from embedfleet.local.datadir import DataDir
 from embedfleet.runtime.settings import ClientSettings
@@ -21,7 +21,7 @@ def doctor(
 ) -> None:
     """Check Python, API, Redis, Qdrant, model, encoder and disk; exit code 1 if something is wrong.
 
-    Looks where CELERY_BROKER_URL, QDRANT_URL and FLEET_BLOB_URL point, else at the fleet that runs here.
+    Looks where CELERY_BROKER_URL, QDRANT_URL and FLEET_BLOB_URL point; when none is set, at the fleet here.
     """
     data = DataDir(data_dir or ClientSettings().data_dir)
     findings = []
