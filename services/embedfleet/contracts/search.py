@@ -22,7 +22,12 @@ class SearchFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    document_ids: list[str] = Field(default_factory=list, max_length=100)
+    document_ids: list[str] | None = Field(
+        None,
+        max_length=100,
+        description="Ids of the documents to look in. An empty list has no hits: for all documents, leave it"
+        " out or send null.",
+    )
     metadata: dict[str, Annotated[str | int | bool, BeforeValidator(_exact)]] = Field(
         default_factory=dict, max_length=20
     )
