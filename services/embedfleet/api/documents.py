@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 
 from embedfleet.api.answers import DeleteAnswer, DocumentAnswer, DocumentList, UploadAnswer
 from embedfleet.api.dependencies import Caller, CallerOf, Services, ServicesOf, Tenant
+from embedfleet.api.http.cursors import Cursor, next_cursor, place_of
 from embedfleet.api.http.problems import documented
 from embedfleet.api.uploads.metadata import collection_name
 from embedfleet.api.uploads.upload import UploadForm, clean_filename, extension_of, form_schema, received
@@ -72,14 +73,21 @@ def documents(
     services: ServicesOf,
     collection: Annotated[str | None, Query(json_schema_extra={"pattern": COLLECTION_PATTERN})] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Cursor = None,
 ) -> DocumentList:
-    """List documents, newest first."""
+    """List documents, newest first: by when each was first uploaded, whatever came under its key since.
+
+    From page to page every document comes once that is there all the while; what is uploaded meanwhile is in
+    front of the first page.
+    """
     if collection is not None:
         collection_name(collection)
-    found, total = services.ledger.documents(tenant, collection, limit)
+    page = services.ledger.documents(tenant, collection, limit, place_of("documents", cursor))
     waits = Waits(services.ledger)
     return DocumentList(
-        documents=[DocumentAnswer.of(one, waits.of_document(one)) for one in found], total=total
+        documents=[DocumentAnswer.of(one, waits.of_document(one)) for one in page.items],
+        total=page.total,
+        next_cursor=next_cursor("documents", page.following),
     )
 
 

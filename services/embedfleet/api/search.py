@@ -55,6 +55,5 @@ def _check(query: SearchQuery) -> None:
 
 
 def _check_collection(services: Services, tenant: str, collection: str) -> None:
-    _, documents = services.ledger.documents(tenant, collection, limit=1)
-    if not documents:
+    if not services.ledger.documents(tenant, collection, limit=1).total:
         raise NotFound(f"There is no document in the collection {collection}.", code="no_collection")

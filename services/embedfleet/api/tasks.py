@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 
 from embedfleet.api.answers import RevokeAnswer, TaskAnswer, TaskList
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
+from embedfleet.api.http.cursors import Cursor, next_cursor, place_of
 from embedfleet.api.http.problems import documented
 from embedfleet.api.waits import Waits
 from embedfleet.contracts.errors import Conflict, Gone, InvalidRequest, NotFound
@@ -33,11 +34,20 @@ def tasks(
     services: ServicesOf,
     status: Annotated[list[KnownState] | None, Query(description="May be given several times.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Cursor = None,
 ) -> TaskList:
-    """List tasks, newest first; finished ones until their details expire."""
+    """List tasks, newest first: by when each came into its state; finished ones until their details expire.
+
+    From page to page every task comes once that keeps its state all the while. One that changes it moves to
+    the front: a list that misses nothing while work goes on is that of documents.
+    """
     wanted = list(dict.fromkeys(status or TaskState))
-    found, total = services.ledger.tasks(tenant, wanted, limit)
-    return TaskList(tasks=_answers(services, tenant, found), total=total)
+    page = services.ledger.tasks(tenant, wanted, limit, place_of("tasks", cursor))
+    return TaskList(
+        tasks=_answers(services, tenant, page.items),
+        total=page.total,
+        next_cursor=next_cursor("tasks", page.following),
+    )
 
 
 @router.get("/{task_id}", responses=documented(404, 410))
