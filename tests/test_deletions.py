@@ -70,7 +70,7 @@ def place(
     store = VectorStore(VectorSettings(url=qdrant_url))
     store._client.delete_collection(COLLECTION)  # other tests leave points in it
     store.ensure_collection(COLLECTION, 2)
-    ledger._durable_after = ledger._late_after = 0
+    ledger._durable_after = ledger._quiet_after = 0
     ledger.rebuilt(ledger.run_id())
     monkeypatch.setattr(janitor_module, "SETTLE_GRACE_SECONDS", -5)
     monkeypatch.setattr(intake, "PENDING_GRACE_SECONDS", 0)
@@ -253,7 +253,7 @@ def test_a_deletion_of_the_upload_again_is_one_of_its_own(place: Place) -> None:
 
 
 def test_the_tombstone_stays_while_a_writer_may_be_at_work(place: Place) -> None:
-    place.ledger._late_after = 0.4
+    place.ledger._quiet_after = 0.4
     document, began = place.take(upload(key="one.txt")), time.monotonic()
     place.embed(document, points=3, finish=False)
     place.delete(document)
@@ -281,7 +281,7 @@ def test_what_is_gone_is_noted_only_where_the_deletion_is_known_and_never_for_le
 
 
 def test_where_redis_has_forgotten_a_deletion_its_writers_are_waited_for(place: Place) -> None:
-    place.ledger._late_after = 60
+    place.ledger._quiet_after = 60
     document = place.settled(upload("t1"))
     place.tombstones.put(Tombstone.of(document))
     place.ledger._redis.flushall()
@@ -291,7 +291,7 @@ def test_where_redis_has_forgotten_a_deletion_its_writers_are_waited_for(place: 
 
 
 def test_what_is_gone_is_told_so_while_its_tombstone_still_waits_for_late_writers(place: Place) -> None:
-    place.ledger._late_after = 60
+    place.ledger._quiet_after = 60
     document = place.settled(upload("t1"))
     place.delete(document)
     assert place.deletion.document("default", document.id), "its points are there"

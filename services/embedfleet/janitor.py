@@ -26,7 +26,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -116,27 +115,26 @@ class Janitor:
         is_known &= self._each(self._revocations.repeat, marks) and are_all
         self._wake()
         is_known &= self._take_up_pending()
-        if not is_rebuilt and is_known:
+        if is_known and not is_rebuilt:
             self._ledger.rebuilt(run_id)
         if self._ledger.run_id() != run_id:
             return  # what another Redis holds is compared first
         self._settle_all()
         self._deletions.round(self._each)
-        if self._ledger.run_id() == run_id and time.monotonic() - self._swept_at > SWEEP_SECONDS:
+        is_due = (is_rebuilt or is_known) and time.monotonic() - self._swept_at > SWEEP_SECONDS
+        if is_due and self._ledger.run_id() == run_id:
             self._swept_at = time.monotonic()
             self.sweep.run(self._each)
         self._ledger.note_progress("round")
 
     def settle(self, document: Document) -> None:
         """Make a document's end durable and remove what no longer serves it."""
-        began, record = (
-            self._ledger.now(),
-            durable_record(self._blobs, record_key(document.tenant, document.id)),
-        )
-        if self._durable.is_overtaken(document, record):
+        began, key = self._ledger.now(), record_key(document.tenant, document.id)
+        record = durable_record(self._blobs, key)
+        if self._durable.puts_back(document, record):
             return
         if document.state is DocumentState.READY:
-            self._blobs.put(record_key(document.tenant, document.id), document.model_dump_json().encode())
+            self._blobs.put(key, document.model_dump_json().encode())
         else:
             self._blobs.delete(pending_key(document.task_id))
             if record and record.generation != document.live_generation:
@@ -173,9 +171,11 @@ class Janitor:
         """Return the seconds until the next round: none longer than until the next lease ends."""
         if self._deletions.has_more:
             return min(self._interval, SHORTEST_PAUSE_SECONDS)
-        with suppress(DependencyDown):
+        try:
             return min(self._interval, max(self._ledger.next_expiry(), SHORTEST_PAUSE_SECONDS))
-        return self._interval
+        except Exception:  # nobody would start the thread again; a round tells better what is wrong
+            _log.debug("it isn't known when the next lease ends", exc_info=True)
+            return self._interval
 
     def _each(self, step: Callable[[Item], object], items: Iterable[Item]) -> bool:
         """Take a step for each item; one that fails holds up no other, but what is down for all does.

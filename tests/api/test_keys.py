@@ -27,6 +27,7 @@ def test_key_leads_to_its_tenant() -> None:
     assert found.tenant == "other"
     assert keys.find(b"three") is None
     assert keys.find(b"") is None
+    assert load_keys(settings([entry("")])).find(b"") is None
 
 
 def test_keys_come_from_a_file(tmp_path: Path) -> None:

@@ -137,12 +137,14 @@ def test_revoke_of_a_finished_document_is_409_with_its_state(alpha: httpx.Client
 
 def test_revoke_of_a_replaced_upload_leaves_the_newer_alone(alpha: httpx.Client) -> None:
     key = str(uuid.uuid4())
-    old = send(alpha, document_key=key).json()
-    new = send(alpha, document_key=key, content=b"newer").json()
+    old = send(alpha, document_key=key, metadata='{"year": 2024}').json()
+    new = send(alpha, document_key=key, content=b"newer", metadata='{"year": 2026}').json()
     answer = alpha.post(f"/api/v1/tasks/{old['task_id']}/revoke")
     assert (answer.status_code, answer.json()["code"]) == (409, "superseded")
     assert "newer upload" in answer.json()["detail"]
     assert alpha.get(f"/api/v1/tasks/{new['task_id']}").json()["status"] == "PENDING"
+    told = [alpha.get(f"/api/v1/tasks/{one['task_id']}").json()["metadata"] for one in (old, new)]
+    assert told == [{}, {"year": 2026}], "never that of another upload"
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def house(empty_redis: RedisServer, qdrant_url: str, tmp_path: Path) -> Iterator
     store = PointAudit(VectorSettings(url=qdrant_url))
     store.ensure_collection(COLLECTION, 2)
     ledger = LedgerAudit(client, SETTINGS)
-    ledger._durable_after = ledger._late_after = 0
+    ledger._durable_after = ledger._quiet_after = 0
     ledger.rebuilt(ledger.run_id())
     yield House(ledger, Blobs(tmp_path / "blobs"), store)
     store.close()

@@ -63,13 +63,13 @@ def test_a_deletion_that_waits_for_its_turn(house: House, name: str) -> None:
 
 
 def test_what_is_settled_once_more_later_is_not_judged_until_then(house: House) -> None:
-    house.ledger._late_after = 3600
+    house.ledger._quiet_after = 3600
     one = house.take(document())
     house.ledger.revoke("default", one.task_id)
     house.janitor.settle(house.row(one))
     house.put_points(house.row(one), range(2))  # of a late writer
     assert house.findings(patience=STUCK) == []
-    house.ledger._late_after = 0
+    house.ledger._quiet_after = 0
     house.janitor.settle(house.row(one))
     assert house.store.count(COLLECTION, one.id) == 0
 

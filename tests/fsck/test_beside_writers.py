@@ -71,7 +71,7 @@ class Writer:
 def test_beside_writers_nothing_is_found(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLE_GRACE_SECONDS", -5)
     house.ledger = LedgerAudit(house.ledger._redis, SETTINGS)
-    house.ledger._durable_after = house.ledger._late_after = 0
+    house.ledger._durable_after = house.ledger._quiet_after = 0
     house.__post_init__()
     writer, stop = Writer(house, 7), threading.Event()
     failures: list[BaseException] = []

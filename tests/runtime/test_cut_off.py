@@ -172,6 +172,6 @@ def test_a_record_that_took_the_place_of_work_is_waited_for_from_then_on(ledger:
     else:
         assert ledger.settled(record, began)
         quiet_at = ledger._redis.zscore("settle_again", f"default:{document.id}")
-    assert float(quiet_at or 0) >= began + ledger._late_after
+    assert float(quiet_at or 0) >= began + ledger._quiet_after
     found = ledger.document("default", document.id)
     assert found is None or found.updated_at == 1.0

@@ -298,3 +298,33 @@ def test_redis_down_is_a_dependency_down_that_names_the_address_without_its_pass
     with pytest.raises(DependencyDown, match=f"127.0.0.1:{port}") as caught:
         down.accept(upload())
     assert "secret" not in str(caught.value)
+
+
+def test_the_same_upload_again_leaves_the_task_of_a_document_in_work_where_it_is(ledger: Ledger) -> None:
+    document = upload()
+    embedding_jobs(ledger, document, parts=1)
+    assert ledger.accept(upload()).publish == []
+    assert ledger._redis.ttl(f"task:{document.task_id}") == -1
+    assert ledger.revoke("default", document.task_id)
+
+
+def test_a_task_that_ends_well_shows_no_error_of_an_earlier_try(ledger: Ledger) -> None:
+    (job,) = embedding_jobs(ledger, upload(), parts=1)
+    assert ledger.fail(claim(ledger, job), EmbeddingError("again"), retryable=True) is TaskState.RETRY
+    again = list[Job]()
+    until(lambda: again.extend(ledger.scan()[0]) or again)
+    assert ledger.embedded(claim(ledger, again[0]), {}) is True
+    task = ledger.task("default", job.task_id)
+    assert task
+    assert (task.state, task.error) == ("SUCCESS", None)
+
+
+def test_a_redis_without_the_replicas_that_it_must_have_is_down_and_no_defect(ledger: Ledger) -> None:
+    ledger._redis.config_set("min-replicas-to-write", 1)
+    try:
+        with pytest.raises(DependencyDown, match="NOREPLICAS"):
+            ledger.accept(upload())
+        with pytest.raises(DependencyDown, match="NOREPLICAS"):
+            ledger.ping()
+    finally:
+        ledger._redis.config_set("min-replicas-to-write", 0)

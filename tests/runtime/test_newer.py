@@ -91,6 +91,8 @@ def test_a_document_in_an_unknown_state_hides_no_other(patient: Ledger) -> None:
     patient.accept(upload("t2", key="b.txt"))
     write_as_newer(patient, "document state")
     assert [document.document_key for document in patient.documents("default", None, 9)[0]] == ["b.txt"]
+    with pytest.raises(NewerVersion, match=upload().id):
+        patient.document("default", upload().id)
 
 
 NEWER: list[dict[str, Any]] = [

@@ -213,6 +213,22 @@ def test_workers_are_counted_with_those_that_are_parked(ledger: Ledger) -> None:
     assert presence(ledger) == (2, 0)
 
 
+def test_a_pool_waits_for_a_dependency_when_all_of_it_does(ledger: Ledger) -> None:
+    def waits() -> bool:
+        pool = ledger.pool("documents")
+        return pool.parked >= pool.workers > 0
+
+    for name in ("one", "two"):
+        ledger.beat("documents", name, [])
+    assert not waits()
+    ledger.beat("documents", "one", [], parked="Qdrant")
+    assert not waits()
+    ledger.beat("documents", "two", [], parked="Qdrant")
+    assert waits()
+    ledger.beat("documents", "one", [])
+    assert not waits()
+
+
 def test_one_that_takes_nothing_more_is_gone_at_once(ledger: Ledger) -> None:
     for name in ("one", "two"):
         ledger.beat("documents", name, [], parked="Qdrant")

@@ -95,7 +95,7 @@ class TaskAnswer(BaseModel):
             started_at=_optional_time(task.started_at),
             completed_at=_optional_time(task.completed_at),
             progress=Progress(done=task.done, total=task.total or None),
-            metadata=document.metadata if document else {},
+            metadata=document.metadata if document and document.generation == task.generation else {},
             stage=task.stage,
             wait_reason=wait_reason,
             document=DocumentPart.of(document, document_wait_reason) if document else None,

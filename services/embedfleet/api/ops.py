@@ -1,5 +1,6 @@
 """/livez, /readyz, /metrics: for the orchestrator and Prometheus; they need no key."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -15,6 +16,8 @@ from pydantic import BaseModel
 from embedfleet.api.dependencies import Services, ServicesOf
 from embedfleet.contracts.errors import DependencyDown, FleetError
 from embedfleet.runtime.ledger.queues import Overview, QueueState
+
+_log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 2.0
 QUEUE_GAUGES: tuple[tuple[str, str, Callable[[QueueState], float | None]], ...] = (
@@ -143,6 +146,9 @@ async def check(services: Services) -> Readiness:
                 checks[name] = "ok"
             except FleetError as error:
                 checks[name] = error.detail
+            except Exception as error:  # the answer says what is down, whatever is wrong with it
+                _log.exception("the check of %s broke", name)
+                checks[name] = f"{type(error).__name__}: the log has it"
 
     async with anyio.create_task_group() as group:
         for name, probe in probes.items():

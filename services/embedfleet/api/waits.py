@@ -27,9 +27,8 @@ class Waits:
         if document.state is DocumentState.QUEUED:
             return self._pool(self._ledger.queue_of(document)) or WaitReason.QUEUED
         if document.state is DocumentState.PARSING:
-            reason = self._pool(
-                self._ledger.queue_of(document)
-            )  # what is in hand goes on, whatever the backlog
+            # What is in hand goes on, whatever the backlog.
+            reason = self._pool(self._ledger.queue_of(document))
             return None if reason is WaitReason.EMBEDDINGS_BACKLOG else reason
         if document.state is DocumentState.EMBEDDING:
             return self._pool(Queue.EMBEDDINGS)
@@ -41,7 +40,7 @@ class Waits:
             pool = self._ledger.pool(queue)
             if not pool.workers:
                 self._pools[queue] = WaitReason.NO_WORKER
-            elif pool.parked:
+            elif pool.parked >= pool.workers:
                 self._pools[queue] = WaitReason.DEPENDENCY_DOWN
             else:
                 self._pools[queue] = WaitReason.EMBEDDINGS_BACKLOG if pool.is_held else None

@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 MAX_MESSAGE_BYTES = 2048
-# The lists, these keys, and nothing else is what an autoscaler counts: `helm/embedfleet/files/contract.json`.
+# An autoscaler counts the queues' lists and these keys, nothing else: `helm/embedfleet/files/contract.json`.
 LEASES = "leases:"
 
 

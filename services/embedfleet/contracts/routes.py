@@ -6,7 +6,7 @@ from typing import Self
 
 from embedfleet.contracts.jobs import Queue
 
-# The lists stand among the ledger's keys and Celery's: with this in front, none has the name of one.
+# Queues share Redis' key space with the ledger and Celery; this prefix keeps them apart.
 _RULE = re.compile(r"(documents-[a-z0-9-]{1,29})=(\d{1,15})")
 
 
@@ -15,7 +15,7 @@ class Routes:
     """Document queues besides `documents`.
 
     Attributes:
-        rules: bytes from which on a file goes there, and the queue; the largest first.
+        rules: (smallest size in bytes, queue), the largest size first.
     """
 
     rules: tuple[tuple[int, str], ...] = ()

@@ -206,7 +206,7 @@ class GenerationWriter:
     def _check(self) -> None:
         self._run.check()
         if self._engine.lane.holds_any(self._submissions, PATIENCE_SECONDS):
-            raise self._run.stalled()
+            raise self._run.stall_error()
         self._run.alive()  # rows of other tasks are before ours: to wait for them is no stall
 
     def _advance(self, chunks: int, total: int) -> None:

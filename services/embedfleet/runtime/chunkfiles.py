@@ -26,9 +26,8 @@ def unpack(data: bytes) -> list[Chunk]:
     Raises:
         zstandard.ZstdError: the file is damaged, or inflates beyond `MAX_INFLATED_BYTES`.
     """
-    if (
-        zstandard.frame_content_size(data) > MAX_INFLATED_BYTES
-    ):  # what a frame states overrides max_output_size
+    stated = zstandard.frame_content_size(data)  # which overrides max_output_size
+    if stated > MAX_INFLATED_BYTES:
         raise zstandard.ZstdError(f"a chunk file of more than {MAX_INFLATED_BYTES} bytes")
     text = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_INFLATED_BYTES)
     return [Chunk(**json.loads(line)) for line in text.decode("utf-8", "surrogatepass").split("\n") if line]

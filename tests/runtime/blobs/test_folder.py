@@ -94,3 +94,36 @@ def test_a_file_whose_age_the_disk_refuses_to_tell_is_listed_as_new(
     found = dict(folder.ages("a"))
     assert found["a/bad"] == 0.0
     assert found["a/good"] > 1e9
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_folders_that_another_process_removes_meanwhile_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    failures, make = [error()] * 2, module._make_folders
+
+    def racing(folder: Path) -> None:
+        if failures:
+            raise failures.pop()
+        make(folder)
+
+    monkeypatch.setattr(module, "_make_folders", racing)
+    blobs = Blobs(tmp_path)
+    blobs.put("uploads/t/d/1.txt", b"x")
+    assert blobs.get("uploads/t/d/1.txt") == b"x"
+
+
+def test_a_disk_that_does_not_tell_whether_there_is_a_blob_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, stat = Blobs(tmp_path), Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path.is_relative_to(tmp_path):
+            raise OSError(errno.ESTALE, "stale")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for ask in (lambda: blobs.exists("a"), blobs.free_bytes):
+        with pytest.raises(DependencyDown, match="stale"):
+            ask()

@@ -42,12 +42,15 @@ class ApiKeys:
     open_to_all: bool = False
 
     def find(self, secret: bytes) -> ApiKey | None:
-        """Return the entry of a key; the time it takes doesn't tell how much of a guess was right."""
+        """Return the entry of a key; the time it takes doesn't tell how much of a guess was right.
+
+        The empty key is nobody's, though an entry may hold its sha256: of a variable that wasn't set.
+        """
         digest, found = hashlib.sha256(secret).hexdigest(), None
         for entry in self.entries:
             if hmac.compare_digest(entry.sha256, digest):
                 found = entry
-        return found
+        return found if secret else None
 
 
 def load_keys(settings: ApiSettings) -> ApiKeys:

@@ -33,10 +33,9 @@ class Folder:
         return str(self._root)
 
     def path(self, key: str) -> Path:
-        """Return the file of a key, which was judged by its words; it need not exist.
+        """Return the path of a key, whose words `Blobs` has judged; it need not exist.
 
-        Following links through all folders took as long as a small read, and nobody who names a key can make
-        one.
+        Links aren't followed: that took as long as a small read, and nobody who names a key can make one.
         """
         return self._root / key
 
@@ -72,7 +71,7 @@ class Folder:
     def exists(self, key: str) -> bool:
         """Say whether there is such a blob."""
         with self._disk():
-            return self.path(key).exists()
+            return _exists(self.path(key))
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove blobs, and folders that are empty then."""
@@ -138,9 +137,9 @@ class Folder:
     def free_bytes(self) -> int:
         """Return how many bytes the disk has room for."""
         folder = self._root
-        while not folder.exists():
-            folder = folder.parent
         with self._disk():
+            while not _exists(folder):
+                folder = folder.parent
             return shutil.disk_usage(folder).free
 
     @contextlib.contextmanager
@@ -159,10 +158,11 @@ def _unless_gone(error: OSError) -> None:
 
 
 def _open_new(folder: Path) -> tuple[int, str]:
-    # A `delete` in another process may remove the empty folder right after it was made.
+    # A `delete` in another process may remove the empty folder, or one above it, right after it was made; for
+    # `mkdir` one that goes while it looks "exists".
     for _ in range(PRUNE_RACES):
-        _make_folders(folder)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            _make_folders(folder)
             return tempfile.mkstemp(dir=folder, prefix=NEW_PREFIX)
     raise OSError(f"{folder} is removed as often as it is made")
 
@@ -180,9 +180,18 @@ def _new_file_time(folder: Path) -> float:
         Path(name).unlink(missing_ok=True)
 
 
+def _exists(path: Path) -> bool:
+    """Say whether there is such a path; raises where the disk doesn't tell, unlike `Path.exists`."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def _make_folders(folder: Path) -> None:
     missing = []
-    while not folder.exists():
+    while not _exists(folder):
         missing.append(folder)
         folder = folder.parent
     for path in reversed(missing):

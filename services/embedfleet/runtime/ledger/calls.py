@@ -55,7 +55,7 @@ class LedgerCalls(LedgerViews):
         }
         # A writer is dead or knows that its claim is lost: its lease ran out, and what it held or had sent is
         # given up.
-        self._late_after = settings.quiet_seconds
+        self._quiet_after = settings.quiet_seconds
         self._durable_after = DURABLE_AFTER_SECONDS
         self._script = client.register_script(script_text(constants))
 
@@ -88,6 +88,7 @@ class LedgerCalls(LedgerViews):
                 pipe.execute()
 
     def _edge(self, edge: str, /, **arguments: Any) -> dict[str, Any]:
+        """Take an edge and the steps that it leaves; `publish` of the answer has the jobs of all of them."""
         answer = self._call(edge, arguments)
         answer["publish"] = list(answer.get("publish") or [])
         with suppress(DependencyDown):
@@ -103,6 +104,7 @@ class LedgerCalls(LedgerViews):
             step = done.get("step")
 
     def _call(self, edge: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Run the script once; count, log and mirror what it tells."""
         payload = json.dumps(arguments, separators=(",", ":"))
         with self._reachable():
             answer: dict[str, Any] = json.loads(self._script(args=[edge, payload]))

@@ -146,8 +146,8 @@ class Rebuild:
             readers.shutdown(wait=False, cancel_futures=True)
         return is_whole
 
-    def is_overtaken(self, document: Document, record: Document | Stranger | None) -> bool:
-        """Say whether a durable record tells more than the ledger does; then the ledger is told."""
+    def puts_back(self, document: Document, record: Document | Stranger | None) -> bool:
+        """Put a durable record back if it tells more than the ledger does; say whether it did."""
         if isinstance(record, Stranger) and record.generation >= document.generation:
             raise NewerVersion(f"the record of document {record.id}")
         if not isinstance(record, Document):

@@ -85,14 +85,15 @@ class Ledger(LedgerCalls):
         return bool(answer["restored"])
 
     def claim(self, job: Job, owner: str) -> Claim | str:
-        """Take the right to run a task, or say why not.
-
-        Why not is unknown, foreign, newer, finished, held, early, revoked or backlog. Only `BACKLOG` is worth
-        asking again: the task is there and waits.
+        """Take the right to run a task.
 
         Args:
             job: the message.
             owner: unique for this run; the same owner may ask again after a lost answer.
+
+        Returns:
+            The claim, or why there is none: `unknown`, `foreign`, `newer`, `finished`, `held`, `early`,
+            `revoked` or `backlog`. Only `BACKLOG` is worth asking again: the task is there and waits.
         """
         answer = self._edge(
             "claim",
@@ -204,7 +205,7 @@ class Ledger(LedgerCalls):
             document=document_id,
             generation=through,
             durable_after=self._durable_after,
-            late_after=self._late_after,
+            quiet_after=self._quiet_after,
         )
         return bool(answer["quiet"])
 
@@ -262,7 +263,7 @@ class Ledger(LedgerCalls):
             generation=document.generation,
             state=document.state,
             began=began,
-            late_after=self._late_after,
+            quiet_after=self._quiet_after,
         )
         return not answer["deleted"]
 

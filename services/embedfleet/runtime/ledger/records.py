@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
 from embedfleet.contracts.documents import Document
+from embedfleet.contracts.errors import NewerVersion
 from embedfleet.contracts.jobs import JOB_OF_NAME, Job
 from embedfleet.contracts.states import TaskState
 from embedfleet.contracts.versions import is_newer
@@ -20,19 +22,9 @@ _EDGE_FIELDS = {"fingerprint", "parts", "result", "upload"}
 # All of a task's, those that only the edges read, too.
 _TASK_FIELDS = {
     *("name", "queue", "tenant", "document", "generation", "parent", "part", "chunk_file", "tokens"),
-    *(
-        "state",
-        "stage",
-        "fence",
-        "owner",
-        "lease_until",
-        "attempt",
-        "deaths",
-        "parks",
-        "sequence",
-        "published_at",
-    ),
-    *("done", "total", "result", "error", "created_at", "started_at", "completed_at", "next_at"),
+    *("state", "stage", "fence", "owner", "lease_until", "attempt", "deaths", "parks"),
+    *("sequence", "published_at", "created_at", "started_at", "completed_at", "next_at"),
+    *("done", "total", "result", "error"),
 }
 _UPLOAD_FIELDS = (*_IDENTITY_FIELDS, "document_key", "size_bytes", "blob", "uploaded_at")
 
@@ -196,12 +188,12 @@ class Pool(NamedTuple):
 
     Attributes:
         workers: how many gave a sign of life within a lease.
-        parked: the dependency that they wait for, or nothing.
+        parked: how many of them wait for a dependency.
         is_held: whether they take nothing more until the embedding workers have caught up.
     """
 
     workers: int
-    parked: str
+    parked: int
     is_held: bool
 
 
@@ -240,24 +232,27 @@ def document_of(row: dict[str, str], extra: Extra = "ignore") -> Document:
         extra: `ignore` fields that this version doesn't know, to show it; `forbid` them, to act on it.
 
     Raises:
-        ValidationError: a value, or a forbidden field, isn't known.
+        NewerVersion: a value, or a forbidden field, is one that a newer version may know.
+        ValidationError: the row is damaged.
     """
     values: dict[str, Any] = {name: text for name, text in row.items() if name not in _EDGE_FIELDS}
     values |= json.loads(row["upload"])
     if "error" in values:
         values["error"] = json.loads(values["error"])
-    return Document.model_validate(values, extra=extra)
+    try:
+        return Document.model_validate(values, extra=extra)
+    except ValidationError as error:
+        if is_newer(error):
+            raise NewerVersion(f"the row of document {row.get('id')}") from error
+        raise
 
 
 def known_documents(rows: Iterable[dict[str, str]], extra: Extra = "ignore") -> list[Document]:
     """Read those of these hashes that are there, as `document_of`; those of a newer version are left out."""
     found = []
     for row in filter(None, rows):
-        try:
+        with suppress(NewerVersion):
             found.append(document_of(row, extra))
-        except ValidationError as error:
-            if not is_newer(error):
-                raise
     return found
 
 

@@ -18,7 +18,7 @@ _UNREACHABLE = (
 )
 
 # In a script Redis 6.2 puts its own words before the code, with a dash between; in a pipeline redis-py does.
-_REFUSAL = re.compile(r"(^|-|caused error: )(OOM|MISCONF|LOADING|READONLY|BUSY|MASTERDOWN)\b")
+_REFUSAL = re.compile(r"(^|-|caused error: )(OOM|MISCONF|LOADING|READONLY|BUSY|MASTERDOWN|NOREPLICAS)\b")
 
 
 def connect(url: str, *, timeout: float = 5, retries: int = 1) -> redis.Redis:

@@ -113,7 +113,8 @@ class Lifecycle:
             self._serve_probes(load(ProcessSettings))
         except Exception as error:  # what a receiver raises is only logged, unless it ends the process
             code = error.code if isinstance(error, FleetError) else ""
-            _log.error("the worker can't start: %s", error, extra={"code": code})
+            unforeseen = None if isinstance(error, FleetError) else error
+            _log.error("the worker can't start: %s", error, extra={"code": code}, exc_info=unforeseen)
             is_refused = isinstance(error, ConfigurationError) and code not in MAY_PASS
             raise SystemExit(EXIT_REFUSED if is_refused else 1) from error
         self._worker.leases.start(self._watch(instance.concurrency))

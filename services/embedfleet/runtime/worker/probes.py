@@ -1,6 +1,7 @@
 """Probes of a worker: `/livez`, `/readyz` and `/metrics` on a thread of their own; no call touches Redis."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 STALE_AFTER_SECONDS = 60.0
+# A connection that asks nothing for so long is closed: each has a thread.
+IDLE_SECONDS = 10.0
 
 
 class Heartbeat:
@@ -44,6 +47,8 @@ def serve(
     """
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = IDLE_SECONDS
+
         def do_GET(self) -> None:
             checks = {"/livez": livez, "/readyz": readyz}
             if self.path == "/metrics":
@@ -65,7 +70,10 @@ def serve(
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    server = Server((host, port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
     return server

@@ -117,7 +117,7 @@ class Run:
 
     def give_up(self) -> None:
         """Let its claim go, because it is stalled; what it does later doesn't change that."""
-        self.stall = self.stalled()
+        self.stall = self.stall_error()
         self.lose()
 
     @property
@@ -130,7 +130,7 @@ class Run:
         """Whether the stage's deadline has passed without progress."""
         return time.monotonic() > self._stalls_at
 
-    def stalled(self) -> FleetError:
+    def stall_error(self) -> FleetError:
         """Return what its task is told when its stage makes no progress."""
         return FleetError(
             f"the stage {self._stage} made no progress for {self._patience:g} seconds; it is tried again: "

@@ -1,7 +1,7 @@
 -- Deletion: what is dead up to a generation, and stays dead.
 --
 -- deleted:<tenant>:<id>  hash  `generation`: this one and all before it are deleted, the next upload's is higher;
---                              `quiet_at`: until then a writer of theirs may be at work, which is `late_after` the
+--                              `quiet_at`: until then a writer of theirs may be at work, which is `quiet_after` the
 --                              end of the newest, as in `settled`; `removed`: nothing is left of this one and all
 --                              before it, unless such a writer comes yet. Expires by itself.
 
@@ -21,14 +21,14 @@ function edges.delete()
   local key, grave = 'document:' .. a.tenant .. ':' .. a.document, deleted_key(a.tenant, a.document)
   local document, before = record(key), record(grave)
   -- Where Redis has forgotten both, a writer may be at work all the same.
-  local floor, quiet_at = a.generation, now + ((document or before) and a.durable_after or a.late_after)
+  local floor, quiet_at = a.generation, now + ((document or before) and a.durable_after or a.quiet_after)
   if before then
     floor, quiet_at = math.max(floor, tonumber(before.generation)), tonumber(before.quiet_at)
   end
   if document and tonumber(document.generation) <= floor then
     remove_document(key, document)
     local since = is_open(document) and now or ended_at(document)
-    quiet_at = math.max(quiet_at, now + a.durable_after, since + a.late_after)
+    quiet_at = math.max(quiet_at, now + a.durable_after, since + a.quiet_after)
   elseif document and tonumber(document.live_generation) <= floor then
     write(key, document, {live_generation = 0})
   end

@@ -103,7 +103,7 @@ local function count_chunks(id, row, done)
   local before = tonumber(row.done)
   if done == before then return end
   write(task_key(id), row, {done = done})
-  if row.queue ~= 'embeddings' or not is_wanted(row) then return end
+  if row.queue ~= a.embedding_queue or not is_wanted(row) then return end
   redis.call('HINCRBY', document_key(row), 'chunks_done', done - before)
 end
 
@@ -152,7 +152,8 @@ local function held(claim)
   return nil, row
 end
 
--- The same with its open document. When that is closed the task ends here: its turn had not come.
+-- The task's row and its open document, if this claim has the task. Where the document is closed, the task is revoked
+-- on the spot: its slice hadn't come yet.
 local function owned(claim)
   local row, found = held(claim)
   if not row then return nil, found end

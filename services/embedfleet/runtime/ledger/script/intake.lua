@@ -1,6 +1,7 @@
 -- What comes in: uploads, and durable records after a loss of Redis.
 
--- The same upload again: nothing to do, but its task is shown once more if its details have expired.
+-- The same upload again: nothing to do, but its task is shown once more if its details have expired. While the
+-- document is in work they don't: its task is what it is revoked by.
 local function unchanged(document, row)
   local key = task_key(document.task_id)
   if not row then
@@ -9,7 +10,7 @@ local function unchanged(document, row)
            created_at = document.created_at, completed_at = document.updated_at}
     write(key, row, row)
   end
-  if finished(row.state) then redis.call('EXPIRE', key, a.expires) end
+  if finished(row.state) and not is_open(document) then redis.call('EXPIRE', key, a.expires) end
   return {unchanged = true, task_id = document.task_id, generation = tonumber(document.generation), state = document.state}
 end
 

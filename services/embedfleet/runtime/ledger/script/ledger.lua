@@ -145,7 +145,7 @@ function edges.revoke()
   return {revoked = true}
 end
 
--- A document is settled as soon as it has ended, and once more `late_after` its end: a writer that has lost its
+-- A document is settled as soon as it has ended, and once more `quiet_after` its end: a writer that has lost its
 -- claim hears of it late, and may be killed before it takes back what it stored; deletion.lua waits as long. The
 -- first generation that is READY has no such writer: what a late one stores are the same points. `began`: when the
 -- settling did.
@@ -160,7 +160,7 @@ function edges.settled()
     if not redis.call('ZSCORE', 'steps', 'close:' .. member .. ':' .. a.generation) then
       redis.call('UNLINK', generation_key(a, 'members'), generation_key(a, 'generation'))
     end
-    local again_at = ended_at(document) + a.late_after
+    local again_at = ended_at(document) + a.quiet_after
     if a.began < again_at and (a.state ~= 'READY' or a.generation > 1) then
       redis.call('ZADD', 'settle_again', again_at, member)
     end

@@ -13,7 +13,6 @@ end
 local function note_presence()
   list_worker('workers:' .. a.queue, a.takes)
   list_worker('parked_workers:' .. a.queue, a.takes and a.parked)
-  if a.parked then redis.call('SET', 'parked:' .. a.queue, a.parked, 'PX', math.ceil(a.lease * 1000)) end
 end
 
 -- Since when the task whose message comes next waits; nothing without one. Numbers are handed out in the order of

@@ -13,7 +13,6 @@
 -- trims                             zset   lists of finished tasks, by when their oldest entry expires
 -- queue:<name>                      hash   sequence numbers of publishes
 -- workers:<queue>                   zset   who takes it, by last beat        parked_workers:<queue>  those that wait
--- parked:<queue>                    string what they wait for; expires
 -- document_queues                   zset   where documents ever waited, by when an api last knew the queue: see take_over
 -- to_settle                         zset   documents by when they ended, until the janitor has settled them
 -- unsettled                         set    the same, as the version before wrote it; see adopt
@@ -123,6 +122,10 @@ local function move_task(id, row, state, fields)
   end
   if finished(state) then fields.completed_at = now end
   write(task_key(id), row, fields)
+  if state == 'SUCCESS' then  -- what an earlier try ended with is nobody's business now
+    row.error = nil
+    redis.call('HDEL', task_key(id), 'error')
+  end
   if finished(state) then
     carry_task(row, -1)
     redis.call('ZREM', 'due', id)

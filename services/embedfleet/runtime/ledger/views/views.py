@@ -1,4 +1,4 @@
-"""What may be read of the ledger: tasks, documents, pools, and lists.py. No view changes a state."""
+"""What may be read of the ledger: tasks, documents, pools, and lists.py. Nothing here changes a state."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class LedgerViews(LedgerLists):
-    """Reads, each with the tenant in its key; raises `DependencyDown` where Redis can't be reached."""
+    """Reads; a tenant's have it in their keys. Raises `DependencyDown` where Redis can't be reached."""
 
     @property
     def address(self) -> str:
@@ -72,7 +72,11 @@ class LedgerViews(LedgerLists):
             return bool(self._redis.exists(f"tombstone:{tenant}:{task_id}"))
 
     def document(self, tenant: str, document_id: str) -> Document | None:
-        """Return a document of this tenant, or None."""
+        """Return a document of this tenant, or None.
+
+        Raises:
+            NewerVersion: it is in a state that only a newer version knows.
+        """
         with self._reachable():
             row = self._redis.hgetall(f"document:{tenant}:{document_id}")
         return document_of(row) if row else None
@@ -120,12 +124,12 @@ class LedgerViews(LedgerLists):
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
             pipe.zrange(f"workers:{queue}", 0, -1, withscores=True)
             pipe.time()
-            pipe.get(f"parked:{queue}")
+            pipe.zrange(f"parked_workers:{queue}", 0, -1, withscores=True)
             pipe.hexists("load", "resume_at")
             workers, clock, parked, is_held = pipe.execute()
         since = seconds(clock) - self._settings.lease_seconds
-        alive = sum(beat >= since for _, beat in workers)
-        return Pool(alive, parked or "", queue != Queue.EMBEDDINGS and bool(is_held))
+        alive, waiting = (sum(beat >= since for _, beat in listed) for listed in (workers, parked))
+        return Pool(alive, waiting, queue != Queue.EMBEDDINGS and bool(is_held))
 
     def queue_of(self, document: Document) -> str:
         """Return where a document of this size waits for a worker."""
