@@ -8,10 +8,16 @@ from fastapi import APIRouter, Path
 from embedfleet.api.answers import CollectionDeleteAnswer
 from embedfleet.api.dependencies import ServicesOf, Tenant
 from embedfleet.api.http.problems import documented
+from embedfleet.api.http.queries import NO_QUERY
 from embedfleet.contracts.documents import COLLECTION_PATTERN
 from embedfleet.contracts.errors import NotFound
 
-router = APIRouter(prefix="/api/v1/collections", tags=["documents"], responses=documented(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/api/v1/collections",
+    tags=["documents"],
+    dependencies=NO_QUERY,
+    responses=documented(401, 403, 422, 503),
+)
 
 _log = logging.getLogger(__name__)
 

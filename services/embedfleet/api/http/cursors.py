@@ -6,16 +6,11 @@ import math
 import uuid
 from typing import Annotated
 
-from fastapi import Query
 from pydantic import Field
 
 from embedfleet.contracts.errors import InvalidRequest
 from embedfleet.runtime.ledger.views import Place
 
-Cursor = Annotated[
-    str | None,
-    Query(description="The `next_cursor` of the page before, for the next one; all else stays the same."),
-]
 NextCursor = Annotated[
     str | None, Field(description="Send it as `cursor` for the next page; null: there is no more.")
 ]

@@ -103,7 +103,7 @@ async def _fleet_error(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 — as above
     errors = error.errors()
-    named = [f"{_place(one['loc'])}: {one['msg']}" for one in errors[:MAX_FIELDS_NAMED]]
+    named = [f"{_place(one['loc'])}: {_words(one)}" for one in errors[:MAX_FIELDS_NAMED]]
     if len(errors) > MAX_FIELDS_NAMED:
         named.append(f"and {len(errors) - MAX_FIELDS_NAMED} more")
     detail = "; ".join(named)
@@ -113,6 +113,14 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 def _place(location: tuple[str | int, ...]) -> str:
     """Return a field's name: ("query", "limit") is `limit`, ("body",) is `body`."""
     return ".".join(str(part)[:64] for part in (location[1:] or location))
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field, and what to do."""
+    if error["type"] == "extra_forbidden":
+        kind = "parameter" if error["loc"][0] == "query" else "field"
+        return f"there is no such {kind}; /docs lists those that are taken here"
+    return str(error["msg"])
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
