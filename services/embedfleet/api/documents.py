@@ -9,7 +9,6 @@ from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import AfterValidator, Field
 from starlette.datastructures import UploadFile
 
 from embedfleet.api.answers import DeleteAnswer, DocumentAnswer, DocumentList, UploadAnswer
@@ -17,10 +16,10 @@ from embedfleet.api.dependencies import Caller, CallerOf, Services, ServicesOf, 
 from embedfleet.api.http.cursors import next_cursor, place_of
 from embedfleet.api.http.problems import documented
 from embedfleet.api.http.queries import NO_QUERY, PageQuery
-from embedfleet.api.uploads.metadata import collection_name
+from embedfleet.api.uploads.metadata import CollectionName
 from embedfleet.api.uploads.upload import UploadForm, clean_filename, extension_of, form_schema, received
 from embedfleet.api.waits import Waits
-from embedfleet.contracts.documents import COLLECTION_PATTERN, Document, document_id
+from embedfleet.contracts.documents import Document, document_id
 from embedfleet.contracts.errors import InvalidRequest, NotFound
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.documents.file_types import HEAD_BYTES, check_type
@@ -38,9 +37,7 @@ _log = logging.getLogger(__name__)
 class DocumentQuery(PageQuery):
     """Which documents."""
 
-    collection: Annotated[str, AfterValidator(collection_name)] | None = Field(
-        None, json_schema_extra={"pattern": COLLECTION_PATTERN}
-    )
+    collection: CollectionName | None = None
 
 
 def admitted(request: Request, caller: CallerOf, services: ServicesOf) -> Caller:

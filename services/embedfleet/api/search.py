@@ -19,7 +19,7 @@ router = APIRouter(
 )
 
 
-@router.post("", responses=documented(404, 409))
+@router.post("", responses=documented(404, 409, 415))
 def search(query: SearchQuery, tenant: Tenant, services: ServicesOf) -> SearchAnswer:
     """Find the chunks of a collection that mean most nearly the same as the query, best first.
 

@@ -39,7 +39,7 @@ class SearchQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     collection: str
-    query: str = Field(min_length=1, max_length=8000)
+    query: str = Field(max_length=8000, json_schema_extra={"minLength": 1})
     limit: int = Field(10, ge=1, le=100)
     filter: SearchFilter = Field(default_factory=SearchFilter)
 
