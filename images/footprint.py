@@ -12,7 +12,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-PARSERS = {"pypdf", "pypdfium2", "lxml", "docx", "markdown_it", "ftfy", "charset_normalizer"}
+PARSERS = {"pypdf", "pypdfium2", "lxml", "docx", "markdown_it", "ftfy", "chardet"}
 HEAVY = {"torch", "sentence_transformers", "transformers"}
 # Roots of modules that an entry point must not load.
 FORBIDDEN = {

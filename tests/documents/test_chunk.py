@@ -1,6 +1,7 @@
 """No chunk over the model's limit, no text lost, sizes as asked, linear time."""
 
 import time
+import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -134,6 +135,31 @@ def test_visible_characters_are_kept_whole(wordpiece):
     family = "👨\u200d👩\u200d👧"
     chunks, _ = chunk(plain(family * 300), ChunkOptions(chunk_size=52, chunk_overlap=0), wordpiece, 512)
     assert {c.text.replace(family, "") for c in chunks} == {""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ที่นี่มีน้ำดื่มเพื่อผู้ที่เดินทางมาถึงก่อนเที่ยงวันนี้" * 20,
+        "လူတိုင်းသည်တူညီလွတ်လပ်သောဂုဏ်သိက္ခာဖြင့်မွေးဖွားလာသူများဖြစ်သည်" * 20,
+        "👨\u200d👩\u200d👧" * 200,
+        "e\u0323\u0302" * 300,
+    ],
+    ids=["thai", "burmese", "emoji", "marks"],
+)
+@pytest.mark.parametrize("overlap", [1, 40, 99])
+def test_no_chunk_starts_inside_a_visible_character(wordpiece, text, overlap):
+    whole = CleanText(text)
+    chunks, _ = chunk(whole, ChunkOptions(chunk_size=100, chunk_overlap=overlap), wordpiece, 512)
+    assert len(chunks) > 5
+    for before, after in pairwise(chunks):
+        assert before.start < after.start <= before.end < after.end
+        assert before.end - after.start <= overlap
+    assert [c.text[:4] for c in chunks if c.start and _continues(text, c.start)] == []
+
+
+def _continues(text, at):
+    return unicodedata.category(text[at])[0] == "M" or "\u200d" in text[at - 1 : at + 1]
 
 
 def test_too_many_chunks_are_refused(wordpiece):

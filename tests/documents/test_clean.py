@@ -26,6 +26,8 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)
         ("می\u200cخواهم 👨\u200d👩", "می\u200cخواهم 👨\u200d👩"),
         ("日本語　の文章。", "日本語 の文章。"),
         ("Tiáº¿ng Viá»‡t", "Tiếng Việt"),
+        ("Ông Nguyễn Văn A ở Hà Nội".encode().decode("latin-1"), "Ông Nguyễn Văn A ở Hà Nội"),
+        ("next\x85line", "next\nline"),
         ("It was là” and vô… “café”", "It was là” and vô… “café”"),
         (" \n\t ", ""),
     ],
@@ -38,6 +40,21 @@ def test_words_are_joined_only_where_lines_are_wrapped():
     assert clean_text("exam-\nple", wrapped=True) == "example"
     assert clean_text("exam-\nple") == "exam-\nple"
     assert clean_text("Saint-\nDenis 3-\n4", wrapped=True) == "Saint-\nDenis 3-\n4"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("phát triển kinh tế-\nxã hội", "phát triển kinh tế-xã hội"),
+        ("Quan hệ Việt\u2010\nnga được mở rộng", "Quan hệ Việt\u2010nga được mở rộng"),
+        ("Hãy đọc tệp python-\ntypes.md trước khi bắt đầu", "Hãy đọc tệp python-types.md trước khi bắt đầu"),
+        ("đường sắt Bắc-\nNam", "đường sắt Bắc-\nNam"),
+        ("Nguyễn Văn Hường wrote of the infor-\nmation " + "in libraries " * 9, "information"),
+        (VIETNAMESE * 9 + "\n" + "all of it in English " * 9 + "exam-\nple" + " and on" * 20, "example"),
+    ],
+)
+def test_hyphens_of_vietnamese_are_kept(raw, expected):
+    assert expected in clean_text(raw, wrapped=True)
 
 
 @given(ANY_TEXT)

@@ -137,7 +137,7 @@ def test_a_process_that_is_kept_from_files_loads_parsers_and_reads_what_is_open(
         "file = open(sys.argv[1] + '/there')\n"
         "landlock.keep_to(landlock.interpreter_paths()); confinement.seal()\n"
         "[parser_of(kind) for kind in ('pdf', 'docx', 'text', 'markdown')]\n"
-        "import pypdfium2, pypdf, charset_normalizer\n"
+        "import pypdfium2, pypdf, chardet\n"
         "print(file.read())"
     )
     done = run(tmp_path, code)

@@ -4,6 +4,7 @@ import pytest
 
 from embedfleet.contracts.errors import DocumentProcessingError
 from embedfleet.documents.file_types import check_type
+from embedfleet.documents.parsers import parser_of
 from tests.documents.make_files import make_docx, make_pdf, paragraph
 
 PDF, DOCX = make_pdf(["x"]), make_docx(paragraph("x"))
@@ -44,3 +45,9 @@ def test_what_disagrees_is_refused(extension, head, code):
     with pytest.raises(DocumentProcessingError) as caught:
         check_type(extension, head)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["block", "pdfium", "docx.text", "", ".pdf"])
+def test_only_a_media_type_has_a_parser(name):
+    with pytest.raises(ValueError, match="media type"):
+        parser_of(name)

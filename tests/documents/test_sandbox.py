@@ -251,7 +251,7 @@ def test_the_worker_loads_no_parser(tokenizer_path):
         "import sys, embedfleet.documents.sandbox, embedfleet.documents.file_types\n"
         "roots = {name.partition('.')[0] for name in sys.modules}\n"
         "print(roots & {'pypdf', 'pypdfium2', 'lxml', 'markdown_it', 'tokenizers', 'ftfy', "
-        "'charset_normalizer', 'numpy', 'torch'})"
+        "'chardet', 'numpy', 'torch'})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

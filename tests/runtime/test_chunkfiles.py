@@ -1,5 +1,6 @@
+from collections.abc import Callable
+
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,5 +34,12 @@ def test_line_separators_of_unicode_are_text() -> None:
 def test_a_file_that_would_inflate_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = chunkfiles.pack([Chunk(0, "x" * 10_000, 0, 10_000, 3)])
     monkeypatch.setattr(chunkfiles, "MAX_INFLATED_BYTES", 1000)
-    with pytest.raises(zstandard.ZstdError):
+    with pytest.raises(chunkfiles.zstd.ZstdError):
         chunkfiles.unpack(packed)
+
+
+@pytest.mark.parametrize("damage", [lambda file: file[:-1], lambda file: b"x" + file, lambda file: b""])
+def test_a_damaged_file_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    packed = chunkfiles.pack([Chunk(0, "x" * 10_000, 0, 10_000, 3)])
+    with pytest.raises(chunkfiles.zstd.ZstdError):
+        chunkfiles.unpack(damage(packed))

@@ -34,12 +34,19 @@ def cut_before(text: str, earliest: int, latest: int) -> int:
 
 
 def start_after(text: str, earliest: int, latest: int) -> int:
-    """Return the best place in [earliest, latest] to start the overlap: sentence, word, character."""
+    """Return the best place in [earliest, latest] to start the overlap: sentence, word, character.
+
+    Returns `latest`, no overlap, where one visible character fills it all.
+    """
     for pattern in (_SENTENCE_START, _WORD_START):
         found = pattern.search(text, max(0, earliest - 1), latest)
         if found and earliest <= found.end() < latest:
             return found.end()
-    return whole_character(text, earliest, earliest)
+    # Forward, because the overlap may be smaller than was asked for, but not larger.
+    for place in range(earliest, min(latest, earliest + _MAX_CLUSTER)):
+        if not _continues(text, place):
+            return place
+    return latest if latest - earliest <= _MAX_CLUSTER else earliest
 
 
 def whole_character(text: str, earliest: int, at: int) -> int:

@@ -6,6 +6,8 @@ import re
 from embedfleet.contracts.errors import DocumentProcessingError
 
 SAMPLE_BYTES = 32_768
+# Of a line that long the sample has this many bytes before the first one beyond ASCII.
+_BEFORE_FIRST = 1_024
 
 # Longest first: the BOM of UTF-32-LE starts with that of UTF-16-LE.
 _BOMS = (
@@ -27,6 +29,19 @@ _NON_ASCII = re.compile("[^\x00-\x7f\ufffd]")
 _TONES_1258 = re.compile(rb"[\xcc\xd2\xde\xec\xf2]")
 _TONED_1258 = re.compile(
     rb"[aeiouyAEIOUY\xc2\xca\xd4\xc3\xd5\xdd\xe2\xea\xf4\xe3\xf5\xfd][\xcc\xd2\xde\xec\xf2]"
+)
+# What is guessed among. Of Latin letters Windows' encodings and ISO's; where Windows' have quotes and dashes,
+# ISO's have controls.
+_WINDOWS = ("cp1252", "cp1250", "cp1254", "cp1257", "cp1258")
+_ISO = ("iso8859-2", "iso8859-15")
+_WINDOWS_ALONE = re.compile(rb"[\x80-\x9f]")
+_OF_OTHER_LETTERS = (
+    *("cp1251", "koi8-r", "koi8-u", "iso8859-5", "cp1253", "iso8859-7", "cp1255", "cp1256"),
+    *("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949", "tis-620"),
+)
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f\s]")
+_AMONG_ASCII = re.compile(
+    r"(?<=[A-Za-z])[^\x00-\x7f\s]|[^\x00-\x7f\s](?=[A-Za-z])|(?<![^\x00-\x7f])[^\x00-\x7f\s](?![^\x00-\x7f])"
 )
 
 
@@ -84,22 +99,43 @@ def _binary() -> DocumentProcessingError:
 
 
 def _guess(data: bytes) -> str:
-    start = _first_non_ascii(data)
+    start = _start_of_sample(data)
     sample = data[start : start + SAMPLE_BYTES]
     if _mostly_utf8(sample):
         return "utf-8"
     if _is_vietnamese_1258(sample):
         return "cp1258"
-    from charset_normalizer import from_bytes
+    guess = _likeliest(sample, _WINDOWS + _ISO + _OF_OTHER_LETTERS)
+    if not _is_latin(sample.decode(guess, "replace")):
+        return guess
+    return _likeliest(sample, _WINDOWS if _WINDOWS_ALONE.search(sample) else _WINDOWS + _ISO)
 
-    best = from_bytes(sample, threshold=0.5).best()
-    return best.encoding if best else "cp1252"
+
+def _likeliest(sample: bytes, encodings: tuple[str, ...]) -> str:
+    """Return the encoding by which the sample is most like text in a language that is written so."""
+    from chardet import detect
+
+    found = detect(sample, include_encodings=encodings, no_match_encoding="cp1252", compat_names=False)
+    return found["encoding"] or "cp1252"
 
 
-def _first_non_ascii(data: bytes) -> int:
+def _is_latin(text: str) -> bool:
+    """Say whether characters beyond ASCII stand among its letters, or alone, as those of Latin text do.
+
+    That shows even where the bytes were read in a wrong encoding, be it of another alphabet: of a short text
+    that is guessed easily.
+    """
+    return 2 * len(_AMONG_ASCII.findall(text)) >= len(_BEYOND_ASCII.findall(text))
+
+
+def _start_of_sample(data: bytes) -> int:
+    """Return the start of the first line that is not all ASCII, or a place in that line, if it is long."""
     found = re.search(rb"[\x80-\xff]", data)
-    # Start at a line, so that a sample of a double-byte encoding begins at a whole character.
-    return data.rfind(b"\n", 0, found.start()) + 1 if found else 0
+    if not found:
+        return 0
+    # All before the first byte above 0x7f are whole characters, in encodings of two bytes, too.
+    first = found.start()
+    return max(data.rfind(b"\n", 0, first) + 1, first - _BEFORE_FIRST)
 
 
 def _mostly_utf8(sample: bytes) -> bool:

@@ -1,11 +1,13 @@
 """Markdown to blocks: readable text without the marks, headings with their level.
 
-Links and images keep their address in brackets, code is kept as it is, HTML tags go but their text
-stays. Parsed in bounded pieces, so that memory and nesting are bounded for any input.
+Links and images keep their address in brackets (unless it is itself the file: `data:`), code is kept as
+it is, HTML tags go but their text stays. Parsed in bounded pieces, so that memory and nesting are bounded
+for any input.
 """
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import TYPE_CHECKING, BinaryIO
 
 from markdown_it import MarkdownIt
@@ -21,14 +23,29 @@ MAX_NESTING = 60
 
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _ATTRIBUTE = re.compile(r"""\b(?:title|alt|href|src)=(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
-_SILENT = re.compile(r"\s*<(?:script|style)\b", re.IGNORECASE)
+# A file inside an address, in base64 or as a URL; its letters say nothing, and make a line look overlong.
+_EMBEDDED = re.compile(
+    r"data:[\w.+-]{1,100}/[\w.+-]{1,100}(?:;[\w.+=-]{1,100}){0,5},[\w+/=%.~!*:;?@&$,-]{200,}",
+    re.ASCII | re.IGNORECASE,
+)
+# What stands in for it is a link's address still, for markdown-it knows this kind as harmless.
+_NOTHING_EMBEDDED = "data:image/png;"
+_HIDDEN = re.compile(r"<!--|<(?:script|style)\b", re.IGNORECASE)
+_COMMENT_END = re.compile(r"-->")
 _SILENT_END = re.compile(r"</(?:script|style)[^<>]*>", re.IGNORECASE)
+# Tags inside a word or sentence; all others part what stands before from what stands behind.
+_JOINING = re.compile(
+    r"</?(?:a|abbr|acronym|b|bdi|bdo|big|cite|code|data|del|dfn|em|font|i|ins|kbd|label|mark|q|s|samp|small|span"
+    r"|strike|strong|sub|sup|time|tt|u|var|wbr)(?=[\s/>])",
+    re.IGNORECASE,
+)
 
 
 def parse(file: BinaryIO, limits: Limits, progress: Progress) -> Parsed:
     """Read a Markdown file; see `Parser`."""
     progress(0, 1)
     text = decode(file.read()).replace("\r\n", "\n").replace("\r", "\n")
+    text = _EMBEDDED.sub(_NOTHING_EMBEDDED, text)
     CharacterBudget(limits.characters).spend(len(text))
     front, body = split_front_matter(text)
     blocks = [Block(front)] if front else []
@@ -94,31 +111,37 @@ def _inline(children: "list[Token]") -> str:
 
 
 def _address(address: str) -> str:
-    return f" ({address})" if address else ""
+    return f" ({address})" if address and not _is_embedded(address) else ""
+
+
+def _is_embedded(address: str) -> bool:
+    return address[:5].lower() == "data:"
 
 
 def _without_tags(html: str) -> str:
-    if _SILENT.match(html):
-        end = _SILENT_END.search(html)
-        html = html[end.end() :] if end else ""
-    return _TAG.sub(_said_by_tag, _without_comments(html))
+    return unescape(_TAG.sub(_said_by_tag, _visible(html)))
 
 
 def _said_by_tag(tag: re.Match[str]) -> str:
-    said = [value for pair in _ATTRIBUTE.findall(tag.group()) for value in pair if value]
-    return f" ({', '.join(said)}) " if said else ""
+    said = [value for pair in _ATTRIBUTE.findall(tag.group()) for value in pair]
+    said = [value for value in said if value and not _is_embedded(value)]
+    if said:
+        return f" ({', '.join(said)}) "
+    return "" if _JOINING.match(tag.group()) else " "
 
 
-def _without_comments(html: str) -> str:
-    # One pass with find: a pattern for comments takes quadratic time on comments that never end.
+def _visible(html: str) -> str:
+    """Leave out comments, scripts and styles; a comment that never ends is none."""
+    # One pass with searches: a pattern for the whole takes quadratic time on comments that never end.
     kept: list[str] = []
     position = 0
-    while (start := html.find("<!--", position)) >= 0:
-        end = html.find("-->", start)
-        if end < 0:
+    while hidden := _HIDDEN.search(html, position):
+        comment = hidden.group() == "<!--"
+        end = (_COMMENT_END if comment else _SILENT_END).search(html, hidden.start())
+        if not end and comment:
             break
-        kept.append(html[position:start])
-        position = end + 3
+        kept.append(html[position : hidden.start()])
+        position = end.end() if end else len(html)
     return "".join(kept) + html[position:]
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 PIECE_CHARACTERS = 200_000
 MAX_LINE = 20_000
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+# Behind backticks that open a fence there are no more of them in the line: that would be code in a sentence.
+_FENCE = re.compile(r" {0,3}(`{3,}(?=[^`\n]*$)|~{3,})(.*)", re.MULTILINE)
 _FRONT_MATTER = re.compile(
     r"\A\ufeff?---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -19,7 +20,7 @@ class Piece:
     """Whole lines of the source.
 
     Attributes:
-        text: the lines.
+        text: the lines; in front of them the mark of the fence that they're inside of, if any.
         end: offset behind them in the source.
         plain: one overlong line, which is not worth (or not safe) to parse.
     """
@@ -40,21 +41,28 @@ def split_front_matter(text: str) -> tuple[str, str]:
 def pieces(text: str) -> Iterator[Piece]:
     """Cut at blank lines and headings outside fences once a piece is full; at any line when far over."""
     start = position = 0
-    fence = ""
+    # The mark of the fence that is open where the text is read, and where the piece starts.
+    fence = opened = ""
     for line in _lines(text):
         full = position - start
         if len(line) > MAX_LINE:
             if full:
-                yield Piece(text[start:position], position)
-            start = position + len(line)
+                yield _piece(text[start:position], position, opened)
+            start = position = position + len(line)
+            opened = fence
             yield Piece(line, start, plain=True)
-        elif full > PIECE_CHARACTERS and (_is_joint(line, fence) or full > 4 * PIECE_CHARACTERS):
-            yield Piece(text[start:position], position)
-            start = position
+            continue
+        if full > PIECE_CHARACTERS and (_is_joint(line, fence) or full > 4 * PIECE_CHARACTERS):
+            yield _piece(text[start:position], position, opened)
+            start, opened = position, fence
         fence = _fence_after(line, fence)
         position += len(line)
     if position > start:
-        yield Piece(text[start:position], position)
+        yield _piece(text[start:position], position, opened)
+
+
+def _piece(text: str, end: int, fence: str) -> Piece:
+    return Piece(f"{fence}\n{text}" if fence else text, end)
 
 
 def _is_joint(line: str, fence: str) -> bool:
@@ -65,10 +73,10 @@ def _fence_after(line: str, fence: str) -> str:
     found = _FENCE.match(line)
     if not found:
         return fence
-    marks = found.group(1)
+    marks, behind = found.groups()
     if not fence:
         return marks
-    return "" if marks.startswith(fence) else fence
+    return "" if marks.startswith(fence) and not behind.strip() else fence
 
 
 def _lines(text: str) -> Iterator[str]:

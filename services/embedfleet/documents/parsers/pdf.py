@@ -115,10 +115,13 @@ class PdfPages:
                 return text
             if text is not None or not (unsure or self._looks):
                 break
-            self._looks -= not unsure
-            unsure = True
-        self.failed += failed
-        self.blank += not failed
+            if not unsure:
+                self._looks -= 1
+                unsure = True
+        if failed:
+            self.failed += 1
+        else:
+            self.blank += 1
         return ""
 
     def _open_next(self) -> None:

@@ -64,7 +64,7 @@ class Ready(_Frame):
 
 
 class Taken(_Frame):
-    """The child has the request and is about to open the file: from here on its death is the file's."""
+    """The child has the request and the open file: from here on its death is the file's."""
 
     kind: Literal["taken"] = "taken"
 

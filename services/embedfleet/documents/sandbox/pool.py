@@ -202,6 +202,7 @@ class SandboxPool:
     def _missing(self) -> bool:
         for child in [child for child in self._idle if not child.alive()]:
             self._idle.remove(child)
+            child.kill()
             self._on_loss(Loss.IDLE)
         return len(self._idle) + len(self._lent) < self._size
 

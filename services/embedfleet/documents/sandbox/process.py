@@ -110,7 +110,7 @@ class SandboxChild:
             check: as for `replies`.
 
         Raises:
-            ChildDied: it is gone, or does not answer; the file was not opened.
+            ChildDied: it is gone, or does not answer; the file was not read.
         """
         self.files += 1
         self._send(request, file)

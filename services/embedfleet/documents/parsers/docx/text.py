@@ -5,6 +5,7 @@ text, fallbacks of drawings, and ruby glosses are left out; inserted text, text 
 controls are just walked through.
 """
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +117,8 @@ class TextReader:
                 paragraph.outline = outline_level(attributes)
         elif local in _MARKS:
             paragraph.text.append(_MARKS[local])
+        elif local == "sym":
+            paragraph.text.append(_symbol(attributes))
 
     def _finish(self, paragraph: _Paragraph) -> None:
         level = paragraph.outline or self._levels.get(paragraph.style or "")
@@ -128,3 +131,12 @@ class TextReader:
             self._rows[-1].texts.append(text)
         else:
             self.blocks.append(Block(text, heading_level=level))
+
+
+def _symbol(attributes: Any) -> str:
+    """Return the character of a w:sym; a space for those that only its font knows (private use)."""
+    try:
+        symbol = chr(int(value_of(attributes, "char") or "", 16))
+    except (ValueError, OverflowError):
+        return " "
+    return " " if unicodedata.category(symbol).startswith("C") else symbol
