@@ -4,6 +4,7 @@ Exits 1 unless every document becomes READY and every search finds the right one
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,11 +25,14 @@ say = Console(highlight=False, soft_wrap=True).print
 def main() -> int:
     """Run the demo; return the exit code."""
     began = time.monotonic()
+    # A fleet takes over what it finds in its blobs: this one must not meet those of the user's own fleet.
+    env = {name: value for name, value in os.environ.items() if name != "FLEET_BLOB_URL"}
     with tempfile.TemporaryDirectory(prefix="embedfleet-demo-") as folder:
         fleet = subprocess.Popen(  # noqa: S603 — our own command
             [*EMBEDFLEET, "up", "--json", "--port", "0", "--data-dir", folder],
             stdout=subprocess.PIPE,
             text=True,
+            env=env,
         )
         try:
             url = _ready(fleet)

@@ -155,6 +155,25 @@ def test_a_busy_port_is_a_sentence_with_the_fix(tmp_path: Path) -> None:
     assert not (tmp_path / "fleet.json").exists()
 
 
+def test_the_port_is_the_variable_s_unless_it_is_given(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
+        result = program("up", "--data-dir", str(tmp_path), FLEET_PORT=port)
+        assert (result.returncode, f"port {port} is in use" in result.stderr) == (1, True)
+        given = program("up", "--port", port, "--data-dir", str(tmp_path), FLEET_PORT="1")
+        assert f"port {port} is in use" in given.stderr
+    wrong = program("up", "--data-dir", str(tmp_path), FLEET_PORT="many")
+    assert (wrong.returncode, "FLEET_PORT" in wrong.stderr) == (2, True)
+
+
+def test_blobs_that_can_not_be_written_are_a_sentence(tmp_path: Path) -> None:
+    result = program("up", "--port", "0", "--data-dir", str(tmp_path), FLEET_BLOB_URL="/proc/blobs")
+    assert result.returncode == 1
+    assert "FLEET_BLOB_URL /proc/blobs can't be written" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list((tmp_path / "logs").iterdir()), "nothing was started"
+
+
 def test_a_held_data_folder_is_a_sentence(tmp_path: Path) -> None:
     lock = DataDir(tmp_path).claim()
     try:

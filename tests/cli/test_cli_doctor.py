@@ -92,6 +92,20 @@ def test_a_fleet_in_another_folder_is_examined_by_its_name(
     assert found["blobs"]["detail"] == f"{data.blobs} can be written"
 
 
+def test_blobs_elsewhere_of_a_fleet_that_runs_here_are_examined(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "FLEET_BLOB_URL"):
+        monkeypatch.delenv(name, raising=False)
+    data = DataDir(Path(os.environ["FLEET_DATA_DIR"]))
+    lock = data.claim()
+    elsewhere = str(tmp_path / "elsewhere")
+    data.publish(FleetState(os.getpid(), stub.url, "redis://127.0.0.1:1/0", stub.url, blobs=elsewhere))
+    found = {line["check"]: line for line in events(command("doctor").stdout)}
+    os.close(lock)
+    assert found["blobs"]["detail"] == f"{elsewhere} can be written"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

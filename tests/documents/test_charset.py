@@ -45,6 +45,7 @@ OTHERS = [
     ("iso8859_2", "Wszyscy ludzie rodzą się wolni i równi; są oni obdarzeni rozumem, więc się śmieją."),
     ("iso8859_15", "L'œuvre du poète coûte 5 € à Paris, et le cœur n'est pas à vendre."),
     ("cp1251", "Все люди рождаются свободными и равными в своем достоинстве и правах."),
+    ("cp866", "Все люди рождаются свободными и равными в своем достоинстве и правах."),
     ("koi8_r", "Все люди рождаются свободными и равными в своем достоинстве и правах."),
     ("cp1253", "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα."),
     ("gbk", "人人生而自由,在尊严和权利上一律平等。"),
@@ -91,4 +92,12 @@ def test_a_sentence_of_central_europe_among_english(name):
 )
 def test_letters_far_behind_the_start_of_a_line(encoding, words, end):
     text = ("word " + end) * 8_000 + (words + end) * 1_000
+    assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("ro", "cp1250"), ("cs", "cp1250"), ("fr", "cp1252")])
+def test_a_word_or_two_on_lines_of_their_own_among_code(name, encoding):
+    words = {**WESTERN, **CENTRAL}[name].split()
+    code = "".join(f"    if place.at({at}) is None:\n        return {at}\n" for at in range(300))
+    text = code + "".join(f"# {' '.join(words[at : at + 4])}\n" for at in range(0, len(words), 4)) + code
     assert decode(text.encode(encoding)) == text

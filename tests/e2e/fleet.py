@@ -93,7 +93,7 @@ class Fleet:
 def running_fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
     """Start `embedfleet up`; stop it as an operator would, and see that nothing is left."""
     env = {**os.environ, "FLEET_DATA_DIR": str(folder), **settings}
-    for name in ("CELERY_BROKER_URL", "QDRANT_URL"):
+    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "FLEET_BLOB_URL"):
         env.pop(name, None)
     process = subprocess.Popen(
         [sys.executable, "-m", "embedfleet.cli", "up", "--json", "--port", "0"],

@@ -10,6 +10,7 @@ import pytest
 from embedfleet.encoders.fetch import fetch
 from embedfleet.encoders.files import ModelFiles, inspect
 from embedfleet.encoders.golden import Golden, golden_of
+from embedfleet.encoders.manifest import write_manifest
 from embedfleet.runtime.settings import ModelSettings
 from tests.encoders.stand_in_hub import StandInHub
 
@@ -21,6 +22,17 @@ def tiny_model(name: str) -> tuple[ModelFiles, Golden]:
     """Return a random model of 16 dimensions, and what sentence-transformers gives for it."""
     golden = json.loads((HERE / "tiny_golden.json").read_text("utf-8"))[f"test/{name}"]
     return inspect(HERE / name, f"test/{name}"), golden_of(golden)
+
+
+def put(cache: Path, revision: str) -> Path:
+    """Put the tiny model into a cache, as a fetch does; return its folder."""
+    folder = cache / "acme--tiny" / revision
+    folder.mkdir(parents=True)
+    for path in TINY.rglob("*.*"):
+        (folder / path.relative_to(TINY)).parent.mkdir(exist_ok=True)
+        (folder / path.relative_to(TINY)).write_bytes(path.read_bytes())
+    write_manifest(folder, "acme/tiny", revision[:40], "hub")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -18,19 +18,9 @@ from embedfleet.encoders.models import cached, chunk_tokens, locate, verify
 from embedfleet.encoders.registry import PROMPTS_FILE
 from embedfleet.encoders.tokenizer import TextTokenizer
 from embedfleet.runtime.settings import ModelSettings
-from tests.encoders.conftest import TINY
+from tests.encoders.conftest import TINY, put
 
 LIGHT = "import embedfleet.encoders.models, embedfleet.encoders.tokenizer, sys; print(*sys.modules)"
-
-
-def put(cache: Path, revision: str) -> Path:
-    folder = cache / "acme--tiny" / revision
-    folder.mkdir(parents=True)
-    for path in TINY.rglob("*.*"):
-        (folder / path.relative_to(TINY)).parent.mkdir(exist_ok=True)
-        (folder / path.relative_to(TINY)).write_bytes(path.read_bytes())
-    write_manifest(folder, "acme/tiny", revision[:40], "hub")
-    return folder
 
 
 def test_finding_imports_neither_numpy_nor_a_runtime() -> None:
@@ -58,6 +48,25 @@ def test_a_folder_that_is_given_the_default_s_name_is_warned_of(
     write_manifest(tiny_copy, "my/model", "a" * 40, "export")
     locate(ModelSettings(model_path=tiny_copy), "onnx")
     assert not caplog.messages
+
+
+def test_a_name_that_the_folder_s_manifest_overrides_is_warned_of(
+    tiny_copy: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(tiny_copy, "my/model", "a" * 40, "export")
+    monkeypatch.setenv("FLEET_MODEL_PATH", str(tiny_copy))
+    for name in ("", "my/model"):
+        monkeypatch.setenv("FLEET_MODEL_ID", name)
+        assert locate(ModelSettings()).model_id == "my/model"
+    assert not caplog.messages
+    for name in ("your/model", ModelSettings.model_fields["model_id"].default):
+        monkeypatch.setenv("FLEET_MODEL_ID", name)
+        assert locate(ModelSettings()).model_id == "my/model"
+        (warning,) = caplog.messages
+        assert f"FLEET_MODEL_ID {name} is not used" in warning
+        assert "my/model" in warning
+        assert str(tiny_copy) in warning
+        caplog.clear()
 
 
 def test_a_folder_without_what_the_backend_needs_is_refused(tiny_copy: Path) -> None:

@@ -39,7 +39,7 @@ def says(child: Child, word: str) -> None:
 
 
 def grandchild_of(child: Child) -> int:
-    says(child, "grandchild")
+    eventually(lambda: child.tail().split()[1:])
     return int(child.tail().split()[1])
 
 
@@ -64,6 +64,32 @@ def test_the_log_is_appended_and_rotated(tmp_path: Path, monkeypatch: pytest.Mon
         child.wait(20)
     assert log.read_text() == "first\n"
     assert (tmp_path / "log.1").read_text() == "first\nfirst\n"
+
+
+def test_the_end_of_the_log_is_of_this_fleet_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("an error of yesterday\n")
+    with running("print('now')", log) as child:
+        child.wait(20)
+        assert child.tail() == "now"
+        child.start()
+        child.wait(20)
+        assert child.tail().split() == ["now", "now"], "a restart hides nothing"
+    assert Child("it", ["true"], log=log).tail() == "", "it has not begun"
+
+
+def test_a_log_that_is_rotated_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    log.write_text("an error of yesterday\n" * 3)
+    with running("print('now')", log) as child:
+        child.wait(20)
+        monkeypatch.setattr(child_module, "LOG_ROTATE_BYTES", 3)
+        child.start()
+        child.wait(20)
+        assert child.tail() == "now"
+    with running("print('then')", log) as later:
+        later.wait(20)
+        assert later.tail() == "then"
 
 
 def test_it_has_a_session_and_a_niceness_of_its_own(tmp_path: Path) -> None:

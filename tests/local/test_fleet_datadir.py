@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,17 @@ def test_the_state_is_found_while_its_fleet_lives(tmp_path: Path) -> None:
     data.withdraw()
     data.withdraw()
     assert data.running() is None
+    os.close(lock)
+
+
+def test_the_blobs_are_those_of_the_fleet_that_runs_here(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    lock = data.claim()
+    assert data.blobs == str(data.own_blobs) == str(tmp_path / "blobs")
+    data.publish(replace(state(os.getpid()), blobs="s3://bucket/prefix"))
+    assert data.blobs == "s3://bucket/prefix"
+    data.publish(state(os.getpid()))  # of a version that had no such field
+    assert data.blobs == str(data.own_blobs)
     os.close(lock)
 
 

@@ -1,6 +1,7 @@
 """What the fleet is made of: own or the user's stores, commands, variables, readiness."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.loopback_server import LoopbackServer, QuietHandler
 
-from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.contracts.jobs import Queue
 from embedfleet.local import members, model
 from embedfleet.local.datadir import DataDir
@@ -17,7 +18,7 @@ from embedfleet.local.datadir import DataDir
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataDir:
     """A data folder, and an environment that names no store and has no server on PATH."""
-    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "NO_PROXY", "no_proxy"):
+    for name in ("CELERY_BROKER_URL", "QDRANT_URL", "FLEET_BLOB_URL", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return DataDir(tmp_path / "data")
@@ -55,9 +56,51 @@ def test_stores_of_the_user_are_used_and_shown_without_credentials(
     assert (redis.shown, qdrant.shown) == ("10.0.0.1:6379/3", "10.0.0.2:6333")
     assert "CELERY_BROKER_URL" in redis.origin
     assert "QDRANT_URL" in qdrant.origin
-    env = members.children_env(data, redis, qdrant)
+    env = members.children_env(redis, qdrant, members.blob_store(data))
     assert env["CELERY_BROKER_URL"] == redis.url
     assert env["QDRANT_URL"] == qdrant.url
+
+
+def test_blobs_are_in_the_data_unless_the_user_names_another_place(
+    data: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = members.blob_store(data)
+    assert (own.url, own.origin) == (str(data.path / "blobs"), "a folder of its own")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLEET_BLOB_URL", "elsewhere/blobs")
+    yours = members.blob_store(data)
+    # Whole: who asks the running fleet may stand in another folder.
+    assert yours.url == yours.shown == str(tmp_path / "elsewhere/blobs")
+    assert yours.origin == "yours (FLEET_BLOB_URL)"
+    assert members.children_env(own, own, yours)["FLEET_BLOB_URL"] == yours.url
+
+
+def test_a_bucket_of_the_user_is_used(
+    data: DataDir, bucket_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_BLOB_URL", bucket_url)
+    assert members.blob_store(data).url == bucket_url
+    monkeypatch.setenv("FLEET_BLOB_URL", "s3://no-such-bucket/x")
+    with pytest.raises(DependencyDown, match="there is no such bucket"):
+        members.blob_store(data)
+
+
+def test_a_bucket_without_the_extra_is_refused(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEET_BLOB_URL", "s3://bucket/x")
+    monkeypatch.delitem(sys.modules, "embedfleet.runtime.blobs.bucket", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'embedfleet\[object-store\]'"):
+        members.blob_store(data)
+
+
+@pytest.mark.parametrize("folder", ["/proc/blobs", "{file}", "{file}/blobs"])
+def test_a_folder_that_can_not_be_written_is_refused(
+    data: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FLEET_BLOB_URL", folder.format(file=tmp_path / "file"))
+    with pytest.raises(ConfigurationError, match=r"^FLEET_BLOB_URL .* can't be written \(.*\): "):
+        members.blob_store(data)
 
 
 def test_without_a_server_qdrant_is_the_stand_in_and_says_so(data: DataDir) -> None:
@@ -83,10 +126,10 @@ def test_data_of_a_server_that_is_gone_is_not_hidden(data: DataDir) -> None:
 
 def test_calls_to_this_machine_pass_by_the_proxy(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
     store = members.qdrant_store(data, 0)
-    assert members.children_env(data, store, store)["NO_PROXY"] == "127.0.0.1,localhost"
+    assert members.children_env(store, store, store)["NO_PROXY"] == "127.0.0.1,localhost"
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, f"{name}.example")
-        env = members.children_env(data, store, store)
+        env = members.children_env(store, store, store)
         assert env["NO_PROXY"] == env["no_proxy"] == f"{name}.example,127.0.0.1,localhost"
 
 

@@ -96,6 +96,17 @@ def test_what_refuses_to_start_is_not_started_again(tmp_path: Path) -> None:
         fleet.stop()
 
 
+def test_a_refusal_does_not_show_errors_of_earlier_runs(tmp_path: Path) -> None:
+    (tmp_path / "wrong.log").write_text("redis: connection refused\n" * 20)
+    with StopSignals() as signals:
+        fleet = Supervisor(signals, lambda line: None)
+        fleet.start(member(tmp_path, "wrong", "import sys; print('set X'); sys.exit(2)"))
+        with pytest.raises(FleetError) as caught:
+            fleet.watch()
+        fleet.stop()
+    assert caught.value.detail == f"wrong refused to start; the end of {tmp_path / 'wrong.log'}:\nset X"
+
+
 def test_a_crash_while_others_get_ready_is_noticed(tmp_path: Path) -> None:
     with StopSignals() as signals:
         fleet = Supervisor(signals, lambda line: None, delays=())

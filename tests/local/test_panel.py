@@ -13,11 +13,16 @@ from embedfleet.local import panel
 from embedfleet.local.datadir import DEFAULT_URL, FleetState
 
 
-def commands(url: str = DEFAULT_URL) -> list[list[str]]:
+def lines(url: str = DEFAULT_URL) -> list[str]:
     shown = io.StringIO()
-    state = FleetState(1, url, "r", "q", {"redis": "a", "qdrant": "b"})
+    parts = {"redis": "a", "qdrant": "b", "blobs": "yours (FLEET_BLOB_URL)"}
+    state = FleetState(1, url, "r", "q", parts, blobs="s3://bucket/prefix")
     panel.show(Console(width=80, file=shown), state, Path("/data"))
-    return [shlex.split(line) for line in shown.getvalue().splitlines() if "demo" in line]
+    return shown.getvalue().splitlines()
+
+
+def commands(url: str = DEFAULT_URL) -> list[list[str]]:
+    return [shlex.split(line) for line in lines(url) if "demo" in line]
 
 
 def test_the_command_is_called_by_name_where_it_is_on_path(
@@ -49,3 +54,8 @@ def test_without_a_script_beside_python_the_module_is_named(
 def test_an_address_of_its_own_is_in_every_command() -> None:
     for line in commands("http://127.0.0.1:9"):
         assert "http://127.0.0.1:9" in " ".join(line)
+
+
+def test_where_the_blobs_are_is_shown() -> None:
+    (row,) = [line for line in lines() if "Blobs" in line]
+    assert "yours (FLEET_BLOB_URL), at s3://bucket/prefix" in row

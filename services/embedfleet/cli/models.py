@@ -1,12 +1,14 @@
 """`embedfleet models`: get, list, check and convert models."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.table import Table
 
-from embedfleet.cli.output import emit, on_terminal, plain, stderr, stdout
+from embedfleet.cli.output import emit, on_terminal, plain, sentence, stderr, stdout
+from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders import models
 from embedfleet.encoders.files import ModelFiles, inspect
 from embedfleet.encoders.manifest import read_manifest
@@ -15,6 +17,7 @@ from embedfleet.runtime.settings import ModelSettings
 
 app = typer.Typer(no_args_is_help=True, help="Get, list, check and convert embedding models.")
 
+T = TypeVar("T")
 BackendOption = Annotated[Backend, typer.Option(help="Whose files: the ONNX graph, or the checkpoint.")]
 
 
@@ -32,12 +35,25 @@ def fetch_command(
 
 @app.command("list")
 def list_command() -> None:
-    """Show the models in the cache, and the folder of FLEET_MODEL_PATH."""
-    rows = [_row(files) for files in _here()]
-    if not on_terminal():
-        for row in rows:
+    """Show the models in the cache, or the folder of FLEET_MODEL_PATH; exit 1 where one can't be used."""
+    rows, damaged = [], False
+    for folder, row, problem in _each(_row):
+        if row is None:
+            damaged = True
+            _name(folder, problem)
+        elif on_terminal():
+            rows.append(row)
+        else:
             emit(row)
-    elif rows:
+    if on_terminal():
+        _show(rows, damaged)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _show(rows: list[dict[str, Any]], damaged: bool) -> None:
+    """Print the rows as a table for people."""
+    if rows:
         # Last and alone on its line: a path must be readable in a narrow terminal.
         table = Table()
         for name in rows[0]:
@@ -48,20 +64,27 @@ def list_command() -> None:
         stdout().print(table)
         for row in rows:
             stdout().print(plain(row["folder"]), soft_wrap=True)
-    else:
+    elif not damaged:
         stdout().print("no model is here; run `embedfleet models fetch`")
 
 
 @app.command("verify")
 def verify_command() -> None:
     """Compare every file of every model with the sha256 in its manifest; exit 1 where one differs."""
-    for files in _here() or [models.locate(ModelSettings())]:
-        count = models.verify(files)
-        if not on_terminal():
-            emit({"folder": files.folder, "verified": count})
+    if not _folders(ModelSettings()):
+        models.locate(ModelSettings())  # says what is missing
+    damaged = False
+    for folder, count, problem in _each(models.verify):
+        if count is None:
+            damaged = True
+            _name(folder, problem)
+        elif not on_terminal():
+            emit({"folder": folder, "verified": count})
         else:
             word = f"{count} files verified" if count else "no manifest, nothing to verify against"
-            stdout().print(plain(f"{files.folder}: {word}"), soft_wrap=True)
+            stdout().print(plain(f"{folder}: {word}"), soft_wrap=True)
+    if damaged:
+        raise typer.Exit(1)
 
 
 @app.command("export")
@@ -76,11 +99,32 @@ def export_command(
     _ready(export(checkpoint, output, _progress, model_id))
 
 
-def _here() -> list[ModelFiles]:
-    settings = ModelSettings()
+def _folders(settings: ModelSettings) -> list[Path]:
     if settings.model_path is not None:
-        return [models.locate(settings)]
-    return [inspect(folder, settings.model_id) for folder in models.cached(settings.model_cache)]
+        return [settings.model_path.expanduser()]
+    return models.cached(settings.model_cache)
+
+
+def _each(look: Callable[[ModelFiles], T]) -> Iterator[tuple[Path, T | None, str]]:
+    """Yield each model's folder and what is found there, or None and why it can't be used."""
+    settings = ModelSettings()
+    for folder in _folders(settings):
+        try:
+            files = models.locate(settings) if settings.model_path else inspect(folder, settings.model_id)
+            found = look(files)
+        except ConfigurationError as error:
+            yield folder, None, sentence(error)
+        except OSError as error:
+            yield folder, None, f"{error.filename or folder}: {error.strerror or error}"
+        else:
+            yield folder, found, ""
+
+
+def _name(folder: Path, problem: str) -> None:
+    """Name a model that can't be used: on stderr, and to programs, too."""
+    if not on_terminal():
+        emit({"folder": folder, "problem": problem})
+    stderr().print(plain(f"embedfleet: {problem}"), soft_wrap=True)
 
 
 def _progress(message: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embedfleet.contracts.errors import ConfigurationError
 from embedfleet.encoders.files import ModelFiles, inspect
-from embedfleet.encoders.manifest import MANIFEST, check, damaged, file_sha256
+from embedfleet.encoders.manifest import MANIFEST, check, damaged, file_sha256, read_manifest
 from embedfleet.encoders.registry import KNOWN, Backend, KnownModel
 from embedfleet.runtime.settings import ModelSettings
 
@@ -33,7 +33,7 @@ def locate(settings: ModelSettings, backend: Backend | None = None) -> ModelFile
         folder = settings.model_path.expanduser()
         if not folder.is_dir():
             raise ConfigurationError(f"FLEET_MODEL_PATH {folder} is not a folder", code="model_missing")
-        _warn_of_another_name(folder, settings.model_id)
+        _warn_of_another_name(folder, settings)
         return _fit(inspect(folder, settings.model_id), backend)
     backends: tuple[Backend, ...] = (backend,) if backend else ("onnx", "torch")
     for wanted in backends:
@@ -128,10 +128,20 @@ def _cached(settings: ModelSettings, backend: Backend) -> Path | None:
     return fits[0] if fits else None
 
 
-def _warn_of_another_name(folder: Path, model_id: str) -> None:
-    """Warn where a folder without a name of its own is given that of a model that it is not."""
+def _warn_of_another_name(folder: Path, settings: ModelSettings) -> None:
+    """Warn where the folder's own name overrides the user's, or one without a name is given a wrong one."""
+    model_id, manifest = settings.model_id, read_manifest(folder)
+    if manifest:
+        if "model_id" in settings.model_fields_set and model_id != manifest.model_id:
+            _log.warning(
+                "FLEET_MODEL_ID %s is not used: the manifest in FLEET_MODEL_PATH %s names its model %s",
+                model_id,
+                folder,
+                manifest.model_id,
+            )
+        return
     model, config = KNOWN.get(model_id), folder / "config.json"
-    if model is None or (folder / MANIFEST).exists() or not config.is_file():
+    if model is None or not config.is_file():
         return
     if file_sha256(config) != model.pins["config.json"].sha256:
         _log.warning(

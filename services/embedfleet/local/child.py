@@ -53,6 +53,7 @@ class Child:
         self._nice = nice
         self._keep_open = tuple(keep_open)
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_began_at: int | None = None
 
     @property
     def pid(self) -> int:
@@ -72,6 +73,10 @@ class Child:
             raise RuntimeError(f"{self.name} is running")
         launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(self._nice)]
         with _opened(self.log) as output:
+            if self.log:
+                size = os.fstat(output).st_size
+                # Smaller at a restart: what was written since the first start has been rotated away.
+                self._log_began_at = size if self._log_began_at is None else min(size, self._log_began_at)
             self._process = subprocess.Popen(  # noqa: S603 — the command is ours, no shell
                 launcher + self._command,
                 stdin=subprocess.DEVNULL,
@@ -122,10 +127,13 @@ class Child:
             self.kill()
 
     def tail(self, lines: int = 15) -> str:
-        """Return the last lines of its log."""
+        """Return the last lines of its log since the first start: those before are of another fleet."""
+        if self._log_began_at is None:
+            return ""
         try:
             with open(self.log or os.devnull, "rb") as log:
-                log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL_BYTES))
+                size = os.fstat(log.fileno()).st_size
+                log.seek(max(self._log_began_at, size - TAIL_BYTES))
                 text = log.read().decode("utf-8", "replace")
         except OSError:
             return ""

@@ -3,7 +3,7 @@
 =================  =========================================================================
 ``fleet.lock``     locked while a fleet (or one of its processes) lives; holds its process id
 ``fleet.json``     address and process ids of the running fleet, for other commands
-``blobs/``         uploads and chunk files
+``blobs/``         uploads and chunk files, unless FLEET_BLOB_URL names another place
 ``redis/``         Redis's append-only file
 ``qdrant*/``       vectors
 ``logs/``          one file a process
@@ -35,6 +35,8 @@ class FleetState:
         qdrant: address of Qdrant.
         parts: name of a part → what it really is.
         pids: name of a process → its id.
+        blobs: where api and workers keep the blobs: a whole path, or SCHEME://BUCKET/PREFIX; empty in what a
+            version wrote that had them in its data folder always.
     """
 
     pid: int
@@ -43,6 +45,7 @@ class FleetState:
     qdrant: str
     parts: dict[str, str] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
+    blobs: str = ""
 
 
 class DataDir:
@@ -52,9 +55,15 @@ class DataDir:
         self.path = path.expanduser().resolve()
 
     @property
-    def blobs(self) -> Path:
-        """Uploads and chunk files."""
+    def own_blobs(self) -> Path:
+        """Where the blobs are unless the user names another place."""
         return self.path / "blobs"
+
+    @property
+    def blobs(self) -> str:
+        """Where the blobs are now, a folder or a bucket: those of the fleet that runs here, if one does."""
+        state = self.running()
+        return (state and state.blobs) or str(self.own_blobs)
 
     @property
     def redis(self) -> Path:

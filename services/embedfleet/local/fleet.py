@@ -15,6 +15,7 @@ from embedfleet.local.datadir import DataDir, FleetState
 from embedfleet.local.members import (
     Store,
     api_member,
+    blob_store,
     children_env,
     python_module,
     qdrant_store,
@@ -52,11 +53,11 @@ def run(options: Options) -> None:
     data = DataDir(options.data_dir)
     lock = data.claim()
     try:
-        port = _port(options.port)
+        port, blobs = _port(options.port), blob_store(data)
         with StopSignals() as signals:
             fleet = Supervisor(signals, _say)
             try:
-                state = _start(fleet, data, lock, port)
+                state = _start(fleet, data, lock, port, blobs)
                 data.publish(state)
                 _announce(options, state, data)
                 fleet.watch(lambda: data.publish(replace(state, pids=fleet.pids)))
@@ -75,7 +76,7 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _start(fleet: Supervisor, data: DataDir, lock: int, port: int) -> FleetState:
+def _start(fleet: Supervisor, data: DataDir, lock: int, port: int, blobs: Store) -> FleetState:
     """Start everything in order and wait until all of it serves."""
     redis, qdrant = redis_store(data, lock), qdrant_store(data, lock)
     for store in (redis, qdrant):
@@ -86,22 +87,23 @@ def _start(fleet: Supervisor, data: DataDir, lock: int, port: int) -> FleetState
         fetched = Child("model", python_module("embedfleet.local.model"), log=None, keep_open=[lock])
         if fleet.run_once(fetched):
             raise ConfigurationError("the model could not be fetched: the lines above say why")
-    env = children_env(data, redis, qdrant)
+    env = children_env(redis, qdrant, blobs)
     fleet.start(api_member(data, lock, env, port))
     fleet.start(*worker_members(data, lock, env))
     fleet.await_ready(READY_SECONDS)
-    return _state(fleet, port, redis, qdrant)
+    return _state(fleet, port, redis, qdrant, blobs)
 
 
-def _state(fleet: Supervisor, port: int, redis: Store, qdrant: Store) -> FleetState:
+def _state(fleet: Supervisor, port: int, redis: Store, qdrant: Store, blobs: Store) -> FleetState:
     """Return what other commands may know."""
     return FleetState(
         pid=os.getpid(),
         url=f"http://{LOOPBACK}:{port}",
         redis=redis.shown,
         qdrant=qdrant.shown,
-        parts={"redis": redis.origin, "qdrant": qdrant.origin},
+        parts={"redis": redis.origin, "qdrant": qdrant.origin, "blobs": blobs.origin},
         pids=fleet.pids,
+        blobs=blobs.shown,
     )
 
 

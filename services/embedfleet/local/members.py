@@ -11,15 +11,16 @@ from pathlib import Path
 
 import httpx
 
-from embedfleet.contracts.errors import ConfigurationError
+from embedfleet.contracts.errors import ConfigurationError, DependencyDown
 from embedfleet.contracts.jobs import Queue
 from embedfleet.local.child import Child
 from embedfleet.local.datadir import DataDir
 from embedfleet.local.ports import LOOPBACK, free_ports
 from embedfleet.local.redis import RedisServer
 from embedfleet.local.supervisor import Member
+from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger.redis_client import address_of
-from embedfleet.runtime.settings import BrokerSettings, LedgerSettings, VectorSettings
+from embedfleet.runtime.settings import BlobSettings, BrokerSettings, LedgerSettings, VectorSettings
 
 DOCUMENT_THREADS = 2
 EMBEDDING_THREADS = 64
@@ -31,7 +32,7 @@ _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Redis or Qdrant.
+    """Redis, Qdrant, or the place of the blobs.
 
     Attributes:
         url: address for the children.
@@ -92,6 +93,31 @@ def qdrant_store(data: DataDir, lock: int) -> Store:
     return Store(url, url, origin, Member(child, answers(f"{url}/readyz")))
 
 
+def blob_store(data: DataDir) -> Store:
+    """Return the user's folder or bucket when FLEET_BLOB_URL names one, else a folder in the data.
+
+    Raises:
+        ConfigurationError: the user's can't be addressed, or is a folder that can't be written.
+        DependencyDown: the bucket can't be reached, or refuses.
+    """
+    if not os.environ.get("FLEET_BLOB_URL"):
+        own = str(data.own_blobs)
+        return Store(own, own, "a folder of its own")
+    blobs = Blobs(BlobSettings().blob_url)
+    try:
+        blobs.check()
+    except (DependencyDown, OSError) as error:
+        if "://" in blobs.address:
+            raise
+        cause = error.__cause__ or error
+        why = cause.strerror if isinstance(cause, OSError) else cause
+        raise ConfigurationError(
+            f"FLEET_BLOB_URL {blobs.address} can't be written ({why}): make it writable, name another"
+            " folder or a bucket, or unset it"
+        ) from error
+    return Store(blobs.address, blobs.address, "yours (FLEET_BLOB_URL)")
+
+
 def api_member(data: DataDir, lock: int, env: Mapping[str, str], port: int) -> Member:
     """Return the API server, whose process is the janitor's, too."""
     env = {**env, "FLEET_HOST": LOOPBACK, "FLEET_PORT": str(port)}
@@ -144,7 +170,7 @@ def worker_member(
     return Member(child, answers(f"http://{LOOPBACK}:{port}/readyz"))
 
 
-def children_env(data: DataDir, redis: Store, qdrant: Store) -> dict[str, str]:
+def children_env(redis: Store, qdrant: Store, blobs: Store) -> dict[str, str]:
     """Return the variables of the api and the workers."""
     # Calls to the loopback address must not go through a proxy that the user has set.
     direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK, "localhost"]
@@ -153,7 +179,7 @@ def children_env(data: DataDir, redis: Store, qdrant: Store) -> dict[str, str]:
         **os.environ,
         "CELERY_BROKER_URL": redis.url,
         "QDRANT_URL": qdrant.url,
-        "FLEET_BLOB_URL": str(data.blobs),
+        "FLEET_BLOB_URL": blobs.url,
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,  # where both are set, libraries take this one

@@ -22,6 +22,7 @@ def show(console: Console, state: FleetState, data_dir: Path) -> None:
         ("API docs", f"{state.url}/docs"),
         ("Redis", f"{state.parts['redis']}, at {state.redis}"),
         ("Qdrant", f"{state.parts['qdrant']}, at {state.qdrant}"),
+        ("Blobs", f"{state.parts['blobs']}, at {state.blobs}"),
         ("Data", str(data_dir)),
         ("Logs", str(data_dir / "logs")),
         ("Stop", "Ctrl-C"),

@@ -36,7 +36,7 @@ _WINDOWS = ("cp1252", "cp1250", "cp1254", "cp1257", "cp1258")
 _ISO = ("iso8859-2", "iso8859-15")
 _WINDOWS_ALONE = re.compile(rb"[\x80-\x9f]")
 _OF_OTHER_LETTERS = (
-    *("cp1251", "koi8-r", "koi8-u", "iso8859-5", "cp1253", "iso8859-7", "cp1255", "cp1256"),
+    *("cp1251", "koi8-r", "koi8-u", "cp866", "iso8859-5", "cp1253", "iso8859-7", "cp1255", "cp1256"),
     *("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949", "tis-620"),
 )
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f\s]")
@@ -105,6 +105,8 @@ def _guess(data: bytes) -> str:
         return "utf-8"
     if _is_vietnamese_1258(sample):
         return "cp1258"
+    # Lines without such letters say nothing of the encoding, and in code or English are most.
+    sample = b"\n".join(line for line in sample.splitlines() if not line.isascii())
     guess = _likeliest(sample, _WINDOWS + _ISO + _OF_OTHER_LETTERS)
     if not _is_latin(sample.decode(guess, "replace")):
         return guess
