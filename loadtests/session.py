@@ -72,7 +72,9 @@ class Session:
             (self._asked("POST", f"/tasks/{task_id}/revoke", "revoke", CONFLICT) or {}).get("success")
         )
 
-    def search(self, query: str, name: str, document_ids: Sequence[str] = ()) -> list[dict[str, Any]] | None:
+    def search(
+        self, query: str, name: str, document_ids: Sequence[str] | None = None
+    ) -> list[dict[str, Any]] | None:
         """Search; `name` is the line of the statistics."""
         asked = {"collection": self._collection, "query": query, "filter": {"document_ids": document_ids}}
         answer = self._asked("POST", "/search", name, body=asked)

@@ -225,7 +225,11 @@ def test_filters(alpha: httpx.Client, worker: Worker) -> None:
         return {hit["filename"] for hit in search(alpha, "filtered", "report", filter=filter)}
 
     assert found() == {"2023.txt", "2024.txt"}
+    assert found(document_ids=None) == {"2023.txt", "2024.txt"}
     assert found(document_ids=[documents[2023]]) == {"2023.txt"}
+    # The documents that someone may see, and there are none: never all of them.
+    assert found(document_ids=[]) == set()
+    assert found(document_ids=[], metadata={"year": 2024}) == set()
     assert found(metadata={"year": 2024}) == {"2024.txt"}
     assert found(metadata={"year": 2025}) == set()
     assert found(document_ids=[documents[2023]], metadata={"year": 2024}) == set()

@@ -172,6 +172,7 @@ def test_lists_are_filtered_counted_and_limited(gamma: httpx.Client, ledger: Led
     assert gamma.get("/api/v1/documents/", params={"collection": "other"}).json() == {
         "documents": [],
         "total": 0,
+        "next_cursor": None,
     }
 
 

@@ -41,6 +41,7 @@ class Stub:
     def __init__(self) -> None:
         self.url = ""
         self.message = "queued"
+        self.wanted_key = ""
         self.forms: dict[str, dict[str, Any]] = {}
         self.uploads: list[tuple[str, float]] = []
         self.polls: Counter[str] = Counter()
@@ -93,6 +94,12 @@ def create(stub: Stub) -> FastAPI:
             return problem(404, "not_found", "none")
         stub.deleted.append(f"{kind}/{name}")
         return JSONResponse({"message": f"gone: {name}"}, 202)
+
+    @app.middleware("http")
+    async def refuse(request: Request, serve: Any) -> Any:
+        if stub.wanted_key and request.headers.get("authorization") != f"Bearer {stub.wanted_key}":
+            return problem(401, "unauthorized", "Send a valid API key in the header `Authorization: …`.")
+        return await serve(request)
 
     @app.get("/livez")
     @app.get("/readyz")

@@ -190,6 +190,31 @@ def test_no_arguments_shows_the_help() -> None:
     assert "ingest" in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("", "asks for an API key: set FLEET_API_KEY"),
+        ("wrong", "doesn't know the key in FLEET_API_KEY: set FLEET_API_KEY to one that it has"),
+    ],
+)
+def test_without_a_right_key_the_variable_is_named(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, said: str
+) -> None:
+    stub.wanted_key = "right"
+    monkeypatch.setenv("FLEET_API_KEY", key)
+    (tmp_path / "a.txt").write_text("text")
+    for arguments in (
+        ["status"],
+        ["search", "x", "--collection", "c"],
+        ["ingest", str(tmp_path), "--collection", "c"],
+    ):
+        result = command(*arguments)
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[-1] == f"embedfleet: the API at 127.0.0.1 {said} [unauthorized]"
+    monkeypatch.setenv("FLEET_API_KEY", "right")
+    assert command("status").exit_code == 0
+
+
 def test_a_reader_that_leaves_early_is_no_error_of_ours(stub: Stub) -> None:
     stub.hits = [hit("x" * 10_000)] * 100
     ends = subprocess.run(

@@ -267,8 +267,8 @@ def test_nothing_is_seen_across_tenants(ledger: Ledger) -> None:
     assert ledger.task("default", "t1") is None
     assert ledger.document("default", document.id) is None
     assert not ledger.revoke("default", "t1")
-    assert ledger.tasks("default", list(TaskState), 10) == ([], 0)
-    assert ledger.documents("default", None, 10) == ([], 0)
+    assert ledger.tasks("default", list(TaskState), 10) == ([], 0, None)
+    assert ledger.documents("default", None, 10) == ([], 0, None)
     assert ledger.documents("acme", "notes", 10)[1] == 1
 
 
@@ -276,7 +276,7 @@ def test_tasks_are_listed_by_state_newest_first(ledger: Ledger) -> None:
     for number in range(3):
         ledger.accept(upload(f"t{number}", key=f"{number}.txt"))
     claim(ledger, ProcessDocument(task_id="t0"))
-    tasks, total = ledger.tasks("default", [TaskState.PENDING], 1)
+    tasks, total, _ = ledger.tasks("default", [TaskState.PENDING], 1)
     assert ([task.id for task in tasks], total) == (["t2"], 2)
     assert [task.id for task in ledger.tasks("default", [TaskState.STARTED], 9)[0]] == ["t0"]
 

@@ -28,7 +28,7 @@ def test_a_deleted_document_leaves_only_the_number_of_its_generation(ledger: Led
     ledger.delete("default", document.id, 1)
     assert ledger.document("default", document.id) is None
     assert ledger.live_generations("default", [document.id]) == {}
-    assert ledger.documents("default", None, 9) == ledger.documents("default", "notes", 9) == ([], 0)
+    assert ledger.documents("default", None, 9) == ledger.documents("default", "notes", 9) == ([], 0, None)
     assert ledger.document_ids("default", "notes") == []
     assert ledger.unsettled(9) == []
     assert keys(ledger, document) == {f"deleted:default:{document.id}"}

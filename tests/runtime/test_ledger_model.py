@@ -354,7 +354,7 @@ class Edges(RuleBasedStateMachine):
     @invariant()
     def all_is_in_step(self) -> None:
         """One look at Redis serves all checks: most of this test's time are its round trips."""
-        tasks, _ = self.ledger.tasks("default", list(TaskState), 1000)
+        tasks, *_ = self.ledger.tasks("default", list(TaskState), 1000)
         rows, documents = self.hashes("task:"), self.hashes("document:default:")
         self.tasks_move_along_their_edges(tasks)
         self.indexes_are_in_step(rows)
@@ -446,7 +446,7 @@ class Edges(RuleBasedStateMachine):
                 assert self.redis.ttl(key) > 0, "the plan of a run that never ended stays for good"
 
     def rows_of(self, document: Document) -> list[Task]:
-        rows, _ = self.ledger.tasks("default", list(TaskState), 1000)
+        rows, *_ = self.ledger.tasks("default", list(TaskState), 1000)
         return [row for row in rows if row.id.split("-")[0] == document.task_id]
 
     def check_end(self, held: Claim, answer: Any, may_write: bool) -> None:

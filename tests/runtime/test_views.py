@@ -31,4 +31,4 @@ def test_the_clock_of_a_process_decides_nothing(
     ledger.fail(claim(ledger, job), EmbeddingError("no"), retryable=False)
     assert [task.id for task in ledger.tasks("default", [TaskState.FAILURE], 9)[0]] == ["t1"]
     ledger._redis.zadd("index:tasks:default:FAILURE", {"t1": ledger.now() - 3700})
-    assert ledger.tasks("default", [TaskState.FAILURE], 9) == ([], 0)
+    assert ledger.tasks("default", [TaskState.FAILURE], 9) == ([], 0, None)

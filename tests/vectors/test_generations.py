@@ -49,15 +49,16 @@ def test_search_keeps_to_documents_and_metadata(store: VectorStore, name: str) -
     vectors = np.array([[1, 0], [1, 0.1], [1, 0.2], [1, 0.3]], np.float32)
     store.upsert(name, [str(uuid.uuid4()) for _ in payloads], vectors, payloads)
 
-    def found(documents: list[str], wanted: dict[str, str | int | bool]) -> list[int]:
+    def found(documents: list[str] | None, wanted: dict[str, str | int | bool]) -> list[int]:
         hits = store.search(name, np.array([3, 0], np.float32), 10, documents, wanted)
         return [hit.payload["chunk_index"] for hit in hits]
 
-    assert found([], {}) == [0, 1, 2, 3]
+    assert found(None, {}) == [0, 1, 2, 3]
+    assert found([], {}) == []
     assert found(["x"], {}) == [0, 1, 2]
-    assert found([], {"a.b": True}) == [0, 3]
+    assert found(None, {"a.b": True}) == [0, 3]
     assert found(["y", "z"], {"a.b": True}) == [3]
-    assert found([], {"a.b": 1}) == [1]
+    assert found(None, {"a.b": 1}) == [1]
     assert found(["z"], {}) == []
 
 

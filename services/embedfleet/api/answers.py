@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
+from embedfleet.api.http.cursors import NextCursor
 from embedfleet.contracts.documents import ChunkOptions, Document
 from embedfleet.contracts.states import DocumentState, TaskState, WaitReason
 from embedfleet.runtime.ledger.queues import QueueState
@@ -102,10 +103,11 @@ class TaskAnswer(BaseModel):
 
 
 class TaskList(BaseModel):
-    """The newest tasks first; `total` counts all that match."""
+    """A page of tasks, newest first; `total` counts all that match, on other pages, too."""
 
     tasks: list[TaskAnswer]
     total: int
+    next_cursor: NextCursor
 
 
 class RevokeAnswer(BaseModel):
@@ -174,10 +176,11 @@ class DocumentAnswer(BaseModel):
 
 
 class DocumentList(BaseModel):
-    """The newest documents first; `total` counts all that match."""
+    """A page of documents, newest first; `total` counts all that match, on other pages, too."""
 
     documents: list[DocumentAnswer]
     total: int
+    next_cursor: NextCursor
 
 
 class QueueAnswer(BaseModel):

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 import embedfleet
 from embedfleet.api import collections, documents, ops, queues, search, tasks
 from embedfleet.api.dependencies import Services
-from embedfleet.api.http import problems
+from embedfleet.api.http import docs, problems
 from embedfleet.api.http.keys import load_keys
 from embedfleet.api.http.limits import JSON_BYTES, MULTIPART_ALLOWANCE_BYTES, BodyLimit
 from embedfleet.api.http.metrics import HttpMetrics
@@ -49,10 +49,12 @@ def assemble(max_upload_bytes: int) -> FastAPI:
         summary="Documents in, searchable vectors out.",
         version=embedfleet.__version__,
         lifespan=_lifespan,
+        docs_url=None,  # the framework's pages load scripts from public servers; ours is http/docs.py
+        redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    for part in (documents, collections, tasks, queues, search, ops):
+    for part in (documents, collections, tasks, queues, search, ops, docs):
         app.include_router(part.router)
     problems.install(app)
     upload_bytes = max_upload_bytes + MULTIPART_ALLOWANCE_BYTES

@@ -1,25 +1,28 @@
 """/api/v1/collections: delete all documents of one."""
 
 import logging
-from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from embedfleet.api.answers import CollectionDeleteAnswer
 from embedfleet.api.dependencies import ServicesOf, Tenant
 from embedfleet.api.http.problems import documented
-from embedfleet.contracts.documents import COLLECTION_PATTERN
+from embedfleet.api.http.queries import NO_QUERY
+from embedfleet.api.uploads.metadata import CollectionName
 from embedfleet.contracts.errors import NotFound
 
-router = APIRouter(prefix="/api/v1/collections", tags=["documents"], responses=documented(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/api/v1/collections",
+    tags=["documents"],
+    dependencies=NO_QUERY,
+    responses=documented(401, 403, 422, 503),
+)
 
 _log = logging.getLogger(__name__)
 
 
 @router.delete("/{name}", status_code=202, responses=documented(404))
-def delete(
-    name: Annotated[str, Path(pattern=COLLECTION_PATTERN)], tenant: Tenant, services: ServicesOf
-) -> CollectionDeleteAnswer:
+def delete(name: CollectionName, tenant: Tenant, services: ServicesOf) -> CollectionDeleteAnswer:
     """Delete all documents that a collection has now, as if each were deleted by itself.
 
     Until all that they left is removed the same request answers 202 again, afterwards 404. What is uploaded

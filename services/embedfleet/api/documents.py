@@ -13,11 +13,13 @@ from starlette.datastructures import UploadFile
 
 from embedfleet.api.answers import DeleteAnswer, DocumentAnswer, DocumentList, UploadAnswer
 from embedfleet.api.dependencies import Caller, CallerOf, Services, ServicesOf, Tenant
+from embedfleet.api.http.cursors import next_cursor, place_of
 from embedfleet.api.http.problems import documented
-from embedfleet.api.uploads.metadata import collection_name
+from embedfleet.api.http.queries import NO_QUERY, PageQuery
+from embedfleet.api.uploads.metadata import CollectionName
 from embedfleet.api.uploads.upload import UploadForm, clean_filename, extension_of, form_schema, received
 from embedfleet.api.waits import Waits
-from embedfleet.contracts.documents import COLLECTION_PATTERN, Document, document_id
+from embedfleet.contracts.documents import Document, document_id
 from embedfleet.contracts.errors import InvalidRequest, NotFound
 from embedfleet.contracts.states import DocumentState, TaskState
 from embedfleet.documents.file_types import HEAD_BYTES, check_type
@@ -32,6 +34,12 @@ router = APIRouter(prefix="/api/v1/documents", tags=["documents"], responses=doc
 _log = logging.getLogger(__name__)
 
 
+class DocumentQuery(PageQuery):
+    """Which documents."""
+
+    collection: CollectionName | None = None
+
+
 def admitted(request: Request, caller: CallerOf, services: ServicesOf) -> Caller:
     """Let a caller send a file while there is room; the body isn't read yet."""
     size = request.headers.get("content-length", "")
@@ -40,7 +48,11 @@ def admitted(request: Request, caller: CallerOf, services: ServicesOf) -> Caller
 
 
 @router.post(
-    "/upload", status_code=202, openapi_extra=form_schema(), responses=documented(400, 408, 413, 415, 429)
+    "/upload",
+    status_code=202,
+    dependencies=NO_QUERY,
+    openapi_extra=form_schema(),
+    responses=documented(400, 408, 413, 415, 429),
 )
 async def upload(
     request: Request, response: Response, caller: Annotated[Caller, Depends(admitted)], services: ServicesOf
@@ -67,23 +79,23 @@ async def upload(
 
 @router.get("/")
 @router.get("", include_in_schema=False)
-def documents(
-    tenant: Tenant,
-    services: ServicesOf,
-    collection: Annotated[str | None, Query(json_schema_extra={"pattern": COLLECTION_PATTERN})] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> DocumentList:
-    """List documents, newest first."""
-    if collection is not None:
-        collection_name(collection)
-    found, total = services.ledger.documents(tenant, collection, limit)
+def documents(tenant: Tenant, services: ServicesOf, query: Annotated[DocumentQuery, Query()]) -> DocumentList:
+    """List documents, newest first: by when each was first uploaded, whatever came under its key since.
+
+    From page to page every document comes once that is there all the while; what is uploaded meanwhile is in
+    front of the first page.
+    """
+    after = place_of("documents", query.cursor)
+    page = services.ledger.documents(tenant, query.collection, query.limit, after)
     waits = Waits(services.ledger)
     return DocumentList(
-        documents=[DocumentAnswer.of(one, waits.of_document(one)) for one in found], total=total
+        documents=[DocumentAnswer.of(one, waits.of_document(one)) for one in page.items],
+        total=page.total,
+        next_cursor=next_cursor("documents", page.following),
     )
 
 
-@router.get("/{document_id}", responses=documented(404))
+@router.get("/{document_id}", dependencies=NO_QUERY, responses=documented(404))
 def document(document_id: str, tenant: Tenant, services: ServicesOf) -> DocumentAnswer:
     """Show one document."""
     found = services.ledger.document(tenant, document_id)
@@ -92,7 +104,7 @@ def document(document_id: str, tenant: Tenant, services: ServicesOf) -> Document
     return DocumentAnswer.of(found, Waits(services.ledger).of_document(found))
 
 
-@router.delete("/{document_id}", status_code=202, responses=documented(404))
+@router.delete("/{document_id}", status_code=202, dependencies=NO_QUERY, responses=documented(404))
 def delete(document_id: str, tenant: Tenant, services: ServicesOf) -> DeleteAnswer:
     """Delete a document: its unfinished tasks stop, and search shows nothing of it from now on.
 

@@ -5,8 +5,11 @@ from fastapi import APIRouter
 from embedfleet.api.answers import QueueAnswer, QueueList
 from embedfleet.api.dependencies import ServicesOf, Tenant
 from embedfleet.api.http.problems import documented
+from embedfleet.api.http.queries import NO_QUERY
 
-router = APIRouter(prefix="/api/v1/queues", tags=["queues"], responses=documented(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/api/v1/queues", tags=["queues"], dependencies=NO_QUERY, responses=documented(401, 403, 422, 503)
+)
 
 
 @router.get("/")

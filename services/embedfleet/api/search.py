@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
 from embedfleet.api.http.problems import documented
+from embedfleet.api.http.queries import NO_QUERY
 from embedfleet.api.retrieval import live_hits
 from embedfleet.api.uploads.metadata import check_keys, collection_name
 from embedfleet.contracts.documents import qdrant_collection
@@ -13,10 +14,12 @@ from embedfleet.contracts.errors import InvalidRequest, NotFound
 from embedfleet.contracts.search import SearchAnswer, SearchQuery
 from embedfleet.vectors import Generation, ScoredChunk
 
-router = APIRouter(prefix="/api/v1/search", tags=["search"], responses=documented(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/api/v1/search", tags=["search"], dependencies=NO_QUERY, responses=documented(401, 403, 422, 503)
+)
 
 
-@router.post("", responses=documented(404, 409))
+@router.post("", responses=documented(404, 409, 415))
 def search(query: SearchQuery, tenant: Tenant, services: ServicesOf) -> SearchAnswer:
     """Find the chunks of a collection that mean most nearly the same as the query, best first.
 
@@ -55,6 +58,5 @@ def _check(query: SearchQuery) -> None:
 
 
 def _check_collection(services: Services, tenant: str, collection: str) -> None:
-    _, documents = services.ledger.documents(tenant, collection, limit=1)
-    if not documents:
+    if not services.ledger.documents(tenant, collection, limit=1).total:
         raise NotFound(f"There is no document in the collection {collection}.", code="no_collection")

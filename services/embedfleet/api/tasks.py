@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from embedfleet.api.answers import RevokeAnswer, TaskAnswer, TaskList
 from embedfleet.api.dependencies import Services, ServicesOf, Tenant
+from embedfleet.api.http.cursors import next_cursor, place_of
 from embedfleet.api.http.problems import documented
+from embedfleet.api.http.queries import NO_QUERY, PageQuery
 from embedfleet.api.waits import Waits
 from embedfleet.contracts.errors import Conflict, Gone, InvalidRequest, NotFound
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
@@ -23,30 +25,38 @@ def _known_state(value: Any) -> Any:
     return value
 
 
-KnownState = Annotated[TaskState, BeforeValidator(_known_state)]
+class TaskQuery(PageQuery):
+    """Which tasks."""
+
+    status: list[Annotated[TaskState, BeforeValidator(_known_state)]] | None = Field(
+        None, description="May be given several times."
+    )
 
 
 @router.get("/")
 @router.get("", include_in_schema=False)
-def tasks(
-    tenant: Tenant,
-    services: ServicesOf,
-    status: Annotated[list[KnownState] | None, Query(description="May be given several times.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> TaskList:
-    """List tasks, newest first; finished ones until their details expire."""
-    wanted = list(dict.fromkeys(status or TaskState))
-    found, total = services.ledger.tasks(tenant, wanted, limit)
-    return TaskList(tasks=_answers(services, tenant, found), total=total)
+def tasks(tenant: Tenant, services: ServicesOf, query: Annotated[TaskQuery, Query()]) -> TaskList:
+    """List tasks, newest first: by when each came into its state; finished ones until their details expire.
+
+    From page to page every task comes once that keeps its state all the while. One that changes it moves to
+    the front: a list that misses nothing while work goes on is that of documents.
+    """
+    wanted = list(dict.fromkeys(query.status or TaskState))
+    page = services.ledger.tasks(tenant, wanted, query.limit, place_of("tasks", query.cursor))
+    return TaskList(
+        tasks=_answers(services, tenant, page.items),
+        total=page.total,
+        next_cursor=next_cursor("tasks", page.following),
+    )
 
 
-@router.get("/{task_id}", responses=documented(404, 410))
+@router.get("/{task_id}", dependencies=NO_QUERY, responses=documented(404, 410))
 def task(task_id: str, tenant: Tenant, services: ServicesOf) -> TaskAnswer:
     """Show a task and the document it works on: polling this one address is enough."""
     return _answers(services, tenant, [_existing(services, tenant, task_id)])[0]
 
 
-@router.post("/{task_id}/revoke", responses=documented(404, 409, 410))
+@router.post("/{task_id}/revoke", dependencies=NO_QUERY, responses=documented(404, 409, 410))
 def revoke(task_id: str, tenant: Tenant, services: ServicesOf) -> RevokeAnswer:
     """Stop the work on a task's document, with all its unfinished tasks.
 

@@ -172,10 +172,20 @@ def error_of(answer: httpx.Response) -> FleetError:
     detail = problem.get("detail")
     text = str(detail) if isinstance(detail, str) and detail else title
     code = str(problem.get("code") or f"http_{answer.status_code}")
+    if answer.status_code == 401:
+        text = _key_wanted(answer.request)
     if answer.status_code in (429, 503):
         return Overloaded(text, retry_after=_retry_after(answer), code=code, status=answer.status_code)
     fallback = InvalidRequest if answer.status_code < 500 else FleetError
     return _ERRORS.get(answer.status_code, fallback)(text, code=code, status=answer.status_code)
+
+
+def _key_wanted(request: httpx.Request) -> str:
+    """Return what to do about a 401: what the API says is for those who write headers."""
+    where = f"the API at {request.url.host}"
+    if "authorization" in request.headers:
+        return f"{where} doesn't know the key in FLEET_API_KEY: set FLEET_API_KEY to one that it has"
+    return f"{where} asks for an API key: set FLEET_API_KEY"
 
 
 def _retry_after(answer: httpx.Response) -> int:

@@ -22,7 +22,12 @@ class SearchFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    document_ids: list[str] = Field(default_factory=list, max_length=100)
+    document_ids: list[str] | None = Field(
+        None,
+        max_length=100,
+        description="Ids of the documents to look in. An empty list has no hits: for all documents, leave it"
+        " out or send null.",
+    )
     metadata: dict[str, Annotated[str | int | bool, BeforeValidator(_exact)]] = Field(
         default_factory=dict, max_length=20
     )
@@ -34,7 +39,7 @@ class SearchQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     collection: str
-    query: str = Field(min_length=1, max_length=8000)
+    query: str = Field(max_length=8000, json_schema_extra={"minLength": 1})
     limit: int = Field(10, ge=1, le=100)
     filter: SearchFilter = Field(default_factory=SearchFilter)
 

@@ -105,7 +105,7 @@ def counted(document_id: str | None, generation: int | None, through: int | None
 
 
 def searched(
-    document_ids: Sequence[str],
+    document_ids: Sequence[str] | None,
     metadata: Mapping[str, Value],
     model_key: str | None,
     without: Collection[Generation],
@@ -116,7 +116,7 @@ def searched(
         InvalidRequest: a key or value that can't be asked for.
     """
     must = [metadata_equals(key, value) for key, value in metadata.items()]
-    if document_ids:
+    if document_ids is not None:
         must.append(_any_document(document_ids))
     if model_key is not None:
         must.append(equals("model_key", model_key))

@@ -166,7 +166,7 @@ class VectorStore(Generations):
         name: str,
         vector: Vectors,
         limit: int,
-        document_ids: Sequence[str] = (),
+        document_ids: Sequence[str] | None = None,
         metadata: dict[str, Value] | None = None,
         model_key: str | None = None,
         without: Collection[Generation] = (),
@@ -177,7 +177,7 @@ class VectorStore(Generations):
             name: the collection; an absent one has no hits.
             vector: float32 ``[dim]``, of any norm.
             limit: how many at most.
-            document_ids: only points of these documents; empty: of all.
+            document_ids: only points of these documents, of none where there are none; None: of all.
             metadata: only points whose ``metadata`` has all these values.
             model_key: only points of this model: scores of two models can't be compared; None: of all.
             without: no points of these documents' generations.
@@ -186,6 +186,8 @@ class VectorStore(Generations):
             InvalidRequest: a key or value that can't be asked for.
             VectorStoreError: ``dimension_mismatch`` when the collection's vectors have another length.
         """
+        if document_ids is not None and not document_ids:
+            return []  # not left to a server: one that took it for no condition would show everything
         nearest = partial(
             self._client.query_points,
             name,

@@ -103,16 +103,40 @@ async def _fleet_error(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 — as above
     errors = error.errors()
-    named = [f"{_place(one['loc'])}: {one['msg']}" for one in errors[:MAX_FIELDS_NAMED]]
+    if any(one["loc"] == ("body",) for one in errors) and not _says_json(request):
+        detail = "Send the body as JSON, with the header `content-type: application/json`."
+        return answer(request, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    named = [f"{_place(one['loc'])}: {words(one)}" for one in errors[:MAX_FIELDS_NAMED]]
     if len(errors) > MAX_FIELDS_NAMED:
         named.append(f"and {len(errors) - MAX_FIELDS_NAMED} more")
     detail = "; ".join(named)
     return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", detail)
 
 
+def _says_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
 def _place(location: tuple[str | int, ...]) -> str:
-    """Return a field's name: ("query", "limit") is `limit`, ("body",) is `body`."""
+    """Return a field's name: ("query", "limit") is `limit`; ("body",), or that at a character, is `body`."""
+    if len(location) == 2 and isinstance(location[1], int):
+        location = location[:1]
     return ".".join(str(part)[:64] for part in (location[1:] or location))
+
+
+def words(error: Mapping[str, Any]) -> str:
+    """Return what pydantic found wrong with a field, in words for who sent it."""
+    match error["type"]:
+        case "extra_forbidden":
+            kind = "parameter" if error["loc"][0] == "query" else "field"
+            return f"there is no such {kind}; /docs lists those that are taken here"
+        case "json_invalid":
+            reason = error.get("ctx", {}).get("error", "")
+            return f"this is no JSON, from character {error['loc'][-1]} on: {reason}"
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "it must be a JSON object"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,7 +7,9 @@ import json
 import math
 import re
 import unicodedata
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, WithJsonSchema
 
 from embedfleet.contracts.documents import COLLECTION_PATTERN
 from embedfleet.contracts.errors import InvalidRequest
@@ -32,6 +34,12 @@ def collection_name(text: str) -> str:
             code="invalid_collection",
         )
     return text
+
+
+CollectionName = Annotated[
+    str, AfterValidator(collection_name), WithJsonSchema({"type": "string", "pattern": COLLECTION_PATTERN})
+]
+"""A collection's name in a model or a path."""
 
 
 def parse_metadata(text: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
-from embedfleet.api.uploads.metadata import MAX_BYTES, MAX_KEYS, parse_metadata
-from embedfleet.contracts.documents import COLLECTION_PATTERN, ChunkOptions
+from embedfleet.api.http.problems import words
+from embedfleet.api.uploads.metadata import MAX_BYTES, MAX_KEYS, CollectionName, parse_metadata
+from embedfleet.contracts.documents import ChunkOptions
 from embedfleet.contracts.errors import DependencyDown, InvalidRequest
 
 MAX_FIELDS = 10
@@ -44,7 +45,7 @@ class UploadForm(ChunkOptions):
 
     model_config = ConfigDict(extra="forbid")
 
-    collection: str = Field(pattern=COLLECTION_PATTERN, description="Which collection the document is in.")
+    collection: CollectionName = Field(description="Which collection the document is in.")
     document_key: Annotated[str, AfterValidator(plain_text)] | None = Field(
         None,
         min_length=1,
@@ -148,5 +149,4 @@ def _validated(fields: dict[str, str]) -> UploadForm:
         first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     code = _CODES.get(name, _CHUNKING if name in ("", *ChunkOptions.model_fields) else "invalid_request")
-    message = str(first["msg"]).removeprefix("Value error, ")
-    raise InvalidRequest(f"{name[:64]}: {message}" if name else message, code=code)
+    raise InvalidRequest(f"{name[:64]}: {words(first)}" if name else words(first), code=code)

@@ -1,16 +1,13 @@
-"""What may be read of the ledger: tasks, documents, lists, pools. Nothing here changes a state."""
+"""What may be read of the ledger: tasks, documents, pools, and lists.py. Nothing here changes a state."""
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from math import inf
 from typing import Any, TypeVar
 
-import redis
-
 from embedfleet.contracts.documents import Document
 from embedfleet.contracts.jobs import LEASES, Queue
-from embedfleet.contracts.states import TASK_EDGES, TERMINAL_DOCUMENT_STATES, DocumentState, TaskState
+from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES, DocumentState
 from embedfleet.contracts.versions import Stranger
 from embedfleet.runtime.ledger.records import (
     Load,
@@ -21,9 +18,8 @@ from embedfleet.runtime.ledger.records import (
     known_documents,
     task_of,
 )
-from embedfleet.runtime.ledger.redis_client import reachable
 from embedfleet.runtime.ledger.redis_health import require
-from embedfleet.runtime.settings import LedgerSettings
+from embedfleet.runtime.ledger.views.lists import LedgerLists, seconds
 
 Durable = TypeVar("Durable", bound=Document | Stranger)
 
@@ -38,13 +34,8 @@ PASSES = "passes"
 _log = logging.getLogger(__name__)
 
 
-class LedgerViews:
+class LedgerViews(LedgerLists):
     """Reads; a tenant's have it in their keys. Raises `DependencyDown` where Redis can't be reached."""
-
-    def __init__(self, client: redis.Redis, settings: LedgerSettings, address: str) -> None:
-        self._redis: Any = client
-        self._settings = settings
-        self._address = address
 
     @property
     def address(self) -> str:
@@ -61,7 +52,7 @@ class LedgerViews:
             pipe.set("probe", 1, px=PROBE_MILLISECONDS)
             pipe.time()
             _, clock = pipe.execute()
-        return _seconds(clock)
+        return seconds(clock)
 
     def require_safe_redis(self) -> None:
         """Raise `ConfigurationError` when this Redis would lose work without an error."""
@@ -80,24 +71,6 @@ class LedgerViews:
         with self._reachable():
             return bool(self._redis.exists(f"tombstone:{tenant}:{task_id}"))
 
-    def tasks(self, tenant: str, states: Sequence[TaskState], limit: int) -> tuple[list[Task], int]:
-        """Return the newest tasks in these states, and how many there are in all."""
-        expired = self.now() - self._settings.result_expires
-        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            for state in states:
-                key = f"index:tasks:{tenant}:{state}"
-                oldest = "-inf" if TASK_EDGES[state] else expired
-                pipe.zrevrangebyscore(key, "+inf", oldest, start=0, num=limit, withscores=True)
-                pipe.zcount(key, oldest, "+inf")
-            answers = pipe.execute()
-            found = [pair for pairs in answers[::2] for pair in pairs]
-            newest = sorted(found, key=lambda pair: -pair[1])[:limit]
-            for task_id, _ in newest:
-                pipe.hgetall(f"task:{task_id}")
-            rows = pipe.execute()
-        tasks = [task_of(task_id, row) for (task_id, _), row in zip(newest, rows, strict=True) if row]
-        return tasks, sum(answers[1::2])
-
     def document(self, tenant: str, document_id: str) -> Document | None:
         """Return a document of this tenant, or None.
 
@@ -115,16 +88,6 @@ class LedgerViews:
                 pipe.hgetall(f"document:{tenant}:{document_id}")
             rows = pipe.execute()
         return {document.id: document for document in known_documents(rows)}
-
-    def documents(self, tenant: str, collection: str | None, limit: int) -> tuple[list[Document], int]:
-        """Return a tenant's newest documents, of one collection or of all, and how many there are."""
-        index = f"index:documents:{tenant}" + (f":{collection}" if collection else "")
-        with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
-            for document_id in self._redis.zrevrange(index, 0, limit - 1):
-                pipe.hgetall(f"document:{tenant}:{document_id}")
-            pipe.zcard(index)
-            *rows, total = pipe.execute()
-        return known_documents(rows), total
 
     def document_ids(self, tenant: str, collection: str) -> list[str]:
         """Return the ids of all documents of a collection."""
@@ -164,7 +127,7 @@ class LedgerViews:
             pipe.zrange(f"parked_workers:{queue}", 0, -1, withscores=True)
             pipe.hexists("load", "resume_at")
             workers, clock, parked, is_held = pipe.execute()
-        since = _seconds(clock) - self._settings.lease_seconds
+        since = seconds(clock) - self._settings.lease_seconds
         alive, waiting = (sum(beat >= since for _, beat in listed) for listed in (workers, parked))
         return Pool(alive, waiting, queue != Queue.EMBEDDINGS and bool(is_held))
 
@@ -190,7 +153,7 @@ class LedgerViews:
             pipe.time()
             *first, clock = pipe.execute()
         ends = [float(score) for pairs in first for _, score in pairs]
-        return max(min(ends, default=inf) - _seconds(clock), 0.0)
+        return max(min(ends, default=inf) - seconds(clock), 0.0)
 
     def passes(self) -> Passes:
         """Return how far the janitor is."""
@@ -259,11 +222,6 @@ class LedgerViews:
         # One that was uploaded again between the two reads is running, not ended.
         return [document for document in documents if document.state in TERMINAL_DOCUMENT_STATES]
 
-    def now(self) -> float:
-        """Return Redis' clock, seconds since the epoch: what the ledger is judged by."""
-        with self._reachable():
-            return _seconds(self._redis.time())
-
     def without_row(self, task_ids: Sequence[str]) -> list[str]:
         """Return those of these tasks that the ledger doesn't know (any more); one round trip."""
         with self._reachable(), self._redis.pipeline(transaction=False) as pipe:
@@ -271,9 +229,6 @@ class LedgerViews:
                 pipe.exists(f"task:{task_id}")
             known = pipe.execute()
         return [task_id for task_id, there in zip(task_ids, known, strict=True) if not there]
-
-    def _reachable(self) -> AbstractContextManager[None]:
-        return reachable(self._address)
 
 
 def _is_behind(row: Any, record: Document | Stranger) -> bool:
@@ -285,11 +240,6 @@ def _is_behind(row: Any, record: Document | Stranger) -> bool:
     if generation != record.generation:
         return generation < record.generation
     return state not in (record.state, DocumentState.REVOKED)
-
-
-def _seconds(clock: tuple[int, int]) -> float:
-    seconds, microseconds = clock
-    return seconds + microseconds / 1e6
 
 
 def _share(memory: dict[str, Any]) -> float:
