@@ -39,7 +39,16 @@ def test_bad_query_is_422(alpha: httpx.Client, body: Any, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff", b"[" * 100_000, b'{"query": "\\ud800", "collection": "c"}']
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"query": "\\ud800", "collection": "c"}',
+        b'{"query": "q", "collection": "c", "filter": {"document_ids": ["\\ud800"]}}',
+        b'{"query": "q", "collection": "c", "filter": {"metadata": {"a": "\\ud800"}}}',
+    ],
 )
 def test_broken_json_is_4xx(alpha: httpx.Client, content: bytes) -> None:
     answer = alpha.post(SEARCH, content=content, headers={"content-type": "application/json"})

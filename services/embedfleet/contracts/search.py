@@ -11,7 +11,13 @@ def _exact(value: Any) -> Any:
         raise PydanticCustomError(
             "not_filterable", "only a string, an integer, true or false can be filtered by"
         )
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise PydanticCustomError("not_filterable", "a text must be whole characters")
     return value
+
+
+# With a bound pydantic reads the characters, and refuses a lone surrogate, which has no UTF-8 form.
+_Id = Annotated[str, Field(max_length=64)]
 
 
 class SearchFilter(BaseModel):
@@ -22,7 +28,7 @@ class SearchFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    document_ids: list[str] | None = Field(
+    document_ids: list[_Id] | None = Field(
         None,
         max_length=100,
         description="Ids of the documents to look in. An empty list has no hits: for all documents, leave it"
