@@ -328,3 +328,17 @@ def test_a_redis_without_the_replicas_that_it_must_have_is_down_and_no_defect(le
             ledger.ping()
     finally:
         ledger._redis.config_set("min-replicas-to-write", 0)
+
+
+def test_a_task_whose_details_have_expired_is_shown_and_listed_when_its_upload_comes_again(
+    ledger: Ledger,
+) -> None:
+    document = upload()
+    (job,) = embedding_jobs(ledger, document, parts=1)
+    assert ledger.embedded(claim(ledger, job), {}) is True
+    ledger._redis.delete(f"task:{document.task_id}")
+    ledger._redis.zrem("index:tasks:default:SUCCESS", document.task_id)
+    assert ledger.accept(upload()).publish == []
+    assert ledger.task("default", document.task_id)
+    listed = ledger.tasks("default", [TaskState.SUCCESS], 9).items
+    assert {task.id for task in listed} == {document.task_id, job.task_id}

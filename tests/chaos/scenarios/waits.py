@@ -56,7 +56,7 @@ def qdrant_away(stack: Stack, seed: int) -> Result:
         stack.qdrant.kill()
         result.hits["embed"] += 1
         waiting = [client.upload(text_file(f"waiting-{number}", seed, 2_000)) for number in range(4)]
-        wait_until(lambda: stack.ledger.pool("embeddings")[1], "the pool says what it waits for", 60)
+        wait_until(lambda: stack.ledger.pool("embeddings").parked, "the pool says that it waits", 60)
         time.sleep(QDRANT_SECONDS)
         stack.qdrant.start()
         healed_at = time.monotonic()

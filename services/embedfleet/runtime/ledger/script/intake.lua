@@ -10,7 +10,10 @@ local function unchanged(document, row)
            created_at = document.created_at, completed_at = document.updated_at}
     write(key, row, row)
   end
-  if finished(row.state) and not is_open(document) then redis.call('EXPIRE', key, a.expires) end
+  if finished(row.state) and not is_open(document) then
+    redis.call('EXPIRE', key, a.expires)
+    list_finished(document.task_id, row)
+  end
   return {unchanged = true, task_id = document.task_id, generation = tonumber(document.generation), state = document.state}
 end
 

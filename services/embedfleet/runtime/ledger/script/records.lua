@@ -110,6 +110,12 @@ local function carry_task(row, sign)
   if resume_at and left <= tonumber(resume_at) then redis.call('HDEL', 'load', 'resume_at') end
 end
 
+-- Lists a task that has ended, for as long as its details are kept from now on.
+local function list_finished(id, row)
+  redis.call('ZADD', index_key(row, row.state), now, id)
+  redis.call('ZADD', 'trims', 'NX', now + a.expires, index_key(row, row.state))
+end
+
 local function move_task(id, row, state, fields)
   assert(TASK_EDGES[row.state][state], 'task ' .. row.state .. ' -> ' .. state)
   redis.call('ZREM', index_key(row, row.state), id)
