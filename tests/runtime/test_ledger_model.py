@@ -109,12 +109,17 @@ class Edges(RuleBasedStateMachine):
     @precondition(lambda self: self.taken)
     @rule(target=jobs, data=st.data())
     def renew(self, data: st.DataObject) -> Any:
-        """Taken though nothing changed, but only in the place of the generation that it is a renewal of."""
+        """Taken though nothing changed, but once, and only in the place of the generation that it renews.
+
+        Its id is always the same. So while its row is kept it isn't taken again, even where Redis came back
+        without the generation that it had made.
+        """
         old = data.draw(st.sampled_from(self.taken))
         renewed = old.model_copy(update={"task_id": f"{old.task_id}r"})
         before = self.ledger.document("default", old.id)
+        is_new = self.ledger.task("default", renewed.task_id) is None
         acceptance = self.ledger.accept(renewed, replaces=old.task_id)
-        replaced = bool(before and before.task_id == old.task_id)
+        replaced = bool(is_new and before and before.task_id == old.task_id)
         assert bool(acceptance.publish) == replaced
         if not replaced:
             assert self.ledger.document("default", old.id) == before
