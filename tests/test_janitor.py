@@ -17,8 +17,9 @@ from embedfleet.runtime import intake
 from embedfleet.runtime.blobs import Blobs, pending_key, record_key, revoked_key
 from embedfleet.runtime.handbacks import HandBacks
 from embedfleet.runtime.intake import Intake
-from embedfleet.runtime.ledger import Ledger, views
+from embedfleet.runtime.ledger import Ledger
 from embedfleet.runtime.ledger.records import Part
+from embedfleet.runtime.ledger.views import views
 from embedfleet.runtime.revocations import Mark, Revocations
 from embedfleet.runtime.settings import LedgerSettings, VectorSettings
 from embedfleet.vectors import VectorStore
