@@ -2,9 +2,9 @@
 
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from embedfleet.runtime import intake
-from embedfleet.runtime.blobs import Blobs, pending_key, record_key, task_of_upload
+from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger import Ledger
-from embedfleet.runtime.ledger.durable import Each, listed, may_be_live
+from embedfleet.runtime.ledger.durable import Each, is_named, listed
 
 
 class Sweep:
@@ -23,12 +23,7 @@ class Sweep:
     def upload(self, key: str) -> None:
         """Remove an uploaded file, unless a row, a manifest or a durable record names it."""
         _, tenant, document_id, _ = key.split("/", 3)
-        row = self._ledger.document(tenant, document_id)
-        if (row and row.blob == key) or self._blobs.exists(pending_key(task_of_upload(key))):
-            return
-        if row is None and self._blobs.exists(record_key(tenant, document_id)):
-            return  # the ledger has lost its row: `fsck` puts it back
-        if not may_be_live(self._blobs, key):
+        if not is_named(self._blobs, key, self._ledger.document(tenant, document_id)):
             self._blobs.delete(key)
 
     def _chunks(self, key: str) -> None:

@@ -9,9 +9,9 @@ from embedfleet.contracts.errors import NotFound
 from embedfleet.contracts.states import TERMINAL_DOCUMENT_STATES
 from embedfleet.fsck.findings import Finding, Kind, Patience, Scope
 from embedfleet.fsck.judgement import is_stuck, witness_of
-from embedfleet.runtime.blobs import Blobs, pending_key, record_key, task_of_upload
+from embedfleet.runtime.blobs import Blobs
 from embedfleet.runtime.ledger.audit import LedgerAudit
-from embedfleet.runtime.ledger.durable import may_be_live
+from embedfleet.runtime.ledger.durable import is_named
 
 
 class FileCheck:
@@ -87,11 +87,7 @@ class FileCheck:
             return None
         tenant, document_id, _ = parts
         row = self._ledger.document(tenant, document_id)
-        if (row and row.blob == key) or self._blobs.exists(pending_key(task_of_upload(key))):
-            return None
-        if row is None and self._blobs.exists(record_key(tenant, document_id)):
-            return None  # its row is missing, and comes back
-        if may_be_live(self._blobs, key):
+        if is_named(self._blobs, key, row):
             return None
         collection = row.collection if row else ""
         detail = f"written {age:.0f} s ago, and no document names it"

@@ -16,7 +16,7 @@ from embedfleet.contracts.documents import Document
 from embedfleet.contracts.errors import NewerVersion, NotFound
 from embedfleet.contracts.states import DocumentState
 from embedfleet.contracts.versions import Stranger, is_newer
-from embedfleet.runtime.blobs import Blobs, record_key
+from embedfleet.runtime.blobs import Blobs, pending_key, record_key, task_of_upload
 from embedfleet.runtime.ledger.edges import Ledger
 from embedfleet.runtime.ledger.tombstones import Tombstone, Tombstones
 
@@ -69,17 +69,26 @@ def durable_record(blobs: Blobs, key: str) -> Document | Stranger | None:
         return None
 
 
-def may_be_live(blobs: Blobs, upload: str) -> bool:
-    """Say whether a document's durable record names this file: the live generation was made of it.
+def is_named(blobs: Blobs, upload: str, row: Document | None) -> bool:
+    """Say whether a row, a manifest or a durable record names this uploaded file.
 
-    The row names the upload of the newest generation, which may be in work yet, or have failed. A record that
-    can't be read may name any file.
+    The row names that of the newest generation, which may be in work yet, or have failed; the record that of
+    the live one. A record that can't be read may name any file, and so may one whose row is missing.
+
+    Args:
+        blobs: where the file is.
+        upload: its key.
+        row: its document's row in the ledger.
 
     Raises:
         DependencyDown: the disk refuses.
     """
+    if (row and row.blob == upload) or blobs.exists(pending_key(task_of_upload(upload))):
+        return True
     _, tenant, document_id, _ = upload.split("/", 3)
     key = record_key(tenant, document_id)
+    if row is None:
+        return blobs.exists(key)
     try:
         record = record_of(blobs.get(key), key)
     except NotFound:

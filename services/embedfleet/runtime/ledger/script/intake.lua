@@ -11,8 +11,8 @@ local function unchanged(document, row)
     write(key, row, row)
   end
   if finished(row.state) and not is_open(document) then
-    redis.call('EXPIRE', key, a.expires)
-    list_finished(document.task_id, row)
+    redis.call('ZADD', index_key(row, row.state), now, document.task_id)
+    keep_for_a_while(document.task_id, row)
   end
   return {unchanged = true, task_id = document.task_id, generation = tonumber(document.generation), state = document.state}
 end

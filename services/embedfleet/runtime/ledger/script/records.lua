@@ -110,9 +110,9 @@ local function carry_task(row, sign)
   if resume_at and left <= tonumber(resume_at) then redis.call('HDEL', 'load', 'resume_at') end
 end
 
--- Lists a task that has ended, for as long as its details are kept from now on.
-local function list_finished(id, row)
-  redis.call('ZADD', index_key(row, row.state), now, id)
+-- From now on the details of a task that has ended are kept for a while, and its list is trimmed after that.
+local function keep_for_a_while(id, row)
+  redis.call('EXPIRE', task_key(id), a.expires)
   redis.call('ZADD', 'trims', 'NX', now + a.expires, index_key(row, row.state))
 end
 
@@ -135,9 +135,8 @@ local function move_task(id, row, state, fields)
   if finished(state) then
     carry_task(row, -1)
     redis.call('ZREM', 'due', id)
-    redis.call('EXPIRE', task_key(id), a.expires)
+    keep_for_a_while(id, row)
     redis.call('SET', 'tombstone:' .. row.tenant .. ':' .. id, state, 'EX', a.expires + TOMBSTONE_SECONDS)
-    redis.call('ZADD', 'trims', 'NX', now + a.expires, index_key(row, state))
   end
   if state ~= 'PENDING' then
     changes[#changes + 1] = {task_id = id, state = state, result = row.result, error = row.error}
